@@ -28,7 +28,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.forecast.costs import Costs, Faults
 from ashwood.forecast.training import Exchangeable, Setting, Trained
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.search.sha import SyncHalving
+from ashwood.search.sha import ShaBracket
 from ashwood.search.tournament import Tournament
 from benchmarks.tables import FIGURES, Options, Table
 from benchmarks.virtual import spec_of
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     first: float
 
 
-class PlainHalving(SyncHalving):
+class PlainHalving(ShaBracket):
     """Without what Ashwood adds: a bracket whose best trials are lost sends no others to the end."""
 
     def _last_chance(self) -> None:

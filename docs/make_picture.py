@@ -12,11 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ashwood.cli.live import render_progress
-from ashwood.cli.progress import opening
 from ashwood.engine import open_home
-from ashwood.forecast.time_left import Forecaster
-from ashwood.views.progress import Progress
+from ashwood.terminal.messages import opening
+from ashwood.terminal.screen import Screen, render
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "run.svg"
@@ -33,15 +31,14 @@ def main() -> None:
         with open_home(place / ".ashwood") as home:
             spec = home.store.spec(1)
             entries = [entry for _, entry in home.store.log(1).read()]
-    progress = Progress(spec)
-    shown = entries[: int(len(entries) * PART_OF_THE_WAY)]
-    for entry in shown:
-        progress.apply(entry)
+    screen = Screen(1, spec)
+    screen.observe(entries[: int(len(entries) * PART_OF_THE_WAY)])
+    progress = screen.progress
     with Path("/dev/null").open("w") as nowhere:
-        console = Console(record=True, width=124, file=nowhere, force_terminal=True, highlight=False)
+        console = Console(record=True, width=124, height=40, file=nowhere, force_terminal=True, highlight=False)
         console.print(f"$ ashwood {' '.join(RUN)}", style="bold")
         console.print(opening(1, progress, progress.trials.spending.slots))
-        console.print(render_progress(Forecaster(progress), shown[-1].at))
+        console.print(render(screen, screen.latest[-1].at, console, "inline"))
     # The picture must look the same without a network, so it names no fonts of other servers.
     OUT.write_text(re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="ashwood"), flags=re.DOTALL))
 

@@ -192,18 +192,19 @@ def test_requests_from_python(tmp_path: Path) -> None:
 
 
 def test_experiment_from_python_can_be_run_again(tmp_path: Path) -> None:
-    from ashwood.cli.run import RunOptions, rerun
+    from ashwood.cli.options import RunOptions
+    from ashwood.cli.run import rerun
 
     home = tmp_path / "home"
     first = run(tmp_path, checkpoint_storage=str(tmp_path / "storage"))
-    assert rerun(first.id, RunOptions(home=str(home), workers=2), checkout=False) == 0
+    assert rerun(first.id, RunOptions(home=str(home), workers=2), [], checkout=False) == 0
     second = ashwood.open_experiment(2, home=home)
     assert second.trials()["hparams.x"].tolist() == first.trials()["hparams.x"].tolist()
     places = [Path(each.spec.checkpoint_storage or "") for each in (first, second)]
     assert places[0] != places[1]
     assert [place.parent for place in places] == [tmp_path / "storage"] * 2
     with pytest.raises(AshwoodError, match="defined in Python"):
-        rerun(first.id, RunOptions(home=str(home), overrides=["searcher.max_trials=2"]), checkout=False)
+        rerun(first.id, RunOptions(home=str(home)), ["searcher.max_trials=2"], checkout=False)
 
 
 def saving(trial: ashwood.Trial) -> None:

@@ -12,7 +12,7 @@ from ashwood.search.density import DensitySampler
 from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import GoOn
+from ashwood.search.vocabulary import Promote
 from benchmarks.quality.lcbench import PARAMETERS, STEPS
 from benchmarks.quality.workers import Job, Scheduler
 
@@ -56,7 +56,7 @@ class Tournaments:
     def tell(self, trial: int, length: int, metric: float) -> int | None:
         """Only validations at the ends of jobs are judged, as in a real search."""
         verdict = self._search.report(trial, length, -metric)
-        return verdict.target if isinstance(verdict, GoOn) else None
+        return verdict.target if isinstance(verdict, Promote) else None
 
 
 FEWER_SEEDS: Mapping[int, int] = MappingProxyType({16: 5, 100: 2})

@@ -11,7 +11,7 @@ import pytest
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.children import Command as Runner
 from ashwood.backends.local.logs import trial_log
-from ashwood.backends.port import Command, Finish, GoOn, Suspend
+from ashwood.backends.port import Command, ContinueAttempt, Finish, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -26,7 +26,7 @@ from ashwood.search.space import Const, Space
 from ashwood.testing.backend import drive, events_of, finish, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from ashwood.trial.channel import Channel
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from tests.backends.helpers import Make, error, losses, write
 
 # -- workers --------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_command_that_reports_at_its_end_is_run_again(command: Callable[[str], L
     events = drive(
         command("after"),
         [job(target=2, hparams=hparams("after"))],
-        lambda report: GoOn(0, 1, 3) if report.length == 2 else Finish(0, 1, save=False),
+        lambda report: ContinueAttempt(0, 1, 3) if report.length == 2 else Finish(0, 1, save=False),
     )
     assert losses(events) == [2, 3]
     assert [event.length for event in events if isinstance(event, AttemptStarted)] == [0, 2]
@@ -296,7 +296,7 @@ def test_command_that_is_run_again_obeys_suspend_read_together_with_go_on(tmp_pa
     def answer(report: ValidationReported) -> Command | None:
         if report.length > 1:
             return finish(report)
-        backend.dispatch([GoOn(0, 1, 31), Suspend(0, 1)])
+        backend.dispatch([ContinueAttempt(0, 1, 31), Suspend(0, 1)])
         (tmp_path / "sent").touch()
         return None
 
@@ -311,11 +311,13 @@ def test_command_gets_answer_that_its_worker_read_together_with_the_job(tmp_path
     with ours, theirs:
         channel = Channel(theirs)
         # As for a process of rank 1, when that of rank 0 has asked before.
-        ours.sendall(b'["job"]\n["go",3]\n')
+        ours.sendall(b'["job"]\n["continue",3]\n')
         assert channel.receive() == ["job"]
         ours.sendall(b'["finish",false]\n')
         run_command = Runner(f"{sys.executable} script.py train", str(tmp_path))
-        first = Job(0, 1, 1, {"optimizer": {"lr": 0.5}}, 0, str(tmp_path / "checkpoints"), metric="loss", unit="epochs")
+        first = WorkerJob(
+            0, 1, 1, {"optimizer": {"lr": 0.5}}, 0, str(tmp_path / "checkpoints"), metric="loss", unit="epochs"
+        )
         assert run_command(first, channel, tmp_path / "log") == ["AttemptEnded", 3]
 
 

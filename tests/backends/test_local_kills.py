@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.local import LocalBackend
-from ashwood.backends.port import Abort, Command, GoOn
+from ashwood.backends.port import Abort, Command, ContinueAttempt
 from ashwood.experiment.events import AttemptEnded, AttemptFailed, AttemptStarted, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
 from ashwood.testing.backend import drive, events_of, job
@@ -107,7 +107,7 @@ def test_abort_between_two_runs_of_command_kills_second_run(tmp_path: Path, make
         assert report.length == 1
         worker.group = 2**22 + 1  # as if the first run had ended already: nobody has such a number
         backend.dispatch([Abort(0, 1)])
-        return GoOn(0, 1, 2)
+        return ContinueAttempt(0, 1, 2)
 
     assert drive(backend, [job()], answer)[-1] == AttemptFailed(0, 1, "killed on request")
 

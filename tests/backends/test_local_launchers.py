@@ -14,7 +14,7 @@ import pytest
 
 from ashwood.backends.local import LocalBackend, server, sockets
 from ashwood.backends.local.children import Command as Runner
-from ashwood.backends.port import Abort, Command, GoOn, Suspend
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Suspend
 from ashwood.experiment.events import (
     ABORTED,
     AttemptEnded,
@@ -28,7 +28,7 @@ from ashwood.experiment.spec import EntrypointKind
 from ashwood.testing.backend import drive, events_of, finish, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from ashwood.trial.channel import Channel
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from tests.backends.helpers import Make, error, losses
 
 LAUNCH = """
@@ -82,7 +82,7 @@ def launch(tmp_path: Path, make: Make) -> Callable[..., LocalBackend]:
 
 
 def go_on(length: int, target: int) -> Callable[[ValidationReported], Command]:
-    return lambda report: GoOn(0, 1, target) if report.length == length else finish(report)
+    return lambda report: ContinueAttempt(0, 1, target) if report.length == length else finish(report)
 
 
 def steps(directory: Path, rank: int) -> list[str]:
@@ -257,7 +257,7 @@ class Local:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.sendall(b"".join(answer + b"\n" for answer in answers))
-            task = Job(0, 1, 2, {}, 0, str(self.directory / "checkpoints"), metric="loss", unit="epochs")
+            task = WorkerJob(0, 1, 2, {}, 0, str(self.directory / "checkpoints"), metric="loss", unit="epochs")
             task = task._replace(**changes)
             return self.runner(task, Channel(theirs), self.directory / "log")
 
@@ -280,7 +280,7 @@ def test_rank_that_hangs_after_rank_0_has_ended_is_ended(tmp_path: Path, monkeyp
 
 def test_first_process_of_another_machine_leads_those_beside_it(tmp_path: Path) -> None:
     local = Local(tmp_path, "train()", "RANK=3 LOCAL_RANK=1 {python} & RANK=2 LOCAL_RANK=0 {python}; wait")
-    assert local.run(b'["go",3]', b'["finish",true]', rank=1, world_size=2) == ["AttemptEnded", 3]
+    assert local.run(b'["continue",3]', b'["finish",true]', rank=1, world_size=2) == ["AttemptEnded", 3]
     assert steps(tmp_path, 2) == steps(tmp_path, 3) == ["step 0", "step 1", "step 2", "save 3", "left 3"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.logs import trial_log
-from ashwood.backends.port import Abort, Command, GoOn, Suspend
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Suspend
 from ashwood.experiment.events import (
     ABORTED,
     AttemptEnded,
@@ -82,7 +82,7 @@ def test_two_ranks_train_pause_and_continue_from_their_checkpoint(tmp_path: Path
     events = drive(
         backend,
         [job(target=2, hparams=hparams)],
-        lambda report: GoOn(0, 1, 4) if report.length == 2 else finish(report),
+        lambda report: ContinueAttempt(0, 1, 4) if report.length == 2 else finish(report),
     )
     assert [type(event) for event in events].count(AttemptStarted) == 1
     assert events[-1] == AttemptEnded(0, 1, 4)

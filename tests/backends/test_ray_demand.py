@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.backends.ray.demand import Node, Shape, in_words, room, shape_of
+from ashwood.backends.ray.demand import NodeResources, Shape, in_words, room, shape_of
 from ashwood.errors import BackendError
 from ashwood.experiment.spec import Demand, ExperimentSpec
 from ashwood.testing.backend import toy_spec
@@ -16,8 +16,8 @@ def spec(slots: int = 1, **demand: object) -> ExperimentSpec:
     return toy_spec(Path("/w"), slots_per_trial=slots, demand=Demand(**demand))  # type: ignore[arg-type]
 
 
-def nodes(*offers: dict[str, float]) -> list[Node]:
-    return [Node(f"node-{number}", str(number), offer) for number, offer in enumerate(offers)]
+def nodes(*offers: dict[str, float]) -> list[NodeResources]:
+    return [NodeResources(f"node-{number}", str(number), offer) for number, offer in enumerate(offers)]
 
 
 CORES = nodes({"CPU": 4.0, "memory": 2.0**34}, {"CPU": 16.0, "memory": 2.0**34})
@@ -42,7 +42,7 @@ GPUS = nodes({"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0})
     ],
 )
 def test_slot_is_gpu_or_core_if_no_node_has_gpus(
-    experiment: ExperimentSpec, cluster: list[Node], shape: Shape | None
+    experiment: ExperimentSpec, cluster: list[NodeResources], shape: Shape | None
 ) -> None:
     if shape is None:
         with pytest.raises(BackendError):

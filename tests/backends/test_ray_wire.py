@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.backends.port import Abort, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, ContinueAttempt, Finish, StartAttempt, Suspend
 from ashwood.backends.ray.transfer import pack_directory, unpack_directory
 from ashwood.backends.ray.wire import Hello, Wire, packed, unpacked
 from ashwood.experiment.events import AttemptStarted, ValidationReported
@@ -36,7 +36,7 @@ def ends() -> Iterator[tuple[Wire, Wire]]:
     "record",
     [
         StartAttempt(1, 2, 3, {"lr": 0.1, "nested": {"a": [1, None]}}, 5, 6, "trial-1/length-6-attempt-1"),
-        GoOn(1, 2, 3),
+        ContinueAttempt(1, 2, 3),
         Finish(1, 2, save=True),
         Suspend(1, 2),
         Abort(1, 2),

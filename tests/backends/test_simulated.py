@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from ashwood.backends.port import Abort, Backend, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Backend, Command, ContinueAttempt, Finish, StartAttempt, Suspend
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
@@ -89,7 +89,9 @@ def test_resumed_trial_takes_time_to_restore_and_to_train_the_rest() -> None:
 
 def test_continued_attempt_takes_time_for_training_alone() -> None:
     backend = simulated(costs=Costs(start=5.0, save=1.0))
-    events = course(backend, [job(target=1)], lambda report: GoOn(0, 1, 3) if report.length == 1 else finish(report))
+    events = course(
+        backend, [job(target=1)], lambda report: ContinueAttempt(0, 1, 3) if report.length == 1 else finish(report)
+    )
     assert [at for at, event in events if event == "ValidationReported"] == [6.0, 8.0]
 
 
@@ -101,7 +103,9 @@ def test_end_without_checkpoint_takes_no_time() -> None:
 def test_straggling_has_a_draw_for_each_segment() -> None:
     costs = Costs(straggling=0.5)
     backend = simulated(costs=costs)
-    events = course(backend, [job(target=4)], lambda report: GoOn(0, 1, 8) if report.length == 4 else finish(report))
+    events = course(
+        backend, [job(target=4)], lambda report: ContinueAttempt(0, 1, 8) if report.length == 4 else finish(report)
+    )
     first, second = [at for at, event in events if event == "ValidationReported"]
     assert first == pytest.approx(4 * costs.delay(0, 0))
     assert second == pytest.approx(first + 4 * costs.delay(0, 4))
@@ -241,7 +245,7 @@ def test_preemption_of_waiting_attempt_takes_effect_at_next_command() -> None:
     drive_to_report(backend, job())
     backend.next_events(1e9)
     now = backend.clock()
-    backend.dispatch([GoOn(0, 1, 5)])
+    backend.dispatch([ContinueAttempt(0, 1, 5)])
     assert [type(event) for event in backend.next_events(None)] == [AttemptPreempted]
     assert backend.clock() == now
 
@@ -383,7 +387,7 @@ class BackendMachine(RuleBasedStateMachine):
         trial, attempt = known.start.trial, known.start.attempt
         if what == "continue":
             target = known.start.target + further
-            self.dispatch(GoOn(trial, attempt, target))
+            self.dispatch(ContinueAttempt(trial, attempt, target))
             if known.waits:
                 known.start = known.start._replace(target=target)
         else:
@@ -403,7 +407,7 @@ class BackendMachine(RuleBasedStateMachine):
     def command_ended_attempt(self, pick: int, what: type[Suspend] | type[Abort]) -> None:
         start = self.starts[pick % len(self.starts)]
         if self.attempts.get(start.trial, (0, 0))[0] >= start.attempt:
-            self.dispatch(what(start.trial, start.attempt), GoOn(start.trial, start.attempt, 99))
+            self.dispatch(what(start.trial, start.attempt), ContinueAttempt(start.trial, start.attempt, 99))
 
     @rule(timeout=st.sampled_from([0.0, 0.1, 1.0, 5.0]))
     def listen(self, timeout: float) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.local.logs import trial_log
-from ashwood.backends.port import Command, GoOn
+from ashwood.backends.port import Command, ContinueAttempt
 from ashwood.experiment.events import AttemptFailed, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
 from ashwood.testing.backend import drive, finish, job
@@ -116,7 +116,7 @@ def test_trial_directory_is_same_in_all_attempts(tmp_path: Path, make: Make) -> 
 
     def answer(report: ValidationReported) -> Command:
         moved.append(report)
-        return finish(report) if len(moved) > 1 else GoOn(report.trial, report.attempt, 3)
+        return finish(report) if len(moved) > 1 else ContinueAttempt(report.trial, report.attempt, 3)
 
     assert losses(drive(make("code_on:train"), [job(target=1)], answer)) == [1.0, 2.0, 3.0]
 

@@ -14,8 +14,8 @@ from ashwood.checkpoints.patience import (
     RETRY_SECONDS,
     SILENT_SECONDS,
     Patience,
-    Progress,
     Stalled,
+    TransferProgress,
     persist,
 )
 
@@ -40,7 +40,7 @@ class Outage:
         self._clock, self._until, self._takes = clock, until, takes
         self.tries = 0
 
-    def __call__(self, _progress: Progress) -> str:
+    def __call__(self, _progress: TransferProgress) -> str:
         self.tries += 1
         fails = self._clock() < self._until
         self._clock.now += self._takes
@@ -50,7 +50,7 @@ class Outage:
 
 
 def persistently(
-    call: Callable[[Progress], str], clock: Clock, patience: Patience | None = None, *, final: bool = False
+    call: Callable[[TransferProgress], str], clock: Clock, patience: Patience | None = None, *, final: bool = False
 ) -> str:
     return persist(call, patience or Patience(), lambda _: final, clock=clock, sleep=clock.sleep)
 
@@ -91,7 +91,7 @@ def test_failing_call_ends_soon_after_request_to_stop(asked_at: float) -> None:
 def test_call_without_progress_is_given_up() -> None:
     clock, over = Clock(), threading.Event()
 
-    def silent(_progress: Progress) -> str:
+    def silent(_progress: TransferProgress) -> str:
         clock.now += SILENT_SECONDS
         over.wait()
         return "late"
@@ -104,7 +104,7 @@ def test_call_without_progress_is_given_up() -> None:
 def test_transfer_with_progress_continues_after_request_to_stop() -> None:
     clock = Clock()
 
-    def slow(progress: Progress) -> str:
+    def slow(progress: TransferProgress) -> str:
         for _ in range(20):
             clock.now += HURRY_SECONDS - 1
             progress.note()

@@ -118,16 +118,16 @@ def test_a_full_disk_passes_through_and_costs_only_the_new_checkpoint(
     assert contents(storage, NAME) == OLD
 
 
-def test_what_a_live_trial_writes_is_no_leftover(storage: Storage) -> None:
+def test_checkpoint_that_is_being_written_is_leftover_and_not_complete(storage: Storage) -> None:
     seen = []
 
     def write(directory: Path) -> None:
         (directory / "model").write_text("half")
-        seen.append((storage.complete(), storage.leftovers(live={3}), storage.leftovers(live={4})))
+        seen.append((storage.complete(), storage.leftovers()))
 
     storage.save(NAME, write)
-    [(complete, of_others, leftovers)] = seen
-    assert (complete, of_others) == ([], [])
+    [(complete, leftovers)] = seen
+    assert complete == []
     assert [leftover.name for leftover in leftovers] == ["trial-3/.writing-length-4-attempt-1"]
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.cli.capacity import CapacityMessages
-from ashwood.cli.progress import PlainReporter
 from ashwood.engine import open_home
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
@@ -21,6 +19,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.terminal.reporter import CapacityMessages, PlainReporter
 from ashwood.testing.records import full_spec
 
 from .conftest import Workplace

@@ -55,7 +55,7 @@ def test_a_recorded_experiment_has_the_workers_that_it_had(finished: Workplace) 
 
 
 def test_simulated_searches_are_the_same_trials() -> None:
-    from ashwood.cli.animate import simulated
+    from ashwood.cli.figures import simulated
 
     sync, asynchronous = (simulated(method, 4, 27, 1) for method in (Method.SYNC_HALVING, Method.ASYNC_HALVING))
     first = [{trial: path.arrivals[0].metric for trial, path in each.paths.items()} for each in (sync, asynchronous)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import ashwood
+from ashwood.api.slots import check_room
 from ashwood.backends.local.reservation import reserve
-from ashwood.cli.where import check_room
 from ashwood.config import parse_experiment
 from ashwood.errors import ConfigError, NotFound
 from ashwood.testing.backend import toy_spec

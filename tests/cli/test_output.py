@@ -3,9 +3,11 @@ import math
 
 import pytest
 
-from ashwood.cli.output import flatten, format_duration, format_moment, format_value, print_json
-from ashwood.cli.progress import time_left
 from ashwood.forecast.time_left import Forecast, TimeLeft
+from ashwood.terminal.messages import time_left
+from ashwood.terminal.output import format_moment, print_json
+from ashwood.views.table import flatten
+from ashwood.views.wording import format_duration, format_value
 
 from .conftest import RANDOM, Workplace
 

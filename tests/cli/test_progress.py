@@ -18,8 +18,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ashwood.cli.live import LiveReporter
-from ashwood.cli.progress import JsonReporter, PlainReporter, Reporter
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import Warn
 from ashwood.experiment.entry import Entry
@@ -33,6 +31,8 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.terminal.live import LiveReporter
+from ashwood.terminal.reporter import JsonReporter, PlainReporter, Reporter
 from ashwood.testing.records import full_spec
 
 from .conftest import TRAIN, Workplace, wait_until

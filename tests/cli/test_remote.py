@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from ashwood.cli import job, remote
-from ashwood.cli.job import COMMAND, SUBMISSION, FrameParser, copy_work_directory, frame
+from ashwood.cli import frames, remote
+from ashwood.cli.frames import SUBMISSION, FrameParser, copy_work_directory, frame
 from ashwood.cli.main import app
 from ashwood.engine import open_home
 from ashwood.errors import AshwoodError
+from ashwood.terminal.messages import COMMAND
 
 from .conftest import RANDOM, TRAIN, Workplace
 
@@ -113,7 +115,7 @@ def test_on_passes_arguments_unchanged(
     client.log += "a table\n" + frame("err", "warning: odd\n") + "its end\n"
     said = workplace.ashwood("--on", URL, "rename", "3", "it's; a $name", "--home", "~/else where")
     assert client.command == ["rename", "3", "it's; a $name", "--home", "~/else where"]
-    assert client.jobs[0]["runtime_env"] == {"py_modules": [str(Path(job.__file__).parents[1])]}
+    assert client.jobs[0]["runtime_env"] == {"py_modules": [str(Path(frames.__file__).parents[1])]}
     assert client.jobs[0]["entrypoint_num_cpus"] == 0
     assert said == "a table\nwarning: odd\nits end\n"
     assert client.stopped == []
@@ -258,8 +260,7 @@ def test_the_home_of_this_machine_is_not_that_of_the_head(
 ) -> None:
     monkeypatch.setenv("ASHWOOD_HOME", "/here")
     client.log += frame("experiment", "1")
-    wanted = remote.SubmitOptions()
-    assert remote.submit(URL, workplace.file, wanted) == 0
+    assert CliRunner().invoke(app, ["run", str(workplace.file), "--submit", URL]).exit_code == 0
     assert "--home" not in client.command
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser as PageBrowser
 
-from ashwood.cli import browser
-from ashwood.cli.browser import VARIABLE, Browser, find_browser
-from ashwood.cli.report import make_page
+from ashwood.api import browser
+from ashwood.api.browser import VARIABLE, Browser, find_browser
+from ashwood.api.report import make_page
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.experiment.entry import Entry, fold
@@ -78,7 +78,7 @@ def test_report_of_experiment_that_ends_during_reading_shows_it_ended(
             append(home, experiment, views.spec, workers.entries[half:], workers.entries[:half])
             return fold(views, workers.entries)
 
-        monkeypatch.setattr("ashwood.cli.report.fold", slowly)
+        monkeypatch.setattr("ashwood.api.report.fold", slowly)
         assert '<span class="state good">completed</span>' in make_page(home, experiment)
 
 

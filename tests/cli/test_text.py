@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from ashwood.cli.output import make_console, make_table, print_json
-from ashwood.cli.text import brief, cut, on_one_line, printable, without_sequences
+from ashwood.terminal.output import make_console, make_table, print_json
+from ashwood.terminal.text import brief, cut, on_one_line, printable, without_sequences
 
 from .conftest import RANDOM, Workplace
 from .terminal import on_terminal

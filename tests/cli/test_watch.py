@@ -19,9 +19,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ashwood.cli import remote
-from ashwood.cli.ladder import promotions, render_ladder
-from ashwood.cli.progress import named_trials
-from ashwood.cli.watch import LogFollower, Watcher, render
 from ashwood.engine import Home
 from ashwood.errors import NotFound
 from ashwood.eventlog.memory import MemoryStore
@@ -32,6 +29,10 @@ from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequest
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import Mode
+from ashwood.terminal.ladder import promotions, render_ladder
+from ashwood.terminal.messages import named_trials
+from ashwood.terminal.screen import render
+from ashwood.terminal.watch import LogFollower, WatchedScreen
 from ashwood.views.ladder import Ladder
 from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
@@ -46,18 +47,20 @@ def simulated(trials: int = 40, *, stop_after: int | None = None, crash: bool = 
     return ran
 
 
-def watcher(ran: Workers, *, driven: bool = True, entries: Sequence[Entry] | None = None) -> Watcher:
-    seen = Watcher(7, ran.experiment.spec)
+def watcher(ran: Workers, *, driven: bool = True, entries: Sequence[Entry] | None = None) -> WatchedScreen:
+    seen = WatchedScreen(7, ran.experiment.spec)
     if observed := ran.entries if entries is None else entries:
         seen.observe(observed)
     seen.set_state(ran.experiment.spec.name, driven=driven, complete=True, at=ran.clock())
     return seen
 
 
-def drawn(seen: Watcher, *, width: int = 140, height: int | None = 40, best: int | None = None, at: float = 0.0) -> str:
+def drawn(
+    seen: WatchedScreen, *, width: int = 140, height: int | None = 40, best: int | None = None, at: float = 0.0
+) -> str:
     console = Console(file=io.StringIO(), width=width, height=height or 25, highlight=False)
     now = at or (seen.latest[-1].at if seen.latest else 1.0)
-    picture = render(seen, now if seen.is_driven else None, console, height=height, best=best)
+    picture = render(seen, now if seen.is_driven else None, console, "printed" if height is None else "full", best=best)
     lines = console.render_lines(picture, pad=False)
     return "\n".join("".join(segment.text for segment in line) for line in lines)
 
@@ -241,9 +244,9 @@ def test_log_follower_reads_each_entry_once(tmp_path: Path) -> None:
     following.catch_up()
     assert store.read == len(ran.entries)
     assert following.is_over
-    assert following.seen.progress.state is ExperimentState.COMPLETED
+    assert following.screen.progress.state is ExperimentState.COMPLETED
     assert (
-        drawn(following.seen, height=None).splitlines()[1:]
+        drawn(following.screen, height=None).splitlines()[1:]
         == drawn(watcher(ran, driven=False), height=None).replace(" 7", f" {experiment}").splitlines()[1:]
     )
 
@@ -254,10 +257,10 @@ def test_log_follower_reads_long_log_in_slices(tmp_path: Path) -> None:
     following = LogFollower(Home(tmp_path, store), recorded(store, ran.experiment.spec, ran.entries))
     slices = 1
     while following.take(0.0):
-        assert not following.seen.complete
+        assert not following.screen.complete
         slices += 1
     assert slices >= 3
-    assert following.seen.complete
+    assert following.screen.complete
 
 
 def test_watch_says_that_the_log_is_being_read() -> None:

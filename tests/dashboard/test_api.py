@@ -22,13 +22,12 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from ashwood.checkpoints.limited import trim
-from ashwood.dashboard import library
+from ashwood.dashboard import experiment_cache
 from ashwood.dashboard.app import create_app
-from ashwood.dashboard.context import header
-from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events, message, resume_position, until_failure
 from ashwood.dashboard.routes import figures
 from ashwood.dashboard.routes.files import _read_log
+from ashwood.dashboard.store_thread import StoreThread
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
@@ -99,14 +98,14 @@ def test_a_spark_is_what_the_driver_summed_up_and_older_records_are_read_for_it(
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://127.0.0.1") as client:
         few = get(client, f"experiments/{summed_up}/spark")["points"]
-        desk: Desk = app.state.dashboard.desk
+        store: StoreThread = app.state.dashboard.store
         assert few[-1][1] == few[-2][1]
         for (at, metric), (known_at, known) in zip(
             few, get(client, f"experiments/{older}/spark")["points"], strict=True
         ):
             assert (at, metric) == (pytest.approx(known_at, abs=0.001), pytest.approx(known, rel=1e-5))
-        assert desk._library is not None
-        assert summed_up not in desk._library._followed
+        assert store._cache is not None
+        assert summed_up not in store._cache._experiments
         assert get(client, "experiments/3/spark")["points"] == []
 
 
@@ -295,28 +294,28 @@ def test_a_log_whose_middle_is_left_out_is_read_by_the_places_of_all_that_was_pr
     path, limit = tmp_path / "trial-0.log", 100_000
     lines = [f"{number:07}\n" for number in range(50_000)]
     path.write_text("".join(lines[:30_000]))
-    known = _read_log(path, limit, None, 100)["end"]
+    known = _read_log(path, limit, None, 100).end
     assert known == 240_000
     trim(path, limit)
     with path.open("a") as file:
         file.write("".join(lines[30_000:]))
     trim(path, limit)
     following = _read_log(path, limit, known + 8 * 19_000, 0)
-    assert following["text"] == "".join(lines[49_000:])
-    assert following["end"] == following["size"] == 400_000
+    assert following.text == "".join(lines[49_000:])
+    assert following.end == following.size == 400_000
     pieces: list[str] = []
-    until = following["end"]
+    until = following.end
     while until:
         piece = _read_log(path, limit, None, 10_000, until)
-        assert piece["end"] == until
-        assert len(piece["text"]) <= 10_000 + 128
-        pieces.insert(0, piece["text"])
-        until = piece["begin"]
+        assert piece.end == until
+        assert len(piece.text) <= 10_000 + 128
+        pieces.insert(0, piece.text)
+        until = piece.begin
     assert "".join(pieces) == path.read_text()
     resumed = _read_log(path, limit, known, 0)  # What came next is left out.
-    assert resumed["begin"] < known
-    assert resumed["text"].startswith("\n[... ")
-    assert resumed["text"].endswith(lines[-1])
+    assert resumed.begin < known
+    assert resumed.text.startswith("\n[... ")
+    assert resumed.text.endswith(lines[-1])
 
 
 def test_a_log_that_is_no_regular_file_is_not_read(client: TestClient, home: Path) -> None:
@@ -389,7 +388,7 @@ def test_who_hangs_up_leaves_no_checkpoint_behind(
         path = f"/api/v1/experiments/1/trials/{saved.trial}/checkpoints/{name}/download"
         scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
         await app(scope, receive, send)
-        await app.state.dashboard.desk.close()
+        await app.state.dashboard.store.close()
 
     asyncio.run(download())
     assert heard == ["http.response.start"]
@@ -443,9 +442,9 @@ class Events:
     """What one page is told while it listens; a test client can't hear an answer that never ends."""
 
     def __init__(self, client: TestClient, experiment: int, since: int) -> None:
-        desk = client.app.state.dashboard.desk  # type: ignore[attr-defined]
+        store = client.app.state.dashboard.store  # type: ignore[attr-defined]
         self._client = client
-        self._stream: AsyncGenerator[bytes] = experiment_events(desk, experiment, since, header)
+        self._stream: AsyncGenerator[bytes] = experiment_events(store, experiment, since)
 
     def __enter__(self) -> Events:
         return self
@@ -564,8 +563,8 @@ def test_previews_point_at_lines(client: TestClient) -> None:
 
 
 def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_TURN_SECONDS", 0.0)
-    monkeypatch.setattr(library, "_WORTH_KEEPING", 10)
+    monkeypatch.setattr(experiment_cache, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(experiment_cache, "_SNAPSHOT_ENTRIES", 10)
     a_home(tmp_path)
     answers = []
     for _ in range(2):
@@ -598,7 +597,7 @@ def test_another_home_in_the_same_place_is_another_home(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [10.0, 0.0], ids=["at once", "in pieces"])
 def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    monkeypatch.setattr(library, "_TURN_SECONDS", seconds)
+    monkeypatch.setattr(experiment_cache, "_TURN_SECONDS", seconds)
     a_home(tmp_path)
     with sqlite3.connect(tmp_path / "ashwood.db") as database:
         database.execute("UPDATE entries SET body = '{}' WHERE experiment = 1 AND seq = 400")
@@ -639,27 +638,27 @@ def test_a_figure_that_shows_less_than_has_happened_says_when_to_ask_again(
 
 
 def test_more_records_than_are_held_are_all_read_to_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(experiment_cache, "_TURN_SECONDS", 0.0)
     workers = ran(8)
     with open_home(tmp_path, create=True) as home:
-        numbers = [add(home, workers) for _ in range(library._MOST_FOLLOWED + 4)]
+        numbers = [add(home, workers) for _ in range(experiment_cache._MOST_CACHED + 4)]
 
     async def all_of_them() -> list[int]:
-        desk = Desk(lambda: open_home(tmp_path))
+        store = StoreThread(lambda: open_home(tmp_path))
         try:
-            read = asyncio.gather(*(desk.ask(number, lambda followed: followed.seq) for number in numbers))
+            read = asyncio.gather(*(store.ask(number, lambda cached: cached.seq) for number in numbers))
             return await asyncio.wait_for(read, 20.0)
         finally:
-            await desk.close()
+            await store.close()
 
-    monkeypatch.setattr("ashwood.dashboard.desk._PATIENCE", None)
+    monkeypatch.setattr("ashwood.dashboard.store_thread._PATIENCE", None)
     assert asyncio.run(all_of_them()) == [len(workers.entries)] * len(numbers)
 
 
 def test_who_slept_through_another_dashboard_is_told_to_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "_WORTH_KEEPING", 10)
+    monkeypatch.setattr(experiment_cache, "_SNAPSHOT_ENTRIES", 10)
     a_home(tmp_path)
     for _ in range(2):  # the second begins where the first left off
         app = create_app(lambda: open_home(tmp_path), name="home")
@@ -682,13 +681,13 @@ def test_a_stream_whose_experiment_is_deleted_says_so_and_ends(tmp_path: Path) -
     a_home(tmp_path)
 
     async def listen() -> list[bytes]:
-        desk = Desk(lambda: open_home(tmp_path))
+        store = StoreThread(lambda: open_home(tmp_path))
         heard: list[bytes] = []
-        async for said in until_failure(experiment_events(desk, 1, 0, header)):
+        async for said in until_failure(experiment_events(store, 1, 0)):
             heard.append(said)
             if len(heard) == 2:
-                await desk.do(lambda library: library.home.store.delete(1))
-        await desk.close()
+                await store.do(lambda cache: cache.home.store.delete(1))
+        await store.close()
         return heard
 
     *_, last = asyncio.run(listen())
@@ -699,25 +698,14 @@ def test_a_stream_whose_experiment_is_deleted_says_so_and_ends(tmp_path: Path) -
 def test_one_experiment_is_looked_at_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_home(tmp_path)
     with open_home(tmp_path) as home:
-        looking = library.Library(home)
+        looking = experiment_cache.ExperimentCache(home)
         monkeypatch.setattr(home.store, "experiments", lambda: pytest.fail("all of them"))
-        assert [looking.listed(number).record.state for number in (1, 3)] == ["completed", "created"]
+        assert [looking.list_experiment(number).record.state for number in (1, 3)] == ["completed", "created"]
         home.store.annotate(1, name="other")
-        looking.look_again()
-        assert looking.listed(1).record.name == "other"
+        looking.refresh_list()
+        assert looking.list_experiment(1).record.name == "other"
         home.store.delete(1)
-        looking.look_again()
+        looking.refresh_list()
         for _ in range(2):
             with pytest.raises(NotFound):
-                looking.listed(1)
-
-
-def test_no_event_is_told_before_its_turn(tmp_path: Path) -> None:
-    workers = ran()
-    with open_home(tmp_path, create=True) as home:
-        experiment = add(home, workers, until=100)
-        followed = library.Library(home).follow(experiment)
-        while not followed.advance():
-            pass
-        append(home, experiment, workers.experiment.spec, workers.entries[100:110], workers.entries[:100])
-        assert [seq for seq, _ in followed.entries(after=95, limit=20)] == [96, 97, 98, 99, 100]
+                looking.list_experiment(1)

@@ -15,8 +15,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from ashwood.dashboard.guard import Guard, GuardRules, rules_for
-from ashwood.dashboard.guard.answers import PROTECTION
-from tests.dashboard.test_guard_verdicts import TOKEN, Clock
+from ashwood.dashboard.guard.responses import PROTECTION
+from tests.dashboard.test_guard_checks import TOKEN, Clock
 
 JSON = {"content-type": "application/json"}
 PAGE = {"accept": "text/html,*/*"}

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ashwood.dashboard.guard import GuardRules, rules_for
 from tests.dashboard.serving import served
 from tests.dashboard.test_guard import application, assert_error, assert_protected
-from tests.dashboard.test_guard_verdicts import TOKEN
+from tests.dashboard.test_guard_checks import TOKEN
 
 
 @pytest.fixture(scope="module")

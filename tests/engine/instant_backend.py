@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, StartAttempt, Suspend
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -49,7 +49,7 @@ class InstantBackend:
                     self._lengths[command.trial] = command.length
                     self._events.append(AttemptStarted(command.trial, command.attempt, 0, command.length))
                     self._train(command.trial, command.target)
-                case GoOn(trial=trial, target=target):
+                case ContinueAttempt(trial=trial, target=target):
                     self._train(trial, target)
                 case Finish(trial=trial, save=save):
                     self._let_go(trial, save)

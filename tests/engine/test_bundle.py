@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from ashwood.checkpoints import MANIFEST, About
+from ashwood.checkpoints import MANIFEST, CheckpointInfo
 from ashwood.engine import Home, open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.errors import EventLogError, NotFound, RequestRefused
@@ -500,14 +500,14 @@ def test_second_import_gets_its_own_identity(elsewhere: Home, home: Home, tmp_pa
     storage = home.storage(experiment, spec)
     entries = [entry for _, entry in home.store.log(record(home)).read()]
     home.store.log(experiment).append(entries)
-    storage.save(NAME, write_checkpoint, lambda: About(experiment=spec.identity))
+    storage.save(NAME, write_checkpoint, lambda: CheckpointInfo(experiment=spec.identity))
     out = tmp_path / "toy.ashwood"
     export_bundle(home, experiment, out, checkpoints=True)
     first, second = import_bundle(elsewhere, out), import_bundle(elsewhere, out)
     assert first.spec.identity == spec.identity
     assert second.spec.identity not in ("", spec.identity)
     for imported in (first, second):
-        owner = About(experiment=imported.spec.identity)
+        owner = CheckpointInfo(experiment=imported.spec.identity)
         with elsewhere.storage(imported.experiment, imported.spec).fetch(NAME, owner) as directory:
             assert (directory / "empty").exists()
 
@@ -516,7 +516,7 @@ def test_export_leaves_out_checkpoint_of_other_experiment(home: Home, tmp_path: 
     experiment = home.create(SPEC, at=1.0)
     home.store.log(experiment).append([entry for _, entry in home.store.log(record(home)).read()])
     storage = home.storage(experiment, home.store.spec(experiment))
-    storage.save(NAME, write_checkpoint, lambda: About(experiment="another"))
+    storage.save(NAME, write_checkpoint, lambda: CheckpointInfo(experiment="another"))
     exported = export_bundle(home, experiment, tmp_path / "toy.ashwood", checkpoints=True)
     assert exported.checkpoints == 0
     assert "belongs to the experiment with identity another" in exported.left_out[0]

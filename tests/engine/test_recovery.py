@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ashwood.checkpoints import MANIFEST, ONCE, About, Storage, Stored, open_storage
+from ashwood.checkpoints import MANIFEST, ONCE, CheckpointInfo, Storage, Stored, open_storage
 from ashwood.checkpoints.remote import RemoteStorage
 from ashwood.engine import Home, Session, loop, open_home, session, worker_hosts
 from ashwood.engine.control import ask
@@ -63,7 +63,7 @@ def experiment() -> Experiment:
 
 
 def save(storage: Storage, name: str, **metrics: float) -> None:
-    storage.save(name, lambda directory: (directory / "model").write_text("weights"), lambda: About(metrics))
+    storage.save(name, lambda directory: (directory / "model").write_text("weights"), lambda: CheckpointInfo(metrics))
 
 
 def recovered(experiment: Experiment, storage: Storage) -> list[Event]:
@@ -91,7 +91,7 @@ def test_recorded_report_is_not_recovered_again(experiment: Experiment, storage:
     assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
 
 
-def mine(state: Experiment, **changes: Any) -> About:
+def mine(state: Experiment, **changes: Any) -> CheckpointInfo:
     """Return the identity in the manifest of a checkpoint of the only trial."""
     return owner(state.trials[0], state)._replace(metrics={"loss": 0.5}, **changes)
 

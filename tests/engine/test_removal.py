@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.checkpoints import About
+from ashwood.checkpoints import CheckpointInfo
 from ashwood.checkpoints.trees import name_below, remove_tree
 from ashwood.engine import Home, open_home
 from ashwood.engine.removal import CODE, remove_experiment
@@ -134,8 +134,8 @@ def test_deletion_keeps_other_checkpoints_in_shared_storage(home: Home, tmp_path
     experiment = create(home, spec)
     storage = home.storage(experiment, spec)
     identity = home.store.spec(experiment).identity
-    storage.save(NAME, write, lambda: About(experiment=identity))
-    storage.save("trial-1/length-3-attempt-1", write, lambda: About(experiment="another"))
+    storage.save(NAME, write, lambda: CheckpointInfo(experiment=identity))
+    storage.save("trial-1/length-3-attempt-1", write, lambda: CheckpointInfo(experiment="another"))
     storage.save("trial-2/length-3-attempt-1", write)  # which says nothing of its experiment
     (place / "notes.txt").write_text("mine")
     remove_experiment(home, experiment)

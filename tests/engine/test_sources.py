@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.checkpoints import MANIFEST, About, Storage
+from ashwood.checkpoints import MANIFEST, CheckpointInfo, Storage
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
@@ -34,7 +34,7 @@ def original(home: Home) -> Storage:
     """The checkpoints of experiment 1, whose trial 0 has saved one."""
     experiment = home.store.create(SPEC, at=0.0)
     storage = home.storage(experiment, SPEC)
-    storage.save(NAME, write, lambda: About({"loss": 0.5}))
+    storage.save(NAME, write, lambda: CheckpointInfo({"loss": 0.5}))
     home.store.log(experiment).append([Entry(1.0, CheckpointSaved(0, 1, 1, NAME), ())])
     return storage
 

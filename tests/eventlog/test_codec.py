@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import (
     VERSION,
-    Row,
+    StoredEntry,
     decode_entry,
     decode_request,
     decode_spec,
@@ -169,7 +169,7 @@ def test_from_rows_yields_entries_before_damaged_row_and_raises(entries: list[En
 
 def test_rows_of_version_1_are_read_without_digests() -> None:
     entries = telling_entries()
-    rows = [Row(seq, entry.at, 1, encode_entry(entry), None) for seq, entry in enumerate(entries, start=1)]
+    rows = [StoredEntry(seq, entry.at, 1, encode_entry(entry), None) for seq, entry in enumerate(entries, start=1)]
     assert [repr(entry) for _, entry in from_rows(rows)] == [repr(entry) for entry in entries]
 
 

@@ -20,7 +20,7 @@ from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
 from ashwood.engine.worker_hosts import LocalHost
 from ashwood.errors import BackendError, EventLogError
-from ashwood.eventlog import snapshot
+from ashwood.eventlog import fold_cache
 from ashwood.eventlog.files import claim_directory
 from ashwood.eventlog.lease import take_lease
 from ashwood.eventlog.reserve import ReserveFile
@@ -59,7 +59,9 @@ def drive(home: Path, number: int | None = None) -> int:
             held(directory / "workers.lock"),
         ):
             log.append(telling_entries())
-            snapshot.write_snapshot(opened.snapshot(experiment), snapshot.LogSnapshot("", {}, 1, telling_entries()[0]))
+            fold_cache.write_snapshot(
+                opened.snapshot(experiment), fold_cache.LogSnapshot("", {}, 1, telling_entries()[0])
+            )
             make_shared(opened.logs(experiment))
             with open_to_append(opened.logs(experiment) / "trial-0.log") as file:
                 file.write(b"a line\n")

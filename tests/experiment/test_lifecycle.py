@@ -10,7 +10,7 @@ import pytest
 
 from ashwood.errors import IllegalEvent
 from ashwood.experiment import experiment, lifecycle
-from ashwood.experiment.lifecycle import TRANSITIONS, ExperimentState, Step, TrialState, after
+from ashwood.experiment.lifecycle import TRANSITIONS, ExperimentState, Transition, TrialState, after
 from tests.experiment.test_determinism import play
 from tests.experiment.world import World, make_spec
 
@@ -18,9 +18,9 @@ ENDS = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.ERRORED, TrialState
 
 
 def test_each_transition_of_the_table_happens_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[tuple[TrialState, Step]] = set()
+    seen: set[tuple[TrialState, Transition]] = set()
 
-    def watched(state: TrialState, step: Step) -> TrialState:
+    def watched(state: TrialState, step: Transition) -> TrialState:
         seen.add((state, step))
         return after(state, step)
 
@@ -41,15 +41,15 @@ def test_each_transition_of_the_table_happens_and_no_other(monkeypatch: pytest.M
     assert seen == set(TRANSITIONS)
 
 
-@pytest.mark.parametrize(("state", "step"), sorted(set(product(TrialState, Step)) - set(TRANSITIONS)))
-def test_step_that_is_not_in_the_table_is_illegal(state: TrialState, step: Step) -> None:
+@pytest.mark.parametrize(("state", "step"), sorted(set(product(TrialState, Transition)) - set(TRANSITIONS)))
+def test_step_that_is_not_in_the_table_is_illegal(state: TrialState, step: Transition) -> None:
     with pytest.raises(IllegalEvent, match=f"a trial that is {state} can't take the step '{re.escape(step)}'"):
         after(state, step)
 
 
 def test_every_state_is_reached_and_the_ends_are_final_unless_failed_trials_are_retried() -> None:
     assert {TrialState.RUNNING, *TRANSITIONS.values()} == set(TrialState)
-    retries = (Step.REOPENED, Step.CONTINUED)
+    retries = (Transition.REOPENED, Transition.CONTINUED)
     assert not {state for state, step in TRANSITIONS if step not in retries} & set(ENDS)
 
 
@@ -60,8 +60,8 @@ def test_diagram_shows_each_step_of_the_table() -> None:
                  "reached max_length", "stopped early", "failed too often", "declared invalid", "killed by a user",
                  "reopened", "continued with the experiment"):  # fmt: skip
         assert step in pictured
-        assert Step(step) in {step for _, step in TRANSITIONS}
-    assert len(Step) == 12
+        assert Transition(step) in {step for _, step in TRANSITIONS}
+    assert len(Transition) == 12
 
 
 def test_three_states_end_an_experiment() -> None:

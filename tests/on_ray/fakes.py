@@ -14,7 +14,7 @@ import pytest
 from ashwood import __version__
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.cluster import Cluster
-from ashwood.backends.ray.demand import Amounts, Node
+from ashwood.backends.ray.demand import Amounts, NodeResources
 from ashwood.backends.ray.fleet import Fleet, Process, Worker
 from ashwood.backends.ray.transfer import pack_directory
 from ashwood.backends.ray.wire import Hello, Message, Wire
@@ -34,11 +34,11 @@ class FakeCluster(Cluster):
         self.ships = self.autoscales = False
         self.room = 4.0
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[NodeResources]:
         """Return the only node."""
-        return [Node("node", "id", {"CPU": 4.0})]
+        return [NodeResources("node", "id", {"CPU": 4.0})]
 
-    def answering(self) -> list[Node]:
+    def answering(self) -> list[NodeResources]:
         """Return all nodes."""
         return self.nodes()
 

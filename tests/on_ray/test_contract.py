@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.port import Abort, Backend, Command, GoOn, Suspend
+from ashwood.backends.port import Abort, Backend, Command, ContinueAttempt, Suspend
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.backend import _lost_with_node
 from ashwood.backends.ray.cluster import Cluster, connected
@@ -235,7 +235,7 @@ class TestOverSeveralNodes:
 
     def test_processes_train_together_and_resume_from_checkpoint_of_rank_0(self, backend: Backend, place: Path) -> None:
         def answer(report: ValidationReported) -> Command:
-            return GoOn(report.trial, report.attempt, 3) if report.length == 2 else finish(report)
+            return ContinueAttempt(report.trial, report.attempt, 3) if report.length == 2 else finish(report)
 
         events = drive(backend, [job(target=2)], answer)
         losses = [event.metrics["loss"] for event in events if isinstance(event, ValidationReported)]

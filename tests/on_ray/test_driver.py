@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.port import Abort
-from ashwood.backends.ray import RayBackend
+from ashwood.backends.ray import RayBackend, fleet
 from ashwood.backends.ray.fleet import ActorExit, Process, Worker
 from ashwood.backends.ray.wire import Message, packed
 from ashwood.checkpoints import open_storage
@@ -128,9 +128,10 @@ def test_driver_sends_to_a_slow_worker_without_waiting_for_it(backend: RayBacken
 
 
 def test_workers_can_be_released_and_requested_again(
-    cluster: FakeCluster, requested: list[Worker], tmp_path: Path
+    cluster: FakeCluster, requested: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with backend_on(cluster, tmp_path, idle_seconds=0.0) as backend:
+    monkeypatch.setattr(fleet, "IDLE_SECONDS", 0.0)
+    with backend_on(cluster, tmp_path) as backend:
         there: list[FakeWorker] = []
         for wanted in (3, 1, 3, 1, 3):
             backend.expect(wanted)
@@ -143,8 +144,11 @@ def test_workers_can_be_released_and_requested_again(
         close_fake_workers()
 
 
-def test_busy_worker_is_not_released(cluster: FakeCluster, requested: list[Worker], tmp_path: Path) -> None:
-    with backend_on(cluster, tmp_path, idle_seconds=0.0) as backend:
+def test_busy_worker_is_not_released(
+    cluster: FakeCluster, requested: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "IDLE_SECONDS", 0.0)
+    with backend_on(cluster, tmp_path) as backend:
         backend.expect(2)
         one, _ = connect(backend, *requested)
         backend.dispatch([job()])

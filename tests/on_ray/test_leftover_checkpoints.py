@@ -14,8 +14,8 @@ import pytest
 
 from ashwood.backends.ray import cluster as module
 from ashwood.backends.ray import node_worker
-from ashwood.backends.ray.demand import Node
-from ashwood.checkpoints import About, open_storage
+from ashwood.backends.ray.demand import NodeResources
+from ashwood.checkpoints import CheckpointInfo, open_storage
 from ashwood.engine import Home, Session, open_home, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.errors import ClusterError, EventLogError
@@ -72,7 +72,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("ray.remote", lambda _: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=start)))
     monkeypatch.setattr("ray.get", lambda value: value)
     monkeypatch.setattr("ray.kill", lambda _actor: None)
-    monkeypatch.setattr(FakeCluster, "nodes", lambda _: [Node("node", "1f" * 28, {"CPU": 4.0})])
+    monkeypatch.setattr(FakeCluster, "nodes", lambda _: [NodeResources("node", "1f" * 28, {"CPU": 4.0})])
     monkeypatch.setattr(FakeCluster, "dismiss_former", lambda *_: None, raising=False)
     monkeypatch.setattr(module, "connected", connected)
     monkeypatch.setattr(node_worker, "_home_of", lambda _key, _node: there)
@@ -149,7 +149,7 @@ def test_resume_without_nodes_raises_before_any_wait(
 def leave_on(node: Path, *names: str) -> None:
     for name in names:
         open_storage(node).save(
-            name, lambda directory: (directory / "model").write_text("weights"), lambda: About({"loss": 0.5})
+            name, lambda directory: (directory / "model").write_text("weights"), lambda: CheckpointInfo({"loss": 0.5})
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 from ashwood.backends.local.setup import ALONE
 from ashwood.backends.port import Abort, StartAttempt, Suspend
 from ashwood.backends.ray.node_worker import NodeWorker, WorkerConfig, _Logs, _Service
-from ashwood.backends.ray.staging import Direct, Staged
+from ashwood.backends.ray.staging import Staged, Staging
 from ashwood.backends.ray.wire import Message, Wire, packed
 from ashwood.checkpoints import open_storage
 from ashwood.checkpoints.limited import trim
@@ -47,7 +47,6 @@ class Driver:
             marker=None,
             logs=str(directory / "driver-logs"),
             cores=1,
-            process_per_attempt=None,
         )
         self._other_end = Wire(theirs)
         service = _Service(config, ALONE, self._other_end, queue.SimpleQueue(), self.staging, directory / "logs")
@@ -180,7 +179,7 @@ def test_last_command_of_dead_driver_starts_nothing(driver: Driver) -> None:
 
 
 def test_storage_without_marker_of_driver_raises(tmp_path: Path) -> None:
-    staging = Direct(str(tmp_path))
+    staging = Staging(str(tmp_path))
     (tmp_path / ".driver-here").touch()
     staging.check(".driver-here")
     with pytest.raises(StorageUnreachable, match="is not the same directory"):

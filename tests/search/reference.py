@@ -21,10 +21,10 @@ from ashwood.search.vocabulary import (
     CreatedHigher,
     Dropped,
     Exit,
-    GoOn,
     Job,
     LastChance,
     Pause,
+    Promote,
     Promoted,
     ReachedEnd,
     Retired,
@@ -234,7 +234,7 @@ class Reference:
             return Stop(Dropped(*worse[0]))
         t.at, t.state = t.at + 1, "training"
         self.give(t)
-        return GoOn(lengths[t.at], LastChance(*worse[0][:3]) if worse else Promoted(*places[-1]))
+        return Promote(lengths[t.at], LastChance(*worse[0][:3]) if worse else Promoted(*places[-1]))
 
     def exited(self, trial: TrialId, how: Exit) -> None:
         t = self._known(trial)

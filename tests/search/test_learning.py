@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import pytest
 
-from ashwood.search.learning import ENOUGH, LearningHalving
+from ashwood.search.learning import ENOUGH, LearningBracket
 from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Created, CreatedHigher, Job
@@ -22,9 +22,9 @@ def auto(trials: int = 400, length: int = 64, **more: object) -> SearchSettings:
     )
 
 
-def bracket_of(search: Tournament) -> LearningHalving:
+def bracket_of(search: Tournament) -> LearningBracket:
     (bracket,) = search.brackets
-    assert isinstance(bracket, LearningHalving)
+    assert isinstance(bracket, LearningBracket)
     return bracket
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ashwood.errors import SearchError
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Exit, GoOn, Job, LastChance, Promoted, RetriedOnRequest, TrialId
+from ashwood.search.vocabulary import Exit, Job, LastChance, Promote, Promoted, RetriedOnRequest, TrialId
 from ashwood.testing.search_method import search_settings
 
 
@@ -30,7 +30,7 @@ def run(search: Tournament, luck: Random, failing: float, workers: int) -> set[T
         if luck.random() < failing:
             search.exited(trial, Exit.ERRORED)
             failed.add(trial)
-        elif isinstance(verdict := search.report(trial, target, luck.choice([0.5, 1.0, luck.random()])), GoOn):
+        elif isinstance(verdict := search.report(trial, target, luck.choice([0.5, 1.0, luck.random()])), Promote):
             jobs[trial] = verdict.target
         retired.update(each.trial for each in search.retired())
     assert not jobs

@@ -18,10 +18,10 @@ from ashwood.search.vocabulary import (
     Created,
     Dropped,
     Exit,
-    GoOn,
     Job,
     LastChance,
     Pause,
+    Promote,
     Promoted,
     ReachedEnd,
     Retired,
@@ -187,9 +187,9 @@ def test_an_invalid_grid_point_has_no_replacement() -> None:
 def test_stopping_decides_at_once_and_for_good() -> None:
     one = three_rungs(6, stop_once=True)
     assert [one.next_job() for _ in range(3)] == [Job(t, 1, Created(0, t)) for t in range(3)]
-    assert one.report(0, 1, 2.0) == GoOn(2, Promoted(0, 1, 1, 1))
+    assert one.report(0, 1, 2.0) == Promote(2, Promoted(0, 1, 1, 1))
     assert one.report(1, 1, 3.0) == Stop(Dropped(0, 2, 2, 1))
-    assert one.report(2, 1, 1.0) == GoOn(2, Promoted(0, 1, 3, 1))
+    assert one.report(2, 1, 1.0) == Promote(2, Promoted(0, 1, 3, 1))
     with pytest.raises(SearchError, match="no job"):
         one.report(1, 2, 0.0)
     with pytest.raises(SearchError, match="already ended"):
@@ -200,14 +200,14 @@ def test_a_validation_past_several_rungs_counts_in_each() -> None:
     one = three_rungs(4, stop_once=True)
     for _ in range(4):
         one.next_job()
-    assert one.report(0, 3, 1.0) == GoOn(4, Promoted(1, 1, 1, 1))
+    assert one.report(0, 3, 1.0) == Promote(4, Promoted(1, 1, 1, 1))
     # It is the second of two in both rungs; the lower one is the reason.
     assert one.report(1, 2, 2.0) == Stop(Dropped(0, 2, 2, 1))
     # Whoever is past the end is there, whatever the rungs say.
     assert one.report(2, 7, 9.0) == Stop(ReachedEnd(4))
-    assert one.report(3, 1, 1.5) == GoOn(2, Promoted(0, 2, 4, 2))
+    assert one.report(3, 1, 1.5) == Promote(2, Promoted(0, 2, 4, 2))
     # Trial 1 counts in rung 1 as well, though it was dropped at rung 0.
-    assert one.report(3, 2, 1.5) == GoOn(4, Promoted(1, 2, 4, 2))
+    assert one.report(3, 2, 1.5) == Promote(4, Promoted(1, 2, 4, 2))
 
 
 def test_the_last_of_a_stopping_bracket_goes_on_when_those_ahead_failed() -> None:
@@ -216,7 +216,7 @@ def test_the_last_of_a_stopping_bracket_goes_on_when_those_ahead_failed() -> Non
     one.next_job()
     one.report(0, 1, 1.0)
     one.exited(0, Exit.ERRORED)
-    assert one.report(1, 1, 2.0) == GoOn(2, LastChance(0, 2, 2))
+    assert one.report(1, 1, 2.0) == Promote(2, LastChance(0, 2, 2))
 
 
 def test_stopping_retires_nobody() -> None:
@@ -293,7 +293,7 @@ def run(one: Tournament, luck: Random, steps: int, workers: int = 8) -> None:
             return
         trial = luck.choice(sorted(training))
         verdict = one.report(trial, training.pop(trial), luck.random())
-        if isinstance(verdict, GoOn):
+        if isinstance(verdict, Promote):
             training[trial] = verdict.target
 
 

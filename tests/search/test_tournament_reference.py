@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Exit, GoOn, Job, Pause, TrialId
+from ashwood.search.vocabulary import Exit, Job, Pause, Promote, TrialId
 from ashwood.testing.search_method import search_settings
 from tests.search.reference import Reference, plan_brackets
 
@@ -38,7 +38,7 @@ class Pair:
         length = self.training.pop(trial) + beyond
         verdict = self.fast.report(trial, length, loss)
         assert verdict == self.plain.report(trial, length, loss)
-        if isinstance(verdict, GoOn):
+        if isinstance(verdict, Promote):
             self.training[trial] = verdict.target
         elif isinstance(verdict, Pause):
             self.waiting.add(trial)

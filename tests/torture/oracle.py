@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ashwood.cli.output import to_json
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.fold_cache import fold
@@ -29,6 +28,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.table import to_json
 from tests.torture.training import loss_at
 
 Line = list[Any]

@@ -8,23 +8,23 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ashwood.trial.channel import Phase, Verdict
-from ashwood.trial.job import Job
+from ashwood.trial.channel import Link, Phase, ReportAnswer
+from ashwood.trial.job import WorkerJob
 
-PAUSE = Verdict(None, save=True)
-DROP = Verdict(None, save=False)
+PAUSE = ReportAnswer(None, save=True)
+DROP = ReportAnswer(None, save=False)
 SUSPEND = None
 
 
-def go(target: int) -> Verdict:
-    return Verdict(target, save=False)
+def go(target: int) -> ReportAnswer:
+    return ReportAnswer(target, save=False)
 
 
-class ScriptedLink:
-    """Answers reports at the target with ``verdicts``, and suspends at the ``suspend_at``-th time it is asked."""
+class ScriptedLink(Link):
+    """Answers reports at the target with ``answers``, and suspends at the ``suspend_at``-th time it is asked."""
 
-    def __init__(self, verdicts: Iterable[Verdict | None] = (PAUSE,), suspend_at: int | None = None) -> None:
-        self.verdicts = deque(verdicts)
+    def __init__(self, answers: Iterable[ReportAnswer | None] = (PAUSE,), suspend_at: int | None = None) -> None:
+        self.answers = deque(answers)
         self.told: list[tuple[Any, ...]] = []
         self.metrics_saved: dict[str, dict[str, float]] = {}
         self.polls = 0
@@ -61,10 +61,10 @@ class ScriptedLink:
     def best(self) -> float:
         return self.best_loss
 
-    def verdict(self) -> Verdict | None:
-        verdict = self.verdicts.popleft()
-        self.told.append(("asked", verdict))
-        return verdict
+    def answer(self) -> ReportAnswer | None:
+        answer = self.answers.popleft()
+        self.told.append(("asked", answer))
+        return answer
 
     @property
     def reports(self) -> list[int]:
@@ -75,7 +75,7 @@ class ScriptedLink:
         return [told[2] for told in self.told if told[0] == "saved"]
 
 
-def make_job(checkpoints: Path, **changes: Any) -> Job:
+def make_job(checkpoints: Path, **changes: Any) -> WorkerJob:
     fields: dict[str, Any] = {
         "trial": 7,
         "attempt": 1,
@@ -87,7 +87,7 @@ def make_job(checkpoints: Path, **changes: Any) -> Job:
         "unit": "epochs",
         "max_length": 100,
     }
-    return Job(**fields | changes)
+    return WorkerJob(**fields | changes)
 
 
 def save(directory: Path) -> None:

@@ -72,10 +72,10 @@ def test_trial_has_rank_world_size_and_rendezvous(tmp_path: Path) -> None:
     assert (one_of_two.rank, one_of_two.world_size, one_of_two.rendezvous) == (1, 2, "10.0.0.1:29500")
 
 
-def test_verdict_that_arrives_before_report_is_kept(tmp_path: Path) -> None:
+def test_answer_that_arrives_before_report_is_kept(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        for message in (["go", 5], ["finish", False]):  # the first process is ahead
+        for message in (["continue", 5], ["finish", False]):  # the first process is ahead
             ours.sendall(encode(message).encode() + b"\n")
 
         def train(trial: Trial) -> None:

@@ -44,7 +44,7 @@ def test_batches_send_no_message_each_step(tmp_path: Path) -> None:
     assert link.polls < 1_000
 
 
-def test_a_checkpoint_at_the_target_is_trained_on_to_get_a_verdict(tmp_path: Path) -> None:
+def test_a_checkpoint_at_the_target_is_trained_on_to_get_an_answer(tmp_path: Path) -> None:
     trial = Trial(make_job(tmp_path, length=3, checkpoint="trial-7/length-3-attempt-1", target=3), ScriptedLink())
     assert list(trial.epochs()) == [3]
 
@@ -143,7 +143,7 @@ def test_any_loop_reaches_its_targets_and_no_further_than_a_step(
     assert trained >= totals[-1] * size[unit]
     assert trained < totals[-1] * size[unit] + len(targets) * (size[loop] + size[unit])
     assert asked == sorted(asked)
-    assert not link.verdicts
+    assert not link.answers
 
 
 def test_unitless_experiments_take_any_one_loop(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ashwood.checkpoints import open_storage
 from ashwood.errors import TrainingCodeError
 from ashwood.trial import Trial
 from ashwood.trial.attempt import Again, Ended, Failed
-from ashwood.trial.channel import Verdict
+from ashwood.trial.channel import ReportAnswer
 from ashwood.trial.run import outcome_of, run
 from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
 
@@ -121,11 +121,11 @@ def test_suspended_code_without_checkpoints_stops_at_once(tmp_path: Path) -> Non
     assert run(loop(3, None), make_job(tmp_path, target=100), ScriptedLink(suspend_at=3)) == Ended(3)
 
 
-@pytest.mark.parametrize(("verdict", "saves"), [(PAUSE, ["length-3-attempt-1"]), (DROP, [])])
-def test_code_that_never_asks_is_ended_at_the_report_after_the_verdict(
-    tmp_path: Path, verdict: Verdict, saves: list[str]
+@pytest.mark.parametrize(("answer", "saves"), [(PAUSE, ["length-3-attempt-1"]), (DROP, [])])
+def test_code_that_never_asks_is_ended_at_the_report_after_the_answer(
+    tmp_path: Path, answer: ReportAnswer, saves: list[str]
 ) -> None:
-    link = ScriptedLink([verdict])
+    link = ScriptedLink([answer])
     closed = []
 
     def train(trial: Trial) -> None:

@@ -9,7 +9,7 @@ from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial import Trial
 from ashwood.trial import attempt as attempts
 from ashwood.trial.channel import Message
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
 from ashwood.trial.run import outcome_of
 from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
@@ -21,7 +21,7 @@ def test_rank_0_never_repeats_a_save_in_which_others_took_part(tmp_path: Path, m
             raise StorageUnreachable("the storage is down")
 
     monkeypatch.setattr(attempts, "open_storage", lambda *_: Unreachable())
-    job = Job(7, 1, 4, {}, 0, str(tmp_path), metric="loss", checkpoint_period=(1, "steps"))
+    job = WorkerJob(7, 1, 4, {}, 0, str(tmp_path), metric="loss", checkpoint_period=(1, "steps"))
     link = ScriptedLink()
     announced: list[Any] = []
     trial = Trial(job, link, LeadingAttempt(job, link, lambda *announcement: announced.append(announcement)))

@@ -11,7 +11,7 @@ from ashwood.checkpoints import MANIFEST, RETRY_SECONDS, Patience, Storage, open
 from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial import Trial, attempt
 from ashwood.trial.attempt import Again, Ended, Failed, Invalid, Outcome, Stopped, StorageTrouble, Unusable
-from ashwood.trial.channel import Verdict
+from ashwood.trial.channel import ReportAnswer
 from ashwood.trial.run import outcome_of, run
 from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job, save
 
@@ -41,7 +41,7 @@ def test_metric_that_is_none_was_not_measured(tmp_path: Path) -> None:
     assert link.told[-1] == ("report", 1, {"accuracy": 1.0})
     trial.report(loss=None)
     assert len(link.reports) == 1
-    assert len(link.verdicts) == 1
+    assert len(link.answers) == 1
 
 
 def test_training_metrics_are_recorded_beside_those_of_the_same_name_and_never_compared(tmp_path: Path) -> None:
@@ -49,13 +49,13 @@ def test_training_metrics_are_recorded_beside_those_of_the_same_name_and_never_c
     trial = Trial(make_job(tmp_path, target=1), link)
     next(trial.epochs())
     trial.report(training={"loss": 0.1})
-    assert len(link.verdicts) == 1
+    assert len(link.answers) == 1
     trial.report(loss=0.5, training={"loss": np.float32(0.25), "skipped": None})
     assert link.told[1:3] == [
         ("report", 1, {"training.loss": 0.1}),
         ("report", 1, {"loss": 0.5, "training.loss": 0.25}),
     ]
-    assert not link.verdicts
+    assert not link.answers
 
 
 def test_training_metric_cannot_be_the_metric_of_the_search_or_be_reported_twice(tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_error_that_may_pass_has_no_cause(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "saves"), [(PAUSE, ["length-3-attempt-1"]), (DROP, []), (SUSPEND, ["length-3-attempt-1"])]
+    ("answer", "saves"), [(PAUSE, ["length-3-attempt-1"]), (DROP, []), (SUSPEND, ["length-3-attempt-1"])]
 )
-def test_report_saves_only_when_due(tmp_path: Path, verdict: Verdict | None, saves: list[str]) -> None:
-    link = ScriptedLink([verdict])
+def test_report_saves_only_when_due(tmp_path: Path, answer: ReportAnswer | None, saves: list[str]) -> None:
+    link = ScriptedLink([answer])
     assert finish_loop(link, tmp_path) == Ended(3)
     assert link.saves == saves
 
@@ -248,7 +248,7 @@ def test_several_reports_at_the_target_ask_once_and_save_what_was_offered(tmp_pa
     assert [told[0] for told in link.told] == ["started", "report", "report", "asked", "saved", "report"]
 
 
-def test_a_checkpoint_offered_after_the_verdict_counts(tmp_path: Path) -> None:
+def test_a_checkpoint_offered_after_the_answer_counts(tmp_path: Path) -> None:
     link = ScriptedLink([PAUSE])
     trial = Trial(make_job(tmp_path, target=1), link)
     for _ in trial.epochs():

@@ -11,7 +11,7 @@ import pytest
 
 from ashwood.errors import StorageUnreachable
 from ashwood.trial import Trial, attempt
-from ashwood.trial.channel import DriverLink, Message, Verdict
+from ashwood.trial.channel import DriverLink, Message, ReportAnswer
 from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
 from ashwood.trial.signs import Signs
 from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
@@ -145,8 +145,8 @@ def test_link_learns_the_best_while_it_waits_and_between() -> None:
 
         receive = poll
 
-    link = DriverLink(Scripted([["best", 3.0], ["go", 9], ["best", 2.0]]))  # type: ignore[arg-type]
-    assert link.verdict() == go(9)
+    link = DriverLink(Scripted([["best", 3.0], ["continue", 9], ["best", 2.0]]))  # type: ignore[arg-type]
+    assert link.answer() == go(9)
     assert link.best() == 2.0
     assert not link.suspended()
 
@@ -184,20 +184,20 @@ def own_loop(trial: Trial, losses: Sequence[float]) -> list[int]:
     return recorder.lengths
 
 
-@pytest.mark.parametrize("verdict", [PAUSE, DROP])
+@pytest.mark.parametrize("answer", [PAUSE, DROP])
 @pytest.mark.parametrize("train_together", [loop, own_loop])
 def test_all_processes_save_the_best_result_together(
-    tmp_path: Path, verdict: Verdict, train_together: TrainTogether, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, answer: ReportAnswer, train_together: TrainTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Chunks of one step, as in a loop whose steps take long: rank 0 learns of nothing within one.
     monkeypatch.setattr("ashwood.trial.loop._MOMENT", 0.0)
     losses = [5.0, 6.0, 4.0, 3.0, 7.0]
     job = make_job(tmp_path, target=3, world_size=2, save_on="best")
-    link, other, announced = ScriptedLink([go(5), verdict]), ScriptedLink(), Announced()
+    link, other, announced = ScriptedLink([go(5), answer]), ScriptedLink(), Announced()
     saved_by_rank_0 = train_together(Trial(job, link, LeadingAttempt(job, link, announced.announce)), losses)
     job = job._replace(rank=1)
     saved_by_rank_1 = train_together(Trial(job, other, FollowingAttempt(job, other, announced)), losses)
-    assert saved_by_rank_0 == saved_by_rank_1 == [1, 3, 4, *([5] if verdict is PAUSE else [])]
+    assert saved_by_rank_0 == saved_by_rank_1 == [1, 3, 4, *([5] if answer is PAUSE else [])]
 
 
 def test_processes_on_several_machines_save_where_the_search_answers_alone(tmp_path: Path) -> None:

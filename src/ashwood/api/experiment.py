@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from ashwood.api.background import start_driver
 from ashwood.api.callables import (
     arguments,
     changed_under_guard,
@@ -26,10 +27,9 @@ from ashwood.api.callables import (
     workdir_of,
 )
 from ashwood.api.searchers import Searcher, StopWhen
+from ashwood.api.slots import check_room
+from ashwood.api.tables import make_frame, read_trials, report_records
 from ashwood.checkpoints.links import copy_contents
-from ashwood.cli.export import make_frame, read_trials, report_records
-from ashwood.cli.progress import Reporter, make_reporter
-from ashwood.cli.where import BackendOptions, check_room
 from ashwood.config import Loaded, build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
@@ -51,6 +51,8 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
+from ashwood.terminal.live import make_reporter
+from ashwood.terminal.reporter import Reporter
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
@@ -84,8 +86,8 @@ class BestCheckpoint(NamedTuple):
     hparams: Mapping[str, Any]
 
 
-class _Quiet(Reporter):
-    """A run observer that shows nothing, except for warnings before trials run, for example that it waits for GPUs."""
+class _QuietReporter(Reporter):
+    """A reporter that shows nothing, except for warnings before trials run, for example that it waits for GPUs."""
 
     def warn(self, message: str) -> None:
         if not self.running:
@@ -210,7 +212,7 @@ class Experiment:
         Raises:
             AshwoodError: the file cannot be written, or a package or the browser is missing.
         """
-        from ashwood.cli.report import write_report
+        from ashwood.api.report import write_report
 
         write_report(self._home, self.id, Path(out))
 
@@ -275,9 +277,8 @@ class Experiment:
             RequestRefused: the experiment is already running, or has ended.
             AshwoodError: the experiment could not be run.
         """
-        from ashwood.cli.activate import start_driver  # This imports the command line, which takes time.
-
-        self._driver, _ = start_driver(self._address, self.id, workers=workers, where=BackendOptions(), share=share)
+        slots = [] if workers is None else ["--workers", str(workers)]
+        self._driver, _ = start_driver(self._address, self.id, [*slots, *["--share"] * share])
         return self
 
     def wait(self, timeout: float | None = None) -> ExperimentState:
@@ -306,7 +307,7 @@ class Experiment:
 
     def _drive(self, workers: int | None, *, progress: bool, cluster: Cluster, share: bool) -> None:
         session = Session(self._home, self.id)
-        reporter = make_reporter("text", self.id, self.spec) if progress else _Quiet(self.id, self.spec)
+        reporter = make_reporter(self.id, self.spec) if progress else _QuietReporter(self.id, self.spec)
         for note in self._notes:
             if progress:
                 reporter.warn(note)
@@ -318,7 +319,7 @@ class Experiment:
         if state is not ExperimentState.ERRORED and not reporter.needs_fix:
             return
         failed = state is ExperimentState.ERRORED
-        message = f"experiment {self.id} {'failed' if failed else 'paused'}: {reporter.why_it_ended}"
+        message = f"experiment {self.id} {'failed' if failed else 'paused'}: {reporter.progress.why_ended}"
         if not failed:
             message += ". Fix the cause, then continue with experiment.resume()"
         # If progress is shown, it includes each failure.
@@ -436,24 +437,12 @@ def create(
         ConfigError: the description is invalid; the message lists all problems.
         TrainingCodeError: the training code cannot be loaded by worker processes, or does not take a trial.
     """
-    return _create(
-        lambda _: None,
-        train,
-        hparams=hparams,
-        searcher=searcher,
-        name=name,
-        data=data,
-        seed=seed,
-        home=home,
-        backend=backend,
-        fields=fields,
-    )
+    return _create(lambda _: None, train, hparams, searcher, name, data, seed, home, backend, fields)
 
 
 def _create(
     check: Callable[[Loaded], None],
     train: Callable[..., Any] | str,
-    *,
     hparams: Mapping[str, Any],
     searcher: Searcher | Mapping[str, Any],
     name: str | None,
@@ -548,18 +537,8 @@ def run(
         AshwoodError: the experiment could not be run, or it failed.  The error's ``experiment`` is the experiment, or
             None if it was not created.
     """
-    experiment = _create(
-        partial(check_room, workers=workers),
-        train,
-        hparams=hparams,
-        searcher=searcher,
-        name=name,
-        data=data,
-        seed=seed,
-        home=home,
-        backend=backend,
-        fields=fields,
-    )
+    check = partial(check_room, workers=workers)
+    experiment = _create(check, train, hparams, searcher, name, data, seed, home, backend, fields)
     return experiment.resume(workers=workers, progress=progress, share=share)
 
 

@@ -45,7 +45,7 @@ class StartAttempt(NamedTuple):
     best: float | None = None
 
 
-class GoOn(NamedTuple):
+class ContinueAttempt(NamedTuple):
     """Answer a report at the target: continue to ``target``, a greater total length."""
 
     trial: TrialId
@@ -87,7 +87,7 @@ class Abort(NamedTuple):
     attempt: int
 
 
-Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend | NoteBest | Abort
+Command: TypeAlias = StartAttempt | ContinueAttempt | Finish | Suspend | NoteBest | Abort
 
 
 class Backend(Protocol):
@@ -96,7 +96,6 @@ class Backend(Protocol):
     @property
     def slots(self) -> int:
         """Number of attempts that can be live at once."""
-        ...
 
     def dispatch(self, commands: Sequence[Command]) -> None:
         """Execute commands, without waiting for their effects.
@@ -104,14 +103,12 @@ class Backend(Protocol):
         Raises:
             BackendError: no trial can run, now or later.
         """
-        ...
 
     def expect(self, attempts: int | None) -> None:
         """Announce how many attempts the search could use at once from now on, or None for any number.
 
         A backend that can grow adds slots for them, and releases slots beyond that number.
         """
-        ...
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         """Return the events since the last call, in order.
@@ -121,12 +118,9 @@ class Backend(Protocol):
         Raises:
             BackendError: no trial can run, for example because the training code can't be imported.
         """
-        ...
 
     def wake(self) -> None:
         """Make ``next_events`` return early.  It is safe to call this from a signal handler."""
-        ...
 
     def close(self) -> None:
         """End all processes of the backend.  Further calls do nothing."""
-        ...

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from ashwood.checkpoints.local import LocalStorage
-from ashwood.checkpoints.manifest import MANIFEST, About, digest_of_draw
+from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, digest_of_draw
 from ashwood.checkpoints.patience import BRIEF, ONCE, RETRY_SECONDS, Patience
 from ashwood.checkpoints.port import Leftover, Storage, Stored, Write, checkpoint_name, named_position
 
@@ -20,7 +20,7 @@ __all__ = [
     "MANIFEST",
     "ONCE",
     "RETRY_SECONDS",
-    "About",
+    "CheckpointInfo",
     "Leftover",
     "Patience",
     "Storage",

@@ -13,11 +13,11 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ashwood.checkpoints.manifest import MANIFEST, About, Manifest, decode, describe, read_manifest, verify
+from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, Manifest, decode, describe, read_manifest, verify
 from ashwood.checkpoints.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.checkpoints.sharing import how_to_share, share, share_tree
 from ashwood.checkpoints.trees import remove_tree
@@ -37,7 +37,7 @@ class LocalStorage(Storage):
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
         """Write the checkpoint into a hidden directory, sync it to disk, and only then rename it to its name.
 
         Interrupted saves of earlier processes in the trial's directory are removed.
@@ -106,20 +106,16 @@ class LocalStorage(Storage):
 
     def complete(self, trial: int | None = None) -> list[Stored]:
         """Return the checkpoints that have a manifest."""
-        stored = (stored for _, _, stored in self._survey(trial) if stored is not None)
+        stored = (stored for _, stored in self._survey(trial) if stored is not None)
         return sorted(stored, key=lambda stored: (stored.trial, stored.length, stored.attempt))
 
-    def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
+    def leftovers(self) -> list[Leftover]:
         """Return the directories with hidden names, and those with a checkpoint's name but without a manifest."""
-        return [
-            Leftover(path, _size(self._root / path))
-            for path, trial, stored in self._survey(None)
-            if stored is None and trial not in live
-        ]
+        return [Leftover(path, _size(self._root / path)) for path, stored in self._survey(None) if stored is None]
 
-    def _survey(self, only: int | None) -> Iterator[tuple[str, int, Stored | None]]:
-        """Yield the path and the trial of each checkpoint or leftover, and the checkpoint itself if it is complete."""
-        for trial, folder in self._trials(only):
+    def _survey(self, only: int | None) -> Iterator[tuple[str, Stored | None]]:
+        """Yield the path of each checkpoint or leftover, and the checkpoint itself if it is complete."""
+        for folder in self._trials(only):
             try:
                 entries = os.listdir(f"{self._root}/{folder}")  # noqa: PTH208 - pathlib is slow for many trials
             except (FileNotFoundError, NotADirectoryError):  # The directory was deleted meanwhile.
@@ -130,20 +126,20 @@ class LocalStorage(Storage):
                     name == path or entry.removeprefix(_REPLACED) not in entries
                 ):
                     found = _size_and_experiment(f"{self._root}/{path}")
-                    yield path, trial, None if found is None else Stored(name, *parts, *found)
+                    yield path, None if found is None else Stored(name, *parts, *found)
                 elif entry.startswith(_HIDDEN):
-                    yield path, trial, None
+                    yield path, None
 
-    def _trials(self, trial: int | None) -> list[tuple[int, str]]:
+    def _trials(self, trial: int | None) -> list[str]:
         if trial is not None:
-            return [(trial, f"trial-{trial}")]
+            return [f"trial-{trial}"]
         try:
             names = [path.name for path in self._root.iterdir()]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StorageUnreachable(f"cannot list the checkpoints in {self._root}: {error.strerror}") from error
-        return sorted((int(match[1]), name) for name in names if (match := _TRIAL.fullmatch(name)))
+        return sorted(filter(_TRIAL.fullmatch, names))
 
     def delete(self, name: str) -> None:
         """Rename the checkpoint to a hidden name, then delete its files, and the trial's directory if it is empty.

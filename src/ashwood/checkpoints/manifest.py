@@ -34,7 +34,7 @@ _MOST = 1 << 63
 _DAMAGE = (errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)  # EINVAL: it is not a regular file.
 
 
-class About(NamedTuple):
+class CheckpointInfo(NamedTuple):
     """The facts about a checkpoint in its manifest, apart from its files.
 
     Attributes:
@@ -50,7 +50,7 @@ class About(NamedTuple):
     draw: str = ""
     reports: Sequence[tuple[int, Mapping[str, float]]] = ()
 
-    def check_fits(self, wanted: About, where: str) -> None:
+    def check_fits(self, wanted: CheckpointInfo, where: str) -> None:
         """Check that a checkpoint belongs to the wanted experiment and trial.  Unknown values match any other.
 
         Raises:
@@ -75,7 +75,7 @@ class Manifest(NamedTuple):
         trial: number of its trial.
         length: total length at which it was saved.
         attempt: number of the attempt that saved it.
-        metrics: see `About`, as for ``experiment``, ``draw`` and ``reports``.
+        metrics: see `CheckpointInfo`, as for ``experiment``, ``draw`` and ``reports``.
         size: total size of all files in bytes.
         files: size and digest of each file, by its path in the checkpoint.
         folders: paths of all folders in the checkpoint, including empty ones.
@@ -95,9 +95,9 @@ class Manifest(NamedTuple):
     links: Mapping[str, str] = {}
 
     @property
-    def about(self) -> About:
+    def about(self) -> CheckpointInfo:
         """The facts in the manifest apart from the files."""
-        return About(self.metrics, self.experiment, self.draw, self.reports)
+        return CheckpointInfo(self.metrics, self.experiment, self.draw, self.reports)
 
     def encode(self) -> bytes:
         """Return the content of the manifest's file."""
@@ -105,7 +105,7 @@ class Manifest(NamedTuple):
         return text[:-1] + _DIGEST_KEY + _digest_of(text) + b'"}'
 
 
-def describe(directory: Path, trial: int, length: int, attempt: int, about: About) -> Manifest:
+def describe(directory: Path, trial: int, length: int, attempt: int, about: CheckpointInfo) -> Manifest:
     """Return the manifest of the files that training code wrote into a directory; call `settle_links` before.
 
     Raises:

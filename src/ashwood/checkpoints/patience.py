@@ -52,7 +52,7 @@ class Stalled(TimeoutError):
     """The error of a call that was given up because it made no progress."""
 
 
-class Progress:
+class TransferProgress:
     """The time at which a call last transferred data."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,7 +65,7 @@ class Progress:
 
 
 def persist(
-    call: Callable[[Progress], _T],
+    call: Callable[[TransferProgress], _T],
     patience: Patience,
     is_final: Callable[[Exception], bool],
     *,
@@ -124,10 +124,14 @@ class _Haste:
 
 
 def _watched(
-    call: Callable[[Progress], _T], haste: _Haste, failed: bool, expected_seconds: float, clock: Callable[[], float]
+    call: Callable[[TransferProgress], _T],
+    haste: _Haste,
+    failed: bool,
+    expected_seconds: float,
+    clock: Callable[[], float],
 ) -> _T:
     """Make one try in a thread, and give it up if it stalls."""
-    progress, done = Progress(clock), Event()
+    progress, done = TransferProgress(clock), Event()
     result: list[_T] = []
     raised: list[BaseException] = []
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ashwood.checkpoints.links import settle_links
-from ashwood.checkpoints.manifest import About, Manifest, decode, read_manifest, verify
+from ashwood.checkpoints.manifest import CheckpointInfo, Manifest, decode, read_manifest, verify
 from ashwood.errors import CheckpointError, TrainingCodeError
 
 Write = Callable[[Path], object]
@@ -57,10 +57,10 @@ class Storage(ABC):
         owner: the experiment whose checkpoints can be fetched; by default any.
     """
 
-    owner = About()
+    owner = CheckpointInfo()
 
     @abstractmethod
-    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
         """Save and publish a checkpoint, which survives a power loss from then on.
 
         Args:
@@ -75,7 +75,7 @@ class Storage(ABC):
         """
 
     @contextmanager
-    def fetch(self, name: str, wanted: About | None = None) -> Iterator[Path]:
+    def fetch(self, name: str, wanted: CheckpointInfo | None = None) -> Iterator[Path]:
         """Yield a local directory with a verified checkpoint, which exists until the context ends.
 
         Args:
@@ -126,8 +126,8 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
-        """Return the incomplete checkpoints, except those of trials in ``live``, which may be saving now.
+    def leftovers(self) -> list[Leftover]:
+        """Return the incomplete checkpoints, also those that are being saved now.
 
         Checkpoints of event logs of version 1 have no manifest, so they are included.  Before callers delete anything,
         they must exclude checkpoints that the event log names.

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from ashwood.checkpoints.links import restore_links
-from ashwood.checkpoints.manifest import MANIFEST, About, Manifest, check, decode, describe
-from ashwood.checkpoints.patience import BRIEF, Patience, Progress, persist
+from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, Manifest, check, decode, describe
+from ashwood.checkpoints.patience import BRIEF, Patience, TransferProgress, persist
 from ashwood.checkpoints.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.checkpoints.scratch import scratch
 from ashwood.errors import CheckpointError, StorageUnreachable
@@ -106,7 +106,7 @@ class RemoteStorage(Storage):
 
     # -- one checkpoint -----------------------------------------------------------------------
 
-    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
         """Write the checkpoint into a temporary directory, and upload it, the manifest last."""
         trial, length, attempt = parsed(name)
         with scratch() as directory:
@@ -183,12 +183,10 @@ class RemoteStorage(Storage):
         ]
         return sorted(stored, key=lambda stored: (stored.trial, stored.length, stored.attempt))
 
-    def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
+    def leftovers(self) -> list[Leftover]:
         """Return the checkpoints without a manifest, by one listing."""
         return [
-            Leftover(name, sum(files.values()))
-            for name, files in self._survey("").items()
-            if MANIFEST not in files and parsed(name).trial not in live
+            Leftover(name, sum(files.values())) for name, files in self._survey("").items() if MANIFEST not in files
         ]
 
     def _survey(self, folder: str) -> Mapping[str, Mapping[str, int]]:
@@ -305,7 +303,7 @@ class RemoteStorage(Storage):
         patient = patience or self._patience
         place = list[Any]()
 
-        def call(progress: Progress) -> Any:
+        def call(progress: TransferProgress) -> Any:
             place[:] = self._place
             if size is not None:
                 options["callback"] = _callback(progress)
@@ -368,7 +366,7 @@ def _is_local(error: Exception) -> bool:
     return getattr(error, "errno", None) in _LOCAL_ERRORS
 
 
-def _callback(progress: Progress) -> Any:
+def _callback(progress: TransferProgress) -> Any:
     from fsspec.callbacks import Callback
 
     class Noted(Callback):  # type: ignore[misc]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -35,6 +36,22 @@ def remove_tree(top: Path, name: str, *, ignore_errors: bool = False) -> None:
     except OSError:
         if not ignore_errors:
             raise
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory to fill, and rename it to ``path`` if the context ends without an error.
+
+    So ``path`` is never incomplete.  What a killed process left is removed by the next call for the same path.
+    """
+    unfinished = path.with_name(f".writing-{path.name}")
+    remove_tree(path.parent, unfinished.name, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(path)
+    finally:
+        remove_tree(path.parent, unfinished.name, ignore_errors=True)
 
 
 def size_of_tree(directory: Path) -> int:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from ashwood.cli.output import make_console, make_table, print_json
-from ashwood.cli.text import brief, say, warn
-from ashwood.cli.where import check_room
+from ashwood.api.slots import check_room
 from ashwood.config import read_experiment
 from ashwood.engine.check import CheckResult, check
 from ashwood.errors import AshwoodError
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.terminal.output import make_console, make_table, print_json
+from ashwood.terminal.text import brief, say, warn
 from ashwood.views.agreement import Row, Verdict
 from ashwood.views.plain import plain
 from ashwood.views.table import flatten

@@ -13,11 +13,7 @@ from ashwood.backends.local import clear_former_workers
 from ashwood.checkpoints import MANIFEST, Leftover, Storage
 from ashwood.checkpoints.directory import directory_name, trial_of_directory
 from ashwood.checkpoints.links import copy_contents
-from ashwood.checkpoints.trees import remove_tree, size_of_tree
-from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_length, format_size, format_time, format_value, print_json, print_table
-from ashwood.cli.progress import named_trials
-from ashwood.cli.text import say
+from ashwood.checkpoints.trees import atomic_directory, remove_tree, size_of_tree
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
@@ -27,9 +23,13 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.terminal.messages import named_trials, warn_of_damage
+from ashwood.terminal.output import format_time, print_json, print_table
+from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 from ashwood.views.trials import Checkpoint, TrialRow
+from ashwood.views.wording import format_length, format_size, format_value
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
@@ -124,7 +124,7 @@ def download(
     for number, directory in copied.items():
         place = out / f"trial-{number}-directory"
         with _published(place) as partial:
-            shutil.copytree(directory, partial, symlinks=True, ignore=_special)
+            shutil.copytree(directory, partial, symlinks=True, ignore=_special, dirs_exist_ok=True)
         say(f"directory of trial {number}: {place}")
     for number in own.keys() - copied.keys():
         say(f"trial {number} has no directory in {folder}", err=True)
@@ -184,16 +184,12 @@ def _special(folder: str, names: list[str]) -> set[str]:
 
 @contextmanager
 def _published(place: Path) -> Iterator[Path]:
-    """Yield a temporary path for a directory that is renamed to ``place`` at the end, so that it is never partial."""
-    partial = place.with_name(f".{place.name}.partial")
+    """Yield an empty directory that is renamed to ``place`` at the end, so that it is never partial."""
     try:
-        remove_tree(place.parent, partial.name, ignore_errors=True)
-        yield partial
-        partial.rename(place)
+        with atomic_directory(place) as partial:
+            yield partial
     except OSError as error:
         raise AshwoodError(f"cannot write {place}: {error.strerror or error}") from error
-    finally:
-        remove_tree(place.parent, partial.name, ignore_errors=True)
 
 
 def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool) -> None:

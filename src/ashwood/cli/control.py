@@ -8,8 +8,6 @@ from typing import Any
 
 import typer
 
-from ashwood.cli.output import format_duration, format_value
-from ashwood.cli.text import brief, from_argument, say
 from ashwood.config import parse_max_time, parse_metric
 from ashwood.config.shape import MOST_WHOLE
 from ashwood.config.wording import any_of, nearest, shown
@@ -28,6 +26,8 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.search.settings import MOST_TRIALS
+from ashwood.terminal.text import brief, from_argument, say
+from ashwood.views.wording import format_duration, format_value
 
 _LONGEST_NAME = 60
 _LONGEST_LABELS = 200

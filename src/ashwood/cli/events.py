@@ -9,20 +9,19 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_length, print_json, to_json
-from ashwood.cli.text import cut, say
 from ashwood.engine import open_home
 from ashwood.engine.verification import rebuild, replayed
-from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import ExperimentId, Seq, Store
 from ashwood.experiment.entry import Entry
-from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.terminal.messages import is_over, warn_of_damage
+from ashwood.terminal.output import print_json
+from ashwood.terminal.text import cut, say
 from ashwood.views.descriptions import describe_decisions, describe_event, trials_of
+from ashwood.views.table import to_json
+from ashwood.views.wording import format_length
 
 _FOLLOW_SECONDS = 0.2
 
@@ -79,20 +78,6 @@ def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool
         if not follow or is_over(state):
             return
         time.sleep(_FOLLOW_SECONDS)
-
-
-def is_over(state: ExperimentState) -> bool:
-    """Return whether an experiment has ended, or has stopped at its goal or time limit."""
-    return state.ended or state is ExperimentState.STOPPED
-
-
-def follow(experiment: Experiment, entry: Entry) -> Experiment | None:
-    """Return the experiment after an entry, or None if this version of Ashwood cannot replay its event log."""
-    try:
-        experiment.handle(entry.event)
-    except IllegalEvent:
-        return None
-    return experiment
 
 
 def concerns(entry: Entry, trial: TrialId) -> bool:

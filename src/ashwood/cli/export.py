@@ -1,78 +1,21 @@
-"""``ashwood export``: trials and reports as tables for other programs."""
+"""``ashwood export`` and ``import``: tables for other programs, and files with whole experiments."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ashwood.cli.output import to_json
-from ashwood.cli.text import say
-from ashwood.engine import Home, open_home
+from ashwood.api.tables import make_frame, read_trials, report_records
+from ashwood.engine import open_home
+from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.errors import AshwoodError
-from ashwood.eventlog.fold_cache import read_progress
-from ashwood.eventlog.port import ExperimentId
-from ashwood.experiment.entry import Entry
-from ashwood.experiment.events import ValidationReported
-from ashwood.experiment.spec import ExperimentSpec
-from ashwood.views.table import Record, trial_records
-from ashwood.views.trials import TrialTable
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ashwood.terminal.text import say
+from ashwood.views.table import Record, to_json, trial_records
+from ashwood.views.wording import format_length
 
 WHOLE = ".ashwood"
 """Suffix of a file with a whole experiment."""
-_REPORT_COLUMNS = frozenset(("trial", "length", "attempt", "at"))
-
-
-def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, TrialTable]:
-    """Return the spec and the trials of an experiment."""
-    warn_of_damage(home, experiment)
-    progress = read_progress(home, experiment)
-    return progress.spec, progress.trials
-
-
-def warn_of_damage(home: Home, experiment: ExperimentId) -> None:
-    """Print a warning if an experiment is damaged, so that a command shows only a part of it."""
-    if (damage := home.damage(home.store.record(experiment))) is not None:
-        say(f"warning: experiment {experiment} is damaged: {damage}", err=True)
-
-
-def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
-    """Yield one flat record per report, in order of arrival.
-
-    A metric with the name of another column gets the column ``metrics.NAME``.
-    """
-    for at, event, _ in entries:
-        if isinstance(event, ValidationReported):
-            yield {
-                "trial": event.trial,
-                "length": event.length,
-                "attempt": event.attempt,
-                "at": at,
-                **{_report_column(name): value for name, value in event.metrics.items()},
-            }
-
-
-def _report_column(metric: str) -> str:
-    is_taken = metric in _REPORT_COLUMNS or metric.startswith("metrics.")
-    return f"metrics.{metric}" if is_taken else metric
-
-
-def make_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return a data frame with one row per record.
-
-    Raises:
-        AshwoodError: pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise AshwoodError("pandas is not installed: pip install 'ashwood[pandas]'") from error
-    return pd.DataFrame.from_records(list(records))
 
 
 def export_experiment(
@@ -99,9 +42,7 @@ def export_experiment(
         fit = "a table: .csv, .parquet or .json" if whole else f"a whole experiment: {WHOLE}"
         raise AshwoodError(f"{option} is for {fit}, not for {out.name}")
     if whole:
-        from ashwood.cli.bundle import export_whole
-
-        export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until)
+        _export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until)
     else:
         _export_table(home, experiment, out, metrics=metrics)
 
@@ -124,6 +65,33 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
     except OSError as error:
         raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
     say(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
+
+
+def _export_whole(
+    home: str | None, experiment: int, out: Path, *, checkpoints: bool, logs: bool, directories: bool, until: int | None
+) -> None:
+    """Write a file with the whole experiment."""
+    # With ``until``, the home may be damaged: the entries up to it may be all that can be read.
+    with open_home(home, salvage=until is not None) as opened:
+        if until is None:
+            opened.log(experiment).check()
+        exported = export_bundle(
+            opened, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until
+        )
+        has_directories = any(opened.trial_directories(experiment).glob("*/*"))
+    for why in exported.left_out:
+        say(f"warning: left out: {why}", err=True)
+    parts = [format_length(exported.entries, "events")]
+    parts += [format_length(exported.checkpoints, "checkpoints")] * checkpoints
+    parts += [format_length(exported.logs, "logs")] * logs
+    parts += [f"{exported.directories} director{'y' if exported.directories == 1 else 'ies'} of trials"] * directories
+    say(f"Wrote experiment {experiment} ({', '.join(parts)}) to {out}.")
+    absent = [name for name, packed in (("checkpoints", checkpoints), ("logs", logs)) if not packed]
+    if has_directories and not directories:
+        absent.append("directories")
+    if absent:
+        options = " ".join(f"--{name}" for name in absent)
+        say(f"The file has no {' and no '.join(absent)}: add {options} to include them.", err=True)
 
 
 def _write_csv(records: list[Record], out: Path) -> None:
@@ -149,3 +117,25 @@ def _write_parquet(records: list[Record], out: Path) -> None:
         frame.to_parquet(out)
     except ImportError as error:
         raise AshwoodError("Parquet needs pyarrow: pip install 'ashwood[pandas]'") from error
+
+
+def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> None:
+    """Run ``ashwood import``."""
+    with open_home(home, create=True) as opened:
+        imported = import_bundle(opened, file, workdir=workdir)
+        record = opened.store.record(imported.experiment)
+        unfinished = opened.is_interrupted(record) or not record.state.ended
+    say(
+        f"{file} is experiment {record.id} here ({record.name}), {format_length(imported.entries, 'events')}, "
+        f"{'not finished' if unfinished else record.state}"
+    )
+    if unfinished and not Path(imported.spec.workdir).is_dir():
+        say(
+            f"its training code was in {imported.spec.workdir}, which does not exist here: to resume the experiment, "
+            "import it with --workdir DIR",
+            err=True,
+        )
+    elif unfinished:
+        say(f"To continue: ashwood resume {record.id}")
+    if unfinished and imported.entries and not imported.checkpoints:
+        say("the file has no checkpoints, so trials restart from 0 (ashwood export --checkpoints adds them)", err=True)

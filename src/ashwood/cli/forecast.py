@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from ashwood.cli.output import format_duration, format_size, make_table
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.preview import Preview
 from ashwood.forecast.searches import Range, SearchForecast
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.terminal.output import make_table
+from ashwood.views.wording import format_duration, format_size
 
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 _FEWEST_FOR_A_RANGE = 9

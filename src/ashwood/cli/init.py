@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ashwood.cli.text import say
 from ashwood.errors import AshwoodError
+from ashwood.terminal.text import say
 
 EXPERIMENT = """\
 # Run this search:             ashwood run experiment.yaml

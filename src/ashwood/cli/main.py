@@ -1,28 +1,42 @@
-"""All commands and their options."""
+"""All commands."""
 
 # Typer reads annotations at run time, so this module does not postpone their evaluation.  Each
 # command imports its own module when it is called, so that ``--help`` and shell completion answer
 # within a tenth of a second.
 
 import sys
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from ashwood.cli.keys import ending_on_ctrl_c
-from ashwood.cli.text import OutputLost, abandon, prepare_streams, say
+from ashwood.cli.options import (
+    LARGEST_ID,
+    BackendKind,
+    DashboardOptions,
+    DriverOptions,
+    FileArgument,
+    HomeOption,
+    IdArgument,
+    JsonLinesOption,
+    JsonOption,
+    PlanOptions,
+    RunOptions,
+    SetOption,
+    ShareOption,
+    TrainingOptions,
+    TrialArgument,
+    with_groups,
+)
 from ashwood.errors import AshwoodError, ConfigError
-
-LARGEST_ID = 2**63 - 1
-"""Largest number that a store can look up: SQLite and PostgreSQL have 64-bit signed integers."""
+from ashwood.terminal.keys import ending_on_ctrl_c
+from ashwood.terminal.text import OutputLost, abandon, prepare_streams, say
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_PAUSED = 3
-EXIT_CANCELED = 4
 
 app = typer.Typer(
     name="ashwood",
@@ -33,119 +47,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-HomeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--home",
-        metavar="DIR|URL",
-        envvar="ASHWOOD_HOME",
-        help="Home of the experiments: a directory, or postgresql://USER@HOST/DATABASE.",
-        show_default=".ashwood",
-    ),
-]
-FileArgument = Annotated[Path, typer.Argument(help="Experiment file.", metavar="FILE")]
-IdsArgument = Annotated[list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID...", max=LARGEST_ID)]
-IdArgument = Annotated[
-    int, typer.Argument(help="Number of the experiment; see: ashwood list.", metavar="ID", max=LARGEST_ID)
-]
-TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metavar="TRIAL", max=LARGEST_ID)]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Value that replaces one of the file, e.g. searcher.max_trials=50."
-    ),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        min=1,
-        metavar="N",
-        help="Number of slots; on a Ray cluster, largest number of workers.",
-        show_default="all GPUs, or all cores if there are none",
-    ),
-]
-ShareOption = Annotated[
-    bool,
-    typer.Option(
-        "--share", help="Use of all GPUs of this machine without waiting, even if other runs have reserved them."
-    ),
-]
-
-
-class Backend(StrEnum):
-    """A kind of backend: where trials run."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-BackendOption = Annotated[
-    Backend | None,
-    typer.Option(
-        "--backend",
-        help="Place where trials run: this machine, or a Ray cluster.",
-        show_default="that of the file or the recorded experiment",
-    ),
-]
-RayAddressOption = Annotated[
-    str | None,
-    typer.Option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="Address of the head of the Ray cluster, e.g. 10.0.0.1:6379; implies --backend ray.",
-        show_default="RAY_ADDRESS, or the cluster of this machine",
-    ),
-]
-StopWhenOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--stop-when",
-        metavar="metric_at=METRIC|max_time=TIME",
-        help="Goal or time limit at which the experiment stops, e.g. metric_at=0.98 (or 0.98), max_time=2h, or none. "
-        "Can be given twice.",
-    ),
-]
-UnitTimeOption = Annotated[
-    str | None,
-    typer.Option("--unit-time", metavar="TIME", help="Average time to train one unit of max_length, e.g. 40s."),
-]
-UnitTimeSpreadOption = Annotated[
-    str | None,
-    typer.Option(
-        "--unit-time-spread",
-        metavar="FACTOR",
-        help="Spread of the training time, e.g. 1.5x: two thirds of the trials take between 1/FACTOR and FACTOR times "
-        "the median.",
-        show_default="anything up to 2x",
-    ),
-]
-StartTimeOption = Annotated[
-    str | None,
-    typer.Option("--start-time", metavar="TIME", help="Time to start or resume a trial.", show_default="0"),
-]
-SaveTimeOption = Annotated[
-    str | None,
-    typer.Option("--save-time", metavar="TIME", help="Time to save a checkpoint.", show_default="0"),
-]
-CostOption = Annotated[
-    str | None,
-    typer.Option("--cost-per-worker-hour", metavar="MONEY", help="Cost per worker-hour, e.g. 2.10."),
-]
-CheckpointSizeOption = Annotated[
-    str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="Size of a checkpoint, e.g. 300MB.")
-]
-LikeOption = Annotated[
-    int | None,
-    typer.Option(
-        "--like", metavar="ID", max=LARGEST_ID, help="Experiment whose event log supplies the training times."
-    ),
-]
-MeasureOption = Annotated[
-    bool, typer.Option("--measure", help="Measurement of the training times with a few short trials.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON output instead of text.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -174,6 +75,16 @@ class _Command(TyperCommand):
 
 
 _ARGUMENTS = "ashwood.arguments"
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that makes a function a command; parameters of it can be groups of options."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        app.command(name, cls=_Command)(with_groups(function))
+        return function
+
+    return register
 
 
 def _given_options(ctx: typer.Context) -> dict[str, Any]:
@@ -209,16 +120,12 @@ def _ashwood(
     ctx.obj = on
 
 
-@app.command()
+@command()
 def run(
     ctx: typer.Context,
+    options: RunOptions,
     file: Annotated[Path | None, typer.Argument(help="Experiment file.", metavar="FILE", show_default=False)] = None,
-    home: HomeOption = None,
-    workers: WorkersOption = None,
-    backend: BackendOption = None,
-    ray_address: RayAddressOption = None,
     set_: SetOption = None,
-    stop_when: StopWhenOption = None,
     source: Annotated[
         int | None,
         typer.Option(
@@ -249,66 +156,45 @@ def run(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="With --submit: output of the driver, until Ctrl-C.")
     ] = False,
-    share: ShareOption = False,
-    json: Annotated[bool, typer.Option("--json", help="One line of JSON per event.")] = False,
 ) -> None:
     """Run the experiment of FILE until it ends.
 
     Ctrl-C pauses it: running trials save a checkpoint, and `ashwood resume` continues. A second Ctrl-C stops
     immediately.
     """
-    from ashwood.cli.run import RunOptions, rerun, resume_latest_or_run, run_file
-    from ashwood.cli.where import BackendOptions
+    from ashwood.cli.run import rerun, resume_latest_or_run, run_file
 
+    overrides = set_ or []
     if (url := submit or ctx.obj) is not None:
-        if file is None or source is not None or resume_latest or backend is Backend.LOCAL or ray_address or share:
+        is_local = options.backend is BackendKind.LOCAL or options.share
+        if file is None or source is not None or resume_latest or is_local or options.ray_address:
             raise typer.BadParameter(
                 "--submit and --on need FILE, and can't be combined with --from, --resume-latest, --backend local, "
                 "--ray-address or --share"
             )
-        from ashwood.cli import remote
+        from ashwood.cli.remote import submit as submit_driver
 
-        submit_options = remote.SubmitOptions(
-            home=_given_options(ctx).get("home"),
-            workers=workers,
-            set_=set_ or [],
-            stop_when=stop_when or [],
-            json=json,
-            follow=follow,
-        )
-        raise typer.Exit(remote.submit(url, file, submit_options))
+        # The variable ASHWOOD_HOME describes this machine and not the cluster.
+        options = replace(options, home=_given_options(ctx).get("home"))
+        raise typer.Exit(submit_driver(url, file, options, overrides, follow=follow))
     if follow:
         raise typer.BadParameter("--follow needs --submit: without it the output is shown anyway")
-    where = BackendOptions(backend, ray_address)
-    options = RunOptions(
-        home=home,
-        workers=workers,
-        where=where,
-        overrides=set_ or [],
-        stop_when=stop_when or [],
-        share=share,
-        json=json,
-    )
     match file, source, resume_latest:
         case _, None, True if not checkout:
-            code = resume_latest_or_run(file, options)
+            code = resume_latest_or_run(file, options, overrides)
         case Path(), None, False if not checkout:
-            code = run_file(file, options)
+            code = run_file(file, options, overrides)
         case None, int(), False:
-            code = rerun(source, options, checkout=checkout)
+            code = rerun(source, options, overrides, checkout=checkout)
         case _:
             raise typer.BadParameter("give one of: FILE, --from ID [--checkout], --resume-latest [FILE]")
     raise typer.Exit(code)
 
 
-@app.command()
+@command()
 def resume(
+    options: RunOptions,
     experiment: IdArgument,
-    home: HomeOption = None,
-    workers: WorkersOption = None,
-    backend: BackendOption = None,
-    ray_address: RayAddressOption = None,
-    stop_when: StopWhenOption = None,
     workdir: Annotated[
         Path | None,
         typer.Option("--workdir", metavar="DIR", help="Directory of the training code, if it was moved or copied."),
@@ -320,43 +206,22 @@ def resume(
             help="Retries of failed trials from their latest checkpoints, also after the search has ended.",
         ),
     ] = False,
-    share: ShareOption = False,
-    json: Annotated[bool, typer.Option("--json", help="One line of JSON per event.")] = False,
 ) -> None:
     """Resume a paused, stopped or interrupted experiment (--backend: on another backend, this time only)."""
-    from ashwood.cli.run import RunOptions, resume_experiment
-    from ashwood.cli.where import BackendOptions
+    from ashwood.cli.run import resume_experiment
 
-    where = BackendOptions(backend, ray_address)
-    options = RunOptions(
-        home=home,
-        workers=workers,
-        where=where,
-        stop_when=stop_when or [],
-        workdir=workdir,
-        share=share,
-        json=json,
-    )
-    raise typer.Exit(resume_experiment(experiment, options, retry_failed=retry_failed))
+    raise typer.Exit(resume_experiment(experiment, options, workdir=workdir, retry_failed=retry_failed))
 
 
-@app.command()
-def activate(
-    experiment: IdArgument,
-    home: HomeOption = None,
-    workers: WorkersOption = None,
-    backend: BackendOption = None,
-    ray_address: RayAddressOption = None,
-    share: ShareOption = False,
-) -> None:
+@command()
+def activate(options: DriverOptions, experiment: IdArgument) -> None:
     """Resume an experiment in the background."""
-    from ashwood.cli.activate import activate_experiment
-    from ashwood.cli.where import BackendOptions
+    from ashwood.cli.run import activate_experiment
 
-    say(activate_experiment(home, experiment, workers=workers, where=BackendOptions(backend, ray_address), share=share))
+    say(activate_experiment(experiment, options))
 
 
-@app.command()
+@command()
 def pause(experiment: IdArgument, home: HomeOption = None) -> None:
     """Pause an experiment: running trials save a checkpoint and release their workers."""
     from ashwood.cli.control import pause_experiment
@@ -364,7 +229,7 @@ def pause(experiment: IdArgument, home: HomeOption = None) -> None:
     pause_experiment(home, experiment)
 
 
-@app.command()
+@command()
 def cancel(experiment: IdArgument, home: HomeOption = None) -> None:
     """Stop an experiment permanently, after running trials have saved a checkpoint."""
     from ashwood.cli.control import cancel_experiment
@@ -372,7 +237,7 @@ def cancel(experiment: IdArgument, home: HomeOption = None) -> None:
     cancel_experiment(home, experiment)
 
 
-@app.command()
+@command()
 def kill(experiment: IdArgument, home: HomeOption = None) -> None:
     """Stop an experiment immediately and permanently."""
     from ashwood.cli.control import kill_experiment
@@ -380,7 +245,7 @@ def kill(experiment: IdArgument, home: HomeOption = None) -> None:
     kill_experiment(home, experiment)
 
 
-@app.command()
+@command()
 def kill_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
     """Stop a trial immediately and permanently; it is ranked last in its rung."""
     from ashwood.cli.control import kill_trial as kill_one
@@ -388,7 +253,7 @@ def kill_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = 
     kill_one(home, experiment, trial)
 
 
-@app.command()
+@command()
 def stop_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
     """Stop a trial early; its results still count."""
     from ashwood.cli.control import stop_trial as stop_one
@@ -396,7 +261,7 @@ def stop_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = 
     stop_one(home, experiment, trial)
 
 
-@app.command(name="set")
+@command("set")
 def set_command(
     experiment: IdArgument,
     settings: Annotated[
@@ -415,7 +280,7 @@ def set_command(
     change_settings(home, experiment, settings)
 
 
-@app.command()
+@command()
 def rename(
     experiment: IdArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="New name.")],
@@ -427,7 +292,7 @@ def rename(
     rename_experiment(home, experiment, name)
 
 
-@app.command()
+@command()
 def label(
     experiment: IdArgument,
     labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to add.")] = None,
@@ -440,7 +305,7 @@ def label(
     label_experiment(home, experiment, labels or [], remove or [])
 
 
-@app.command()
+@command()
 def archive(
     experiment: IdArgument,
     undo: Annotated[bool, typer.Option("--undo", help="Return to the lists.")] = False,
@@ -452,9 +317,11 @@ def archive(
     archive_experiment(home, experiment, archived=not undo)
 
 
-@app.command()
+@command()
 def delete(
-    experiments: IdsArgument,
+    experiments: Annotated[
+        list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID...", max=LARGEST_ID)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="No question before deletion.")] = False,
     home: HomeOption = None,
 ) -> None:
@@ -464,48 +331,21 @@ def delete(
     delete_experiments(home, experiments, yes=yes)
 
 
-@app.command()
+@command()
 def preview_search(
-    file: FileArgument,
-    workers: WorkersOption = None,
-    unit_time: UnitTimeOption = None,
-    unit_time_spread: UnitTimeSpreadOption = None,
-    start_time: StartTimeOption = None,
-    save_time: SaveTimeOption = None,
-    cost_per_worker_hour: CostOption = None,
-    checkpoint_size: CheckpointSizeOption = None,
-    like: LikeOption = None,
-    measure: MeasureOption = False,
-    share: ShareOption = False,
-    home: HomeOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    training: TrainingOptions, file: FileArgument, set_: SetOption = None, json: JsonOption = False
 ) -> None:
     """Preview a search: how many trials train how long.
 
     With --unit-time, --like or --measure it also estimates run time, worker-hours, cost, idle workers and disk space,
     and compares them with other modes, synchronous halving and random search.
     """
-    from ashwood.cli.conditions import PreviewOptions
     from ashwood.cli.preview import preview_file
 
-    options = PreviewOptions(
-        workers=workers,
-        unit_time=unit_time,
-        unit_time_spread=unit_time_spread,
-        start_time=start_time,
-        save_time=save_time,
-        cost_per_worker_hour=cost_per_worker_hour,
-        checkpoint_size=checkpoint_size,
-        like=like,
-        measure=measure,
-        share=share,
-        home=home,
-    )
-    preview_file(file, options, overrides=set_ or [], json=json)
+    preview_file(file, training, overrides=set_ or [], json=json)
 
 
-@app.command()
+@command()
 def check(
     file: FileArgument,
     length: Annotated[
@@ -535,81 +375,18 @@ def check(
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
-def plan(
-    max_length: Annotated[
-        str | None, typer.Option("--max-length", metavar="LENGTH", help='Length of the best trials: "27 epochs".')
-    ] = None,
-    unit_time: UnitTimeOption = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", metavar="N", min=1, help="Number of trials that can train at once."),
-    ] = None,
-    deadline: Annotated[
-        str | None, typer.Option("--deadline", metavar="TIME", help="Time limit of the search, e.g. 6h.")
-    ] = None,
-    worker_hours: Annotated[
-        str | None,
-        typer.Option("--worker-hours", metavar="HOURS", help="Limit of the total time of all workers, e.g. 40."),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="Experiment file whose search is fitted.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Experiment file to write.")] = None,
-    divisor: Annotated[
-        str | None,
-        typer.Option(
-            "--divisor", metavar="N", help="Divisor: the best 1 in N trials of a rung are promoted.", show_default="4"
-        ),
-    ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="Metric to compare.")] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option("--mode", help="Mode to propose.", show_default="standard, aggressive if few trials fit"),
-    ] = None,
-    unit_time_spread: UnitTimeSpreadOption = None,
-    start_time: StartTimeOption = None,
-    save_time: SaveTimeOption = None,
-    cost_per_worker_hour: CostOption = None,
-    like: LikeOption = None,
-    measure: MeasureOption = False,
-    share: ShareOption = False,
-    home: HomeOption = None,
-    json: JsonOption = False,
-) -> None:
+@command()
+def plan(training: TrainingOptions, options: PlanOptions, json: JsonOption = False) -> None:
     """Propose a search that fits a budget, with reasons and alternatives, and write its file.
 
     For example: ashwood plan --max-length "27 epochs" --unit-time 40s --workers 8 --deadline 6h --out search.yaml
     """
-    from ashwood.cli.conditions import PreviewOptions
-    from ashwood.cli.plan import PlanOptions, plan_search_for
+    from ashwood.cli.plan import plan_search_for
 
-    options = PreviewOptions(
-        workers=workers,
-        unit_time=unit_time,
-        unit_time_spread=unit_time_spread,
-        start_time=start_time,
-        save_time=save_time,
-        cost_per_worker_hour=cost_per_worker_hour,
-        like=like,
-        measure=measure,
-        share=share,
-        home=home,
-    )
-    plan_options = PlanOptions(
-        max_length=max_length,
-        deadline=deadline,
-        worker_hours=worker_hours,
-        divisor=divisor,
-        metric=metric,
-        mode=mode,
-        file=file,
-        out=out,
-    )
-    plan_search_for(options, plan_options, json=json)
+    plan_search_for(training, options, json=json)
 
 
-@app.command(name="list")
+@command("list")
 def list_(
     home: HomeOption = None,
     all_: Annotated[bool, typer.Option("--all", help="Archived experiments, too.")] = False,
@@ -624,7 +401,7 @@ def list_(
     show_experiments(home, archived=all_, label=label, json=json)
 
 
-@app.command()
+@command()
 def describe(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Show an experiment: its state, brackets, rungs and best trial."""
     from ashwood.cli.show import show_experiment
@@ -632,7 +409,7 @@ def describe(experiment: IdArgument, home: HomeOption = None, json: JsonOption =
     show_experiment(home, experiment, json=json)
 
 
-@app.command()
+@command()
 def trials(
     experiment: IdArgument,
     home: HomeOption = None,
@@ -661,7 +438,7 @@ def trials(
     show_trials(home, experiment, sort=sort, where=where or [], limit=limit, json=json)
 
 
-@app.command()
+@command()
 def best(
     experiment: IdArgument,
     home: HomeOption = None,
@@ -677,7 +454,7 @@ def best(
     show_best(home, experiment, n=n, json=json)
 
 
-@app.command()
+@command()
 def logs(
     experiment: IdArgument,
     trial: TrialArgument,
@@ -690,7 +467,7 @@ def logs(
     show_logs(home, experiment, trial, follow=follow)
 
 
-@app.command()
+@command()
 def events(
     experiment: IdArgument,
     home: HomeOption = None,
@@ -702,9 +479,9 @@ def events(
     ] = None,
     after: Annotated[
         int,
-        typer.Option("--after", metavar="SEQ", min=0, max=LARGEST_ID, help="Only events after this sequence number."),
+        typer.Option("--after", metavar="N", min=0, max=LARGEST_ID, help="Only events after this sequence number."),
     ] = 0,
-    json: Annotated[bool, typer.Option("--json", help="One line of JSON per event.")] = False,
+    json: JsonLinesOption = False,
 ) -> None:
     """Show the event log: what happened, what was decided, and why."""
     from ashwood.cli.events import show_events
@@ -712,12 +489,12 @@ def events(
     show_events(home, experiment, follow=follow, trial=trial, after=after, json=json)
 
 
-@app.command()
+@command()
 def watch(
     experiment: IdArgument,
     home: HomeOption = None,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Seconds between two updates.")
+        float, typer.Option("--interval", metavar="N", min=0.1, help="Seconds between two updates.")
     ] = 1.0,
     best: Annotated[
         int | None,
@@ -735,12 +512,12 @@ def watch(
     It only reads the event log, wherever the driver runs. q or Ctrl-C leaves; the experiment continues.
     After --on it prints the current state once.
     """
-    from ashwood.cli.watch import watch_experiment
+    from ashwood.terminal.watch import watch_experiment
 
     watch_experiment(home, experiment, interval=interval, best=best, once=once)
 
 
-@app.command()
+@command()
 def timeline(
     experiment: IdArgument,
     out: Annotated[
@@ -749,12 +526,12 @@ def timeline(
     home: HomeOption = None,
 ) -> None:
     """Write a page that shows which worker trained which trial and when, coloured by bracket and rung."""
-    from ashwood.cli.timeline import write_timeline
+    from ashwood.cli.figures import write_timeline
 
     write_timeline(home, experiment, out)
 
 
-@app.command()
+@command()
 def animate(
     out: Annotated[
         Path,
@@ -783,7 +560,7 @@ def animate(
     fps: Annotated[int, typer.Option(min=1, max=50, help="Frames per second.")] = 15,
 ) -> None:
     """Animate a search: trials reach rungs, the best are promoted, workers train or idle."""
-    from ashwood.cli.animate import TYPICAL_SEED, animate_experiment, animate_halving
+    from ashwood.cli.figures import TYPICAL_SEED, animate_experiment, animate_halving
 
     if experiment is None:
         seed = TYPICAL_SEED if seed is None else seed
@@ -794,7 +571,7 @@ def animate(
         raise typer.BadParameter("--workers, --trials and --seed are for a simulated search, without ID")
 
 
-@app.command()
+@command()
 def report(
     experiment: IdArgument,
     out: Annotated[
@@ -806,12 +583,12 @@ def report(
     home: HomeOption = None,
 ) -> None:
     """Write a report to share: one file with the result, the figures and the experiment file."""
-    from ashwood.cli.report import report_experiment
+    from ashwood.cli.figures import report_experiment
 
     report_experiment(home, experiment, out)
 
 
-@app.command()
+@command()
 def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Verify the event log: replay it and check every decision. `ashwood verify` checks this and more."""
     from ashwood.cli.events import check_replay
@@ -819,7 +596,7 @@ def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = F
     check_replay(home, experiment, json=json)
 
 
-@app.command()
+@command()
 def verify(
     experiment: Annotated[
         int | None,
@@ -850,46 +627,21 @@ def verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
+@command()
 def ui(
+    options: DashboardOptions,
     directory: Annotated[
         str | None, typer.Argument(metavar="[HOME]", help="Home of the experiments, instead of --home.")
     ] = None,
     home: HomeOption = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; all except loopback addresses require a token.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option("--port", min=0, max=65_535, help="Port to listen on.", show_default="8642, or the next free one"),
-    ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="No changes from the dashboard.")] = False,
-    token: Annotated[bool, typer.Option("--token", help="Token required on this machine, too.")] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="Additional host name that browsers may use."),
-    ] = None,
-    browser: Annotated[
-        bool | None, typer.Option("--open/--no-open", help="Whether to open a browser.", show_default="if there is one")
-    ] = None,
 ) -> None:
     """Start the dashboard: watch and control experiments in a browser."""
-    from ashwood.cli.ui import DashboardOptions, serve_dashboard
+    from ashwood.cli.ui import serve_dashboard
 
-    serve_dashboard(
-        directory or home,
-        DashboardOptions(
-            host=host,
-            port=port,
-            read_only=read_only,
-            with_token=token,
-            allowed_hosts=allow_host or (),
-            browser=browser,
-        ),
-    )
+    serve_dashboard(directory or home, options)
 
 
-@app.command()
+@command()
 def export(
     experiment: IdArgument,
     out: Annotated[
@@ -911,7 +663,7 @@ def export(
     until: Annotated[
         int | None,
         typer.Option(
-            "--until", metavar="SEQ", min=0, max=LARGEST_ID, help=".ashwood: sequence number of the last event."
+            "--until", metavar="N", min=0, max=LARGEST_ID, help=".ashwood: sequence number of the last event."
         ),
     ] = None,
 ) -> None:
@@ -930,7 +682,7 @@ def export(
     )
 
 
-@app.command(name="import")
+@command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="File of ashwood export: .ashwood.", metavar="FILE")],
     home: HomeOption = None,
@@ -940,12 +692,12 @@ def import_(
     ] = None,
 ) -> None:
     """Import an exported experiment under a new number, so that it can be resumed here."""
-    from ashwood.cli.bundle import import_experiment
+    from ashwood.cli.export import import_experiment
 
     import_experiment(home, file, workdir=workdir)
 
 
-@app.command()
+@command()
 def checkpoints(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Show the checkpoints of an experiment: metric, size, path, and why each is kept."""
     from ashwood.cli.checkpoints import show_checkpoints
@@ -953,7 +705,7 @@ def checkpoints(experiment: IdArgument, home: HomeOption = None, json: JsonOptio
     show_checkpoints(home, experiment, json=json)
 
 
-@app.command()
+@command()
 def download(
     experiment: IdArgument,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the copies, as DIR/trial-N.")],
@@ -976,7 +728,7 @@ def download(
     download_checkpoints(home, experiment, best=best, trial=trial, out=out, directories=directories)
 
 
-@app.command()
+@command()
 def gc(
     experiment: IdArgument,
     home: HomeOption = None,
@@ -994,7 +746,7 @@ def gc(
     collect_garbage(home, experiment, dry_run=dry_run)
 
 
-@app.command()
+@command()
 def init(directory: Annotated[Path, typer.Argument(help="Directory for the files.", metavar="DIR")]) -> None:
     """Create a working example: an experiment file and training code to adapt."""
     from ashwood.cli.init import make_starter
@@ -1002,7 +754,7 @@ def init(directory: Annotated[Path, typer.Argument(help="Directory for the files
     make_starter(directory)
 
 
-@app.command()
+@command()
 def schema() -> None:
     """Print the JSON schema of the experiment file, for editors."""
     import json
@@ -1010,10 +762,6 @@ def schema() -> None:
     from ashwood.config import experiment_schema
 
     say(json.dumps(experiment_schema(), indent=2))
-
-
-for _command in app.registered_commands:
-    _command.cls = _Command
 
 
 def main() -> None:

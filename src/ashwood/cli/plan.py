@@ -9,19 +9,17 @@ from math import inf
 from pathlib import Path
 
 from ashwood.cli import quantities
-from ashwood.cli.conditions import (
-    PreviewOptions,
+from ashwood.cli.forecast import forecast_legend, forecast_table, name_of
+from ashwood.cli.init import EXPERIMENT
+from ashwood.cli.options import PlanOptions, TrainingOptions
+from ashwood.cli.quantities import OptionParser
+from ashwood.cli.training_times import (
     conditions_of,
     describe_conditions,
     measure_or_recall,
     parse_options,
     prices_of,
 )
-from ashwood.cli.forecast import forecast_legend, forecast_table, name_of
-from ashwood.cli.init import EXPERIMENT
-from ashwood.cli.output import format_duration, format_length, make_console, print_json
-from ashwood.cli.quantities import OptionParser
-from ashwood.cli.text import say
 from ashwood.config import (
     parse_length,
     read_experiment,
@@ -36,35 +34,13 @@ from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.plan import MOST_TRIALS, Budget, Plan, TooTight, is_ample, make_plan
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.terminal.output import make_console, print_json
+from ashwood.terminal.text import say
 from ashwood.views.plain import plain
+from ashwood.views.wording import format_duration, format_length
 
 _HOUR = 3600.0
 _MANY_IDLE = 0.7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
-    """Options of ``ashwood plan`` as unparsed text; each is None if it was not given.
-
-    Attributes:
-        max_length: length of the best trials.
-        deadline: time limit of the search.
-        worker_hours: limit of the total time of all workers.
-        divisor: the best 1 in ``divisor`` trials of a rung are promoted.
-        metric: name of the metric.
-        mode: mode to propose.
-        file: experiment file whose search is fitted.
-        out: experiment file to write.
-    """
-
-    max_length: str | None
-    deadline: str | None
-    worker_hours: str | None
-    divisor: str | None
-    metric: str | None
-    mode: str | None
-    file: Path | None
-    out: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +62,7 @@ class _Base:
     spec: ExperimentSpec | None
 
 
-def plan_search_for(options: PreviewOptions, plan_options: PlanOptions, *, json: bool) -> None:
+def plan_search_for(options: TrainingOptions, plan_options: PlanOptions, *, json: bool) -> None:
     """Propose a search that fits the budget, print the reasons, and write its file if ``out`` is given.
 
     Raises:

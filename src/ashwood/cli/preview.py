@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from ashwood.cli.conditions import (
-    PreviewOptions,
+from ashwood.cli.forecast import forecast_lines, forecast_table
+from ashwood.cli.options import TrainingOptions
+from ashwood.cli.quantities import OptionParser
+from ashwood.cli.training_times import (
     conditions_of,
     describe_conditions,
     measure_or_recall,
@@ -17,23 +19,22 @@ from ashwood.cli.conditions import (
     parse_options,
     prices_of,
 )
-from ashwood.cli.forecast import forecast_lines, forecast_table
-from ashwood.cli.output import format_length, make_console, make_table, print_json
-from ashwood.cli.quantities import OptionParser
-from ashwood.cli.text import brief, say, warn
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.preview import Estimate, Preview, preview
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.terminal.output import make_console, make_table, print_json
+from ashwood.terminal.text import brief, say, warn
 from ashwood.views.plain import plain
+from ashwood.views.wording import format_length
 
 _LONGEST_NAME = 60
 _LONG_SIMULATION = 200_000
 """Number of trials from which on a preview announces that it takes long."""
 
 
-def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str], json: bool) -> None:
+def preview_file(file: Path, options: TrainingOptions, *, overrides: Sequence[str], json: bool) -> None:
     """Print the preview of a file's search, with time and cost if the options give the time of a unit of training."""
     parser = OptionParser()
     parsed = parse_options(options, parser)

@@ -12,16 +12,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import typer
 
-from ashwood.cli.job import COMMAND, SUBMISSION, FrameParser
-from ashwood.cli.output import print_json
+from ashwood.cli.frames import SUBMISSION, FrameParser
+from ashwood.cli.options import BackendKind, RunOptions
 from ashwood.errors import AshwoodError, ClusterError, ConfigError, Problem
+from ashwood.terminal.messages import COMMAND
+from ashwood.terminal.output import print_json
 
 _REACH_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = (0.1, 1.0)
@@ -62,7 +64,7 @@ def run_on_cluster(url: str, command: str, arguments: Sequence[str], given: Mapp
     _refuse_passwords(given.get("home"))
     if command in _DRIVES:
         attached = command == "resume"
-        return Driver(url, [command, *arguments], follow=attached, json=bool(given.get("json"))).run()
+        return Driver(url, [command, *arguments], attached, bool(given.get("json"))).run()
     return look(url, [command, *arguments], follow=bool(given.get("follow")))
 
 
@@ -94,67 +96,41 @@ def _print(kind: str, text: str) -> None:
 # -- driving ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitOptions:
-    """Options of ``ashwood run --submit``.
-
-    Attributes:
-        home: home of the experiments on the cluster.
-        workers: largest number of slots to use.
-        set_: values that replace those of the file.
-        stop_when: goal and time limit that replace those of the file.
-        json: whether to print JSON.
-        follow: whether to print the output of the driver until it ends.
-    """
-
-    home: str | None = None
-    workers: int | None = None
-    set_: Sequence[str] = ()
-    stop_when: Sequence[str] = ()
-    json: bool = False
-    follow: bool = False
-
-    def arguments(self, file: str) -> list[str]:
-        """Return the command line of the driver."""
-        arguments = ["run", file, "--backend", "ray"]
-        if self.home is not None:
-            arguments += ["--home", self.home]
-        if self.workers is not None:
-            arguments += ["--workers", str(self.workers)]
-        arguments += [word for value in self.set_ for word in ("--set", value)]
-        arguments += [word for value in self.stop_when for word in ("--stop-when", value)]
-        # The driver prints JSON only if its lines are printed here.  Otherwise `Driver` prints one JSON object itself.
-        return [*arguments, "--json"] if self.json and self.follow else arguments
-
-
-def submit(url: str, file: Path, options: SubmitOptions) -> int:
+def submit(url: str, file: Path, options: RunOptions, overrides: Sequence[str], *, follow: bool) -> int:
     """Start the driver of an experiment as a job on the cluster, and return the exit code.
+
+    Args:
+        url: URL of the cluster's dashboard.
+        file: experiment file.
+        options: options of the run; the home is one on the cluster.
+        overrides: values that replace those of the file.
+        follow: whether to print the output of the driver until it ends.
 
     Raises:
         ConfigError: with all problems of the file.
         ClusterError: the cluster cannot be used, or the driver did not start.
     """
     from ashwood.backends.ray.cluster import code_environment
-    from ashwood.cli.run import RunOptions
-    from ashwood.cli.where import BackendOptions
+    from ashwood.cli.run import all_overrides
     from ashwood.config import read_experiment
     from ashwood.engine.provenance import collect
     from ashwood.experiment.spec import RayCluster
 
     _refuse_passwords(options.home)
-    run = RunOptions(home=None, where=BackendOptions("ray"), overrides=options.set_, stop_when=options.stop_when)
-    spec = read_experiment(file, overrides=run.all_overrides).spec
+    on_ray = replace(options, backend=BackendKind.RAY)
+    spec = read_experiment(file, overrides=all_overrides(on_ray, overrides)).spec
     cluster = spec.ray or RayCluster()
-    if not cluster.ship_code:
-        return Driver(url, options.arguments(str(file.absolute())), follow=options.follow, json=options.json).run()
-    return Driver(
-        url,
-        options.arguments(file.name),
-        follow=options.follow,
-        json=options.json,
-        environment=code_environment(cluster, spec.workdir),
-        source={"git": collect(Path(spec.workdir))["git"], "workdir": spec.workdir},
-    ).run()
+    environment, source, name = None, {}, str(file.absolute())
+    if cluster.ship_code:
+        environment, name = code_environment(cluster, spec.workdir), file.name
+        source = {"git": collect(Path(spec.workdir))["git"], "workdir": spec.workdir}
+    home = [] if options.home is None else ["--home", options.home]
+    arguments = ["run", name, "--backend", "ray", *home, *replace(options, backend=None).arguments]
+    arguments += [word for value in overrides for word in ("--set", value)]
+    arguments += [word for value in options.stop_when or () for word in ("--stop-when", value)]
+    # The driver prints JSON only if its lines are printed here.  Otherwise `Driver` prints one JSON object itself.
+    arguments += ["--json"] * (options.json and follow)
+    return Driver(url, arguments, follow, options.json, environment, source).run()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,35 @@
-"""``ashwood run`` and ``ashwood resume``."""
+"""``ashwood run``, ``resume`` and ``activate``."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ashwood.cli import job
-from ashwood.cli.progress import make_reporter
-from ashwood.cli.text import brief, say
-from ashwood.cli.where import BackendOptions, check_room
-from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
+import typer
+
+from ashwood.api.background import check_can_start, start_driver
+from ashwood.api.slots import check_room
+from ashwood.cli import frames
+from ashwood.cli.options import BackendKind, DriverOptions, RunOptions
+from ashwood.config import (
+    Loaded,
+    bound_overrides,
+    parse_stop_when,
+    read_experiment,
+    reread_experiment,
+)
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import check_out, code_elsewhere, collect, differences, dirt, with_workdir
 from ashwood.engine.removal import CODE
+from ashwood.engine.session import Cluster
 from ashwood.errors import (
     AshwoodError,
     BackendError,
@@ -32,7 +43,10 @@ from ashwood.errors import (
 from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.events import RetryFailedRequested, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.terminal.live import make_reporter
+from ashwood.terminal.messages import LONGEST_NAME, command_prefix
+from ashwood.terminal.text import brief, say
 
 _EXIT_CODES = {
     ExperimentState.COMPLETED: 0,
@@ -44,83 +58,82 @@ _EXIT_CODES = {
 _EXIT_NEEDS_FIX = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """Options of ``ashwood run`` and ``ashwood resume``.
-
-    Attributes:
-        home: home of the experiments, or None for that of the file or the default.
-        workers: number of slots to use.
-        where: backend that replaces that of the file or of the recorded experiment.
-        overrides: values that replace those of the file.
-        stop_when: goal and time limit that replace those of the file or of the recorded experiment.
-        workdir: new directory of the training code of a recorded experiment.
-        share: whether to use GPUs of this machine that other drivers have reserved.
-        json: whether to print one line of JSON per event.
-    """
-
-    home: str | None
-    workers: int | None = None
-    where: BackendOptions = field(default_factory=BackendOptions)
-    overrides: Sequence[str] = ()
-    stop_when: Sequence[str] = ()
-    workdir: Path | None = None
-    share: bool = False
-    json: bool = False
-
-    @property
-    def all_overrides(self) -> list[str]:
-        """The values, goal and time limit that replace those of a file."""
-        return [*self.overrides, *bound_overrides(parse_stop_when(self.stop_when)), *self.where.overrides]
-
-
-def run_file(file: Path, options: RunOptions) -> int:
+def run_file(file: Path, options: RunOptions, overrides: Sequence[str]) -> int:
     """Run the experiment of a file, and return the exit code."""
-    loaded = _read(file, options)
+    overrides = all_overrides(options, overrides)
+    loaded = _read(file, overrides)
     with open_home(options.home or loaded.store, create=True) as opened:
-        if (submission := job.submission()) is not None:
-            loaded = _read(job.copy_work_directory(file, opened.path / CODE), options)
-        return _run_new(opened, _with_provenance(loaded, options.all_overrides, submission), options)
+        if (submission := frames.submission()) is not None:
+            loaded = _read(frames.copy_work_directory(file, opened.path / CODE), overrides)
+        return _run_new(opened, _with_provenance(loaded, overrides, submission), options)
 
 
-def resume_experiment(experiment: int, options: RunOptions, *, retry_failed: bool = False) -> int:
-    """Resume an experiment, and return the exit code; ``retry_failed`` also retries its failed trials."""
+def resume_experiment(experiment: int, options: RunOptions, *, workdir: Path | None, retry_failed: bool) -> int:
+    """Resume an experiment, and return the exit code.
+
+    Args:
+        experiment: ID of the experiment.
+        options: options of the run.
+        workdir: new directory of its training code, if it was moved.
+        retry_failed: whether failed trials are retried, too.
+    """
     with open_home(options.home) as opened:
         if retry_failed:
             ask(opened, experiment, RetryFailedRequested())
             if opened.is_driven(experiment):
                 say(f"experiment {experiment} is running: its driver retries the failed trials")
                 return 0
-        return _resume(opened, experiment, options)
+        return _resume(opened, experiment, options, workdir)
 
 
-def resume_latest_or_run(file: Path | None, options: RunOptions) -> int:
+def activate_experiment(experiment: int, options: DriverOptions) -> str:
+    """Start a driver that outlives this terminal, and return a line about it for the user.
+
+    Raises:
+        RequestRefused, AshwoodError: see `start_driver`.
+    """
+    # A job of a Ray cluster is in the background already.  Ray kills the children of a job that ends, so the driver
+    # must be this process.
+    if frames.is_in_a_job():
+        with open_home(options.home) as opened:
+            check_can_start(opened, experiment)
+            run = RunOptions(**{field.name: getattr(options, field.name) for field in fields(options)})
+            raise typer.Exit(_resume(opened, experiment, run, None))
+    driver, log = start_driver(options.home, experiment, options.arguments)
+    with open_home(options.home) as opened:
+        waits = opened.waits_for(opened.store.record(experiment))
+    does = "resumed in the background" if waits is None else f"waits in the background for {waits}"
+    return f"experiment {experiment} {does} (pid {driver.pid}); output: {log}"
+
+
+def resume_latest_or_run(file: Path | None, options: RunOptions, overrides: Sequence[str]) -> int:
     """Resume the latest unfinished experiment (of a file), or run the file if there is none; return the exit code.
 
     Raises:
         NotFound: no file is given and no experiment is unfinished.
         ExperimentBusy: the file's latest unfinished experiment is running.
     """
-    loaded = None if file is None else _read(file, options)
+    replaced = all_overrides(options, overrides)
+    loaded = None if file is None else _read(file, replaced)
     store = None if loaded is None else loaded.store
     with open_home(options.home or store, create=loaded is not None) as opened:
         latest = next(_unfinished(opened, loaded), None)
         if latest is None:
             if loaded is None:
                 raise NotFound("no experiment is unfinished here; start one with: ashwood run FILE")
-            return _run_new(opened, _with_provenance(loaded, options.all_overrides), options)
-        warnings = []
+            return _run_new(opened, _with_provenance(loaded, replaced), options)
+        warnings, workdir = [], None
         if loaded is not None and opened.store.spec(latest.id).config_text != loaded.spec.config_text:
             warnings.append(f"{file} has changed: experiment {latest.id} continues with its recorded configuration")
-        if options.overrides:
+        if overrides:
             warnings.append(f"--set has no effect: experiment {latest.id} continues with its recorded configuration")
         if file is not None and not Path(opened.store.spec(latest.id).workdir).is_dir():
-            options = replace(options, workdir=file.absolute().parent)
-            warnings.append(f"the recorded directory does not exist; the training code is taken from {options.workdir}")
-        return _resume(opened, latest.id, options, warnings)
+            workdir = file.absolute().parent
+            warnings.append(f"the recorded directory does not exist; the training code is taken from {workdir}")
+        return _resume(opened, latest.id, options, workdir, warnings)
 
 
-def rerun(source: int, options: RunOptions, *, checkout: bool) -> int:
+def rerun(source: int, options: RunOptions, overrides: Sequence[str], *, checkout: bool) -> int:
     """Run the configuration of an experiment again as a new one, and return the exit code.
 
     Raises:
@@ -129,9 +142,15 @@ def rerun(source: int, options: RunOptions, *, checkout: bool) -> int:
     """
     with open_home(options.home) as opened:
         then = opened.store.spec(source)
-        before = list(then.provenance.get("overrides", ()))
-        overrides = [*before, *options.all_overrides]
-        loaded = _once_more(source, then, overrides, options)
+        if (overrides or options.stop_when) and not then.config_text:
+            raise AshwoodError(
+                f"experiment {source} was defined in Python and has no file, so --set and --stop-when cannot change it"
+            )
+        replaced = [*then.provenance.get("overrides", ()), *all_overrides(options, overrides)]
+        if then.config_text:
+            loaded = reread_experiment(then, overrides=replaced)
+        else:
+            loaded = Loaded(_on(_cluster(options, then.ray), then), ())
         spec = loaded.spec
         now = collect(Path(spec.workdir))
         if checkout:
@@ -140,7 +159,7 @@ def rerun(source: int, options: RunOptions, *, checkout: bool) -> int:
             except NotFound as error:
                 raise NotFound(f"cannot check out the code of experiment {source}: {error}") from error
             spec = with_workdir(spec, workdir, root=Path(now["git"]["root"]), prefix=now["git"]["prefix"])
-        spec = replace(spec, provenance={**now, "overrides": overrides, "from": source})
+        spec = replace(spec, provenance={**now, "overrides": replaced, "from": source})
         warnings = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
         if (unrecorded := dirt(now)) is not None:
             warnings.append(unrecorded)
@@ -150,8 +169,33 @@ def rerun(source: int, options: RunOptions, *, checkout: bool) -> int:
 # -- configuration ----------------------------------------------------------------------------------
 
 
-def _read(file: Path, options: RunOptions) -> Loaded:
-    return read_experiment(file, overrides=options.all_overrides, default_seed=secrets.randbits(31))
+def all_overrides(options: RunOptions, overrides: Sequence[str]) -> list[str]:
+    """Return all values that replace those of a file: those of --set, --stop-when and the backend."""
+    return [*overrides, *bound_overrides(parse_stop_when(options.stop_when or ())), *_backend_overrides(options)]
+
+
+def _backend_overrides(options: DriverOptions) -> Iterator[str]:
+    if options.backend is BackendKind.LOCAL:
+        yield "backend=local"
+    elif options.backend is not None or options.ray_address is not None:
+        # Only these keys are replaced; the file's other settings of the cluster stay.
+        yield "backend.type=ray"
+        if options.ray_address is not None:
+            yield f"backend.address={json.dumps(options.ray_address)}"
+
+
+def _cluster(options: DriverOptions, recorded: RayCluster | None) -> Cluster:
+    """Return the cluster of a session; ``recorded`` is that of the experiment, or None if it is local."""
+    if options.backend is options.ray_address is None:
+        return "recorded"
+    if options.backend is BackendKind.LOCAL:
+        return "local"
+    cluster = recorded or RayCluster()
+    return cluster if options.ray_address is None else replace(cluster, address=options.ray_address)
+
+
+def _read(file: Path, overrides: Sequence[str]) -> Loaded:
+    return read_experiment(file, overrides=overrides, default_seed=secrets.randbits(31))
 
 
 def _with_provenance(loaded: Loaded, overrides: Sequence[str], submission: Mapping[str, Any] | None = None) -> Loaded:
@@ -163,21 +207,8 @@ def _with_provenance(loaded: Loaded, overrides: Sequence[str], submission: Mappi
     return replace(loaded, spec=replace(loaded.spec, provenance=provenance), warnings=warnings)
 
 
-def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str], options: RunOptions) -> Loaded:
-    """Return the configuration of a recorded experiment, read again from the text of its file if there is one."""
-    if then.config_text:
-        return reread_experiment(then, overrides=overrides)
-    if options.overrides or options.stop_when:
-        raise AshwoodError(
-            f"experiment {source} was defined in Python and has no file, so --set and --stop-when cannot change it"
-        )
-    match options.where.cluster(then.ray):
-        case "recorded":
-            return Loaded(then, ())
-        case "local":
-            return Loaded(replace(then, ray=None), ())
-        case cluster:
-            return Loaded(replace(then, ray=cluster), ())
+def _on(cluster: Cluster, spec: ExperimentSpec) -> ExperimentSpec:
+    return spec if cluster == "recorded" else replace(spec, ray=None if cluster == "local" else cluster)
 
 
 def _unfinished(home: Home, like: Loaded | None) -> Iterator[ExperimentRecord]:
@@ -192,7 +223,7 @@ def _unfinished(home: Home, like: Loaded | None) -> Iterator[ExperimentRecord]:
         if not home.is_driven(record.id):
             yield record
         elif like is not None:
-            raise ExperimentBusy(f"experiment {record.id} ({brief(record.name, 60)}) is running already")
+            raise ExperimentBusy(f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}) is running already")
 
 
 def _alike(home: Home, record: ExperimentRecord, like: Loaded) -> bool:
@@ -212,43 +243,46 @@ def _run_new(home: Home, loaded: Loaded, options: RunOptions) -> int:
     return _drive(session, options, loaded.warnings)
 
 
-def _resume(home: Home, experiment: int, options: RunOptions, warnings: Sequence[str] = ()) -> int:
-    if bounds := parse_stop_when(options.stop_when):
+def _resume(
+    home: Home, experiment: int, options: RunOptions, workdir: Path | None, warnings: Sequence[str] = ()
+) -> int:
+    if bounds := parse_stop_when(options.stop_when or ()):
         ask(home, experiment, SettingsChanged(bounds))
-    if options.workdir is not None:
-        if not options.workdir.is_dir():
-            raise AshwoodError(f"--workdir {options.workdir}: there is no such directory")
+    if workdir is not None:
+        if not workdir.is_dir():
+            raise AshwoodError(f"--workdir {workdir}: there is no such directory")
         with home.lease(experiment):
-            home.store.change_spec(experiment, with_workdir(home.store.spec(experiment), options.workdir))
+            home.store.change_spec(experiment, with_workdir(home.store.spec(experiment), workdir))
     session = Session(home, experiment)
     notes = [home.unverified(experiment), code_elsewhere(session.spec, Path.cwd())]
     return _drive(session, options, [*warnings, *(note for note in notes if note is not None)])
 
 
 def _drive(session: Session, options: RunOptions, warnings: Sequence[str]) -> int:
-    reporter = make_reporter("json" if options.json else "text", session.id, session.spec)
+    reporter = make_reporter(session.id, session.spec, json=options.json)
+    reporter.when_ready = partial(frames.announce, session.id)
+    resume = f"{command_prefix()} resume {session.id}"
     for warning in warnings:
         reporter.warn(warning)
     try:
         with reporter:
-            cluster = options.where.cluster(session.spec.ray)
+            cluster = _cluster(options, session.spec.ray)
             state = session.run(reporter, workers=options.workers, cluster=cluster, share=options.share)
     except KeyboardInterrupt:
         if not reporter.running:
-            say(f"No trial was started. To continue: {job.command_prefix()} resume {session.id}", err=True)
+            say(f"No trial was started. To continue: {resume}", err=True)
         raise
     except (ClusterError, MachineError) as error:
-        raise type(error)(f"{error}\nThen continue with: {job.command_prefix()} resume {session.id}") from error
+        raise type(error)(f"{error}\nThen continue with: {resume}") from error
     except StorageUnreachable as error:
         raise StorageUnreachable(
-            f"{error}\nNo trial was started or failed. When the storage can be used, continue with: "
-            f"{job.command_prefix()} resume {session.id}"
+            f"{error}\nNo trial was started or failed. When the storage can be used, continue with: {resume}"
         ) from error
     except BackendError as error:
         if "--workdir" in str(error):
             raise
         raise BackendError(
-            f"{error}\nFix the training code, then continue with: {job.command_prefix()} resume {session.id}\n"
+            f"{error}\nFix the training code, then continue with: {resume}\n"
             "(If the error is in the experiment file, correct the file and run it again: resume does not read it.)"
         ) from error
     return _EXIT_NEEDS_FIX if reporter.needs_fix else _EXIT_CODES[state]

@@ -13,23 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from ashwood.api.tables import read_trials
 from ashwood.checkpoints import Storage
 from ashwood.checkpoints.limited import read_pieces
 from ashwood.checkpoints.regular import open_to_read
-from ashwood.cli.export import read_trials, warn_of_damage
-from ashwood.cli.ladder import render_ladder
-from ashwood.cli.output import (
-    format_duration,
-    format_length,
-    format_time,
-    format_value,
-    make_console,
-    make_table,
-    print_json,
-    print_table,
-)
-from ashwood.cli.progress import LONGEST_ERROR, how_to_resume, named_trials, no_best, time_left
-from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
 from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
@@ -39,13 +26,17 @@ from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.time_left import Forecaster
+from ashwood.terminal.ladder import render_ladder
+from ashwood.terminal.messages import LONGEST_ERROR, how_to_resume, named_trials, no_best, time_left, warn_of_damage
+from ashwood.terminal.output import format_time, make_console, make_table, print_json, print_table
+from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
 from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
-from ashwood.views.wording import describe_seen
+from ashwood.views.wording import describe_seen, format_duration, format_length, format_value
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20

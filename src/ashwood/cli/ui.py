@@ -6,38 +6,16 @@ import os
 import socket
 import sys
 import webbrowser
-from collections.abc import Sequence
-from dataclasses import dataclass
 from threading import Lock
 
-from ashwood.cli.text import say
+from ashwood.cli.options import DashboardOptions, DriverOptions
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import Request
+from ashwood.terminal.text import say
 
 PORT = 8642
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DashboardOptions:
-    """Options of ``ashwood ui``.
-
-    Attributes:
-        host: address to listen on.
-        port: port to listen on, or None for 8642 or the next free one.
-        read_only: whether changes are refused.
-        with_token: whether a token is required on loopback, too.
-        allowed_hosts: additional host names that browsers may use.
-        browser: whether to open a browser, or None to open one if there seems to be one.
-    """
-
-    host: str = "127.0.0.1"
-    port: int | None = None
-    read_only: bool = False
-    with_token: bool = False
-    allowed_hosts: Sequence[str] = ()
-    browser: bool | None = None
 
 
 def serve_dashboard(home: str | None, ui: DashboardOptions) -> None:
@@ -61,7 +39,7 @@ def serve_dashboard(home: str | None, ui: DashboardOptions) -> None:
     port = listening.getsockname()[1]
     own_names = [socket.gethostname(), socket.getfqdn()] if is_everywhere(host) else []
     rules = rules_for(
-        host, port, with_token=ui.with_token, allowed_hosts=[*ui.allowed_hosts, *own_names], read_only=ui.read_only
+        host, port, with_token=ui.token, allowed_hosts=[*(ui.allow_host or ()), *own_names], read_only=ui.read_only
     )
     url = address(own_names[0] if own_names else host, port, rules.token)
 
@@ -112,12 +90,11 @@ class HomeSteering:
 
     def activate(self, experiment: ExperimentId) -> None:
         """Start a driver in the background."""
-        from ashwood.cli.activate import activate_experiment
-        from ashwood.cli.where import BackendOptions
+        from ashwood.cli.run import activate_experiment
 
         # One at a time: a second request for the same experiment is then refused because it is running.
         with self._activating:
-            message = activate_experiment(self._home, experiment, workers=None, where=BackendOptions())
+            message = activate_experiment(experiment, DriverOptions(home=self._home))
         say(message)  # After the lock is released: the output may block.
 
     def annotate(

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 
 from ashwood.backends.local import clear_former_workers
-from ashwood.cli.output import format_length, print_json
-from ashwood.cli.text import on_one_line, say
 from ashwood.engine import Home, open_home
 from ashwood.engine.verification import ExperimentCheck, Finding, check_commits, check_home
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import ExperimentId
+from ashwood.terminal.output import print_json
+from ashwood.terminal.text import on_one_line, say
+from ashwood.views.wording import format_length
 
 
 class _Report:

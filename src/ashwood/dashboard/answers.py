@@ -1,395 +1,407 @@
-"""The JSON answers of the API, built from stored experiments and their views."""
+"""The JSON answers of the API about experiments: each is a dataclass, beside the function that fills it.
+
+The OpenAPI schema is made from these classes.  Times are in seconds since 1970, durations in seconds.
+
+A row of the table of trials is flat.  Besides fixed names, it has ``best.NAME`` and ``seen.NAME`` for the search's
+metric (the best result and the best report), ``last.NAME`` for the last report of each metric, and ``hparams.NAME`` for
+each hyperparameter.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-import yaml
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias, TypeVar
 
 from ashwood.checkpoints.port import is_foreign
-from ashwood.dashboard.library import Followed
-from ashwood.dashboard.shapes import (
-    Attempt,
-    Best,
-    Card,
-    Copies,
-    Description,
-    EventLine,
-    Failure,
-    Header,
-    Node,
-    Possible,
-    Row,
-    Settings,
-    Step,
-    TrialPage,
-)
-from ashwood.errors import AshwoodError, NotFound
-from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Seq
-from ashwood.experiment import decisions as d
-from ashwood.experiment import events as e
+from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, ListedExperiment
+from ashwood.dashboard.trial_answers import copies, download_path
+from ashwood.errors import AshwoodError, EventLogError
+from ashwood.eventlog.port import Seq
 from ashwood.experiment.entry import Entry
-from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
-from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
-from ashwood.views.trials import TrialRow
+
+T = TypeVar("T")
+Row: TypeAlias = dict[str, Any]
 
 INTERRUPTED = "interrupted"
 """State of an experiment whose driver ended without releasing its lease."""
 DAMAGED = "damaged"
 """State of an experiment whose event log or specification is damaged."""
+_OFFERED = [action for action in Action if action is not Action.RETRY_FAILED]
+_MOST_DECISIONS = 50
 
 
-def failure(error: AshwoodError) -> Failure:
-    """Return the JSON body of an error: the part of its message before the first semicolon, and the hint after it."""
-    what, _, hint = str(error).partition("; ")
-    return {"error": {"what": what, "hint": hint}}
+@dataclass(frozen=True)
+class ErrorDetail:
+    """An error: ``what`` went wrong, and a ``hint`` that says what to do."""
+
+    what: str
+    hint: str
 
 
-def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: float) -> Card:
-    """Return an experiment's entry in the list, from the latest summary that its driver stored."""
-    summary = record.summary
-    trials: Mapping[str, int] = summary.get("trials", {})
-    state = INTERRUPTED if record.state.active and not driven else str(record.state)
-    return {
-        "id": record.id,
-        "name": record.name,
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """The body of every error response."""
+
+    error: ErrorDetail
+
+    @classmethod
+    def of(cls, error: AshwoodError) -> ErrorAnswer:
+        """Return the body for an error: the part of its message before the first semicolon, and the hint after it."""
+        what, _, hint = str(error).partition("; ")
+        return cls(ErrorDetail(what, hint))
+
+
+@dataclass(frozen=True)
+class HomeAnswer:
+    """The home that the dashboard shows."""
+
+    name: str
+    version: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A value of the metric, with its trial, length and time."""
+
+    trial: int
+    metric: float
+    length: int
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSummary:
+    """An experiment in a list.
+
+    ``driven``: whether a driver runs it; ``damage`` says what is damaged and what to do, if the state is ``damaged``.
+    """
+
+    id: int
+    name: str
+    state: str
+    driven: bool = False
+    labels: Sequence[str]
+    archived: bool
+    created_at: float
+    method: str = ""
+    metric: str = ""
+    smaller_is_better: bool = True
+    unit: str = ""
+    max_length: int = 0
+    fraction: float = 0.0
+    seconds_left: float | None = None
+    seconds: float | None = None
+    trials: Mapping[str, int] = field(default_factory=dict)
+    trials_created: int = 0
+    trials_planned: int | None = None
+    best: MetricValue | None = None
+    damage: str | None = None
+
+
+@dataclass(frozen=True)
+class ExperimentList:
+    """The list of all experiments, the latest first."""
+
+    experiments: list[ExperimentSummary]
+
+
+@dataclass(frozen=True)
+class RungCounts:
+    """A rung of a bracket, with counts of its trials.
+
+    ``arrived``: compared at the rung; ``promoted``: promoted from it; ``failed``: ended before they were compared, or
+    while paused; ``training``: training towards it now; ``waiting``: paused at it, and may still be promoted.
+    """
+
+    length: int
+    arrived: int
+    promoted: int
+    failed: int
+    training: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class BracketCounts:
+    """A bracket: how many trials it plans and has created, and its rungs."""
+
+    number: int
+    planned: int
+    created: int
+    rungs: list[RungCounts]
+
+
+@dataclass(frozen=True)
+class NodeSlots:
+    """A machine of a cluster, its number of slots, and the trials that it trains."""
+
+    name: str
+    slots: int
+    trials: Sequence[int]
+
+
+@dataclass(frozen=True)
+class CurrentSettings:
+    """The current values of the settings that can change while an experiment runs."""
+
+    max_concurrent_trials: int
+    max_trials: int
+    max_invalid_trials: int
+    metric_at: float | None
+    max_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentHeader(ExperimentSummary):
+    """The current state of an experiment; ``read`` is the fraction of its event log that the state includes.
+
+    ``seen`` is the best report if it is better than the best result, because no checkpoint was saved at its length.
+    ``can`` says which actions its state allows.
+    """
+
+    seen: MetricValue | None
+    why_ended: str
+    utilisation: float
+    slots: int
+    slots_in_use: int
+    nodes: list[NodeSlots]
+    reports: int
+    failed_attempts: int
+    length_trained: int
+    length_repeated: int
+    length_expected: float
+    warnings: list[str]
+    brackets: list[BracketCounts]
+    settings: CurrentSettings
+    can: dict[str, bool]
+    seq: int
+    read: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentPage(ExperimentHeader):
+    """An experiment, with what never changes and its best trial.
+
+    The best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python`` and ``download``.
+    """
+
+    description: str
+    seed: int
+    entrypoint: str
+    workdir: str
+    config: str
+    provenance: Mapping[str, Any]
+    divisor: float
+    lengths: Sequence[Sequence[int]]
+    best_trial: Row | None
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """The best metric so far as a few points, each the seconds that drivers had run and the metric."""
+
+    points: list[list[float]]
+
+
+@dataclass(frozen=True)
+class EventLine:
+    """A readable line for an entry of the event log."""
+
+    seq: int
+    at: float
+    trial: int | None
+    text: str
+    decided: list[str]
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Entries of the event log, the oldest first; ``first`` is the lowest sequence number that was searched."""
+
+    events: list[EventLine]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class FigureOption:
+    """An option of a figure; ``allowed`` lists its values, or is null for a flag or a number."""
+
+    name: str
+    title: str
+    kind: str
+    default: str | int | bool | None
+    allowed: list[str] | None
+    least: int | None = None
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """A kind of figure that can be drawn, with its options."""
+
+    name: str
+    title: str
+    about: str
+    options: list[FigureOption]
+
+
+def same_fields(answer: type, source: object) -> dict[str, Any]:
+    """Return the fields of an answer that are attributes of the same name of a record, a spec or a view."""
+    return {each.name: getattr(source, each.name) for each in fields(answer) if hasattr(source, each.name)}
+
+
+def list_experiments(cache: ExperimentCache) -> list[ExperimentSummary]:
+    """Return all experiments, the latest first."""
+    return [_summarize(cache, listed) for listed in reversed(cache.list_experiments())]
+
+
+def _summarize(cache: ExperimentCache, listed: ListedExperiment) -> ExperimentSummary:
+    damage, spec = listed.record.damage, None
+    try:
+        spec = cache.spec(listed.record.id)
+    except EventLogError as error:
+        damage = str(error)
+    return summarize(listed, spec, damage)
+
+
+def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str | None = None) -> ExperimentSummary:
+    """Return an experiment's entry in the list, from the latest summary that its driver stored.
+
+    Args:
+        listed: what the store lists of the experiment.
+        spec: its specification, or None if that is damaged.
+        damage: what is damaged; nothing of the stored summary is shown then.
+    """
+    record, summary, now = listed.record, listed.record.summary, time.time()
+    common = same_fields(ExperimentSummary, record)
+    if spec is not None:
+        common |= same_fields(ExperimentSummary, spec.search)
+        common |= {"metric": spec.metric, "smaller_is_better": spec.smaller_is_better, "unit": spec.unit}
+    if damage is not None:
+        return ExperimentSummary(**common | {"state": DAMAGED, "damage": damage})
+    state = INTERRUPTED if record.state.active and not listed.driven else record.state
+    left, ran = summary.get("seconds_left"), summary.get("seconds")
+    since = now - summary.get("at", now)
+    known = {
         "state": state,
-        "labels": list(record.labels),
-        "archived": record.archived,
-        "created_at": record.created_at,
-        "method": str(spec.search.method),
-        "metric": spec.metric,
-        "smaller_is_better": spec.smaller_is_better,
-        "unit": str(spec.unit),
-        "max_length": spec.search.max_length,
+        "driven": listed.driven,
         "fraction": summary.get("fraction", 0.0),
-        "seconds_left": _left(summary, now) if state == ExperimentState.RUNNING else None,
-        "seconds": _run(summary, now, runs=driven),
-        "trials": dict(trials),
-        "trials_created": sum(trials.values()),
+        "seconds_left": None if left is None or state != ExperimentState.RUNNING else max(0.0, left - since),
+        "seconds": ran + max(0.0, since) if listed.driven and ran is not None else ran,
+        "trials": summary.get("trials", {}),
+        "trials_created": sum(summary.get("trials", {}).values()),
         "trials_planned": summary.get("trials_planned"),
         "best": summary.get("best"),
-        "damage": record.damage,
     }
+    return ExperimentSummary(**common | known)
 
 
-def damaged_card(record: ExperimentRecord, damage: str, spec: ExperimentSpec | None = None) -> Card:
-    """Return the list entry of a damaged experiment.  ``spec`` is None if its specification is damaged too."""
+def header(cached: CachedExperiment) -> ExperimentHeader:
+    """Return the current state of an experiment: its list entry, updated from its event log."""
+    return ExperimentHeader(**_header(cached))
+
+
+def _header(cached: CachedExperiment) -> dict[str, Any]:
+    listed = cached.cache.list_experiment(cached.id)
+    progress, spending, now = cached.chronicle.progress, cached.chronicle.progress.trials.spending, time.time()
+    interrupted = listed.record.state.active and not listed.driven and progress.state.active
+    runs = progress.state.active and not interrupted
+    allowed = allowed_actions(progress.state, interrupted=interrupted)
+    forecast, states = Forecaster(progress).forecast(), progress.trials.states
     return {
-        "id": record.id,
-        "name": record.name,
-        "state": DAMAGED,
-        "labels": list(record.labels),
-        "archived": record.archived,
-        "created_at": record.created_at,
-        "method": "" if spec is None else str(spec.search.method),
-        "metric": "" if spec is None else spec.metric,
-        "smaller_is_better": spec is None or spec.smaller_is_better,
-        "unit": "" if spec is None else str(spec.unit),
-        "max_length": 0 if spec is None else spec.search.max_length,
-        "fraction": 0.0,
-        "seconds_left": None,
-        "seconds": None,
-        "trials": {},
-        "trials_created": 0,
-        "trials_planned": None,
-        "best": None,
-        "damage": damage,
-    }
-
-
-def _left(summary: Mapping[str, Any], now: float) -> float | None:
-    left, at = summary.get("seconds_left"), summary.get("at")
-    return left if left is None or at is None else max(0.0, left - (now - at))
-
-
-def _run(summary: Mapping[str, Any], now: float, *, runs: bool) -> float | None:
-    """Return the seconds that drivers have run the experiment, or None if the summary has no number."""
-    ran, at = summary.get("seconds"), summary.get("at")
-    return ran if ran is None or at is None or not runs else ran + max(0.0, now - at)
-
-
-def header(followed: Followed, listed: Card, now: float) -> Header:
-    """Return the header of an experiment's page: its list entry ``listed``, updated from its event log."""
-    progress = followed.chronicle.progress
-    if listed["state"] != INTERRUPTED or not progress.state.active:
-        listed["state"] = str(progress.state)
-    runs = listed["state"] in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
-    spending = progress.trials.spending
-    forecast = Forecaster(progress).forecast()
-    best, seen = progress.best, progress.seen
-    states = progress.trials.states
-    return {
-        **listed,
+        **vars(summarize(listed, cached.spec)),
         # The event log is newer than the summary, which the driver writes once a second.
+        **same_fields(ExperimentHeader, progress),
+        "state": INTERRUPTED if interrupted else progress.state,
+        "driven": runs,
         "fraction": round(forecast.fraction, 4),
         "trials": {str(state): states[state] for state in TrialState if states[state]},
         "trials_created": len(progress.trials.rows),
-        "trials_planned": progress.trials_planned,
-        "best": None if best is None else Best(trial=best.trial, metric=best.metric, length=best.length, at=best.at),
-        "seen": None if seen is None else Best(trial=seen.trial, metric=seen.metric, length=seen.length, at=seen.at),
+        "best": progress.best and MetricValue(*progress.best),
+        "seen": progress.seen and MetricValue(*progress.seen),
         "seconds": spending.driven(now) if runs else spending.driver_seconds,
-        "why_ended": progress.why_ended,
         "utilisation": spending.utilisation(now if runs else None),
         "slots": spending.slots if runs else 0,
         "slots_in_use": len(spending.live) if runs else 0,
-        "nodes": [
-            Node(name=node.name, slots=node.slots, trials=list(node.trials))
-            for node in (nodes_of(spending) if runs else [])
-        ],
-        "reports": progress.reports,
-        "failed_attempts": progress.failed_attempts,
-        "length_trained": progress.length_trained,
-        "length_repeated": progress.length_repeated,
+        "nodes": [NodeSlots(*node) for node in nodes_of(spending)] if runs else [],
         "length_expected": round(forecast.total_length, 1),
         "warnings": list(progress.recent_warnings),
         "brackets": [
-            {
-                "number": bracket.number,
-                "planned": bracket.planned,
-                "created": bracket.created,
-                "rungs": [
-                    {
-                        "length": rung.length,
-                        "arrived": rung.arrived,
-                        "promoted": rung.promoted,
-                        "failed": rung.failed,
-                        "training": len(rung.training),
-                        "waiting": len(rung.waiting),
-                    }
+            BracketCounts(
+                bracket.number,
+                bracket.planned,
+                bracket.created,
+                [
+                    RungCounts(
+                        **same_fields(RungCounts, rung) | {"training": len(rung.training), "waiting": len(rung.waiting)}
+                    )
                     for rung in bracket.rungs
                 ],
-            }
+            )
             for bracket in progress.ladder.brackets
         ],
-        "settings": _settings(followed),
-        "can": _possible(ExperimentState(listed["state"]) if listed["state"] != INTERRUPTED else None),
-        "seq": followed.seq,
-        "read": followed.read,
+        "settings": _settings(cached),
+        "can": {action: action in allowed for action in _OFFERED},
+        "seq": cached.seq,
+        "read": cached.fraction_read,
     }
 
 
-def _settings(followed: Followed) -> Settings:
-    """Return the current values of the settings that can change while the experiment runs."""
-    search, changed = followed.spec.search, followed.chronicle.progress.settings
-    return {
-        "max_concurrent_trials": search.max_concurrent_trials if changed is None else changed.max_concurrent_trials,
-        "max_trials": followed.chronicle.progress.trials_planned,
-        "max_invalid_trials": followed.chronicle.progress.max_invalid_trials,
-        "metric_at": followed.spec.stop_at if changed is None else changed.stop_at,
-        "max_seconds": followed.spec.max_seconds if changed is None else changed.max_seconds,
-    }
+def _settings(cached: CachedExperiment) -> CurrentSettings:
+    spec, progress = cached.spec, cached.chronicle.progress
+    changed = progress.settings
+    return CurrentSettings(
+        max_concurrent_trials=(spec.search if changed is None else changed).max_concurrent_trials,
+        max_trials=progress.trials_planned,
+        max_invalid_trials=progress.max_invalid_trials,
+        metric_at=(spec if changed is None else changed).stop_at,
+        max_seconds=(spec if changed is None else changed).max_seconds,
+    )
 
 
-def _possible(state: ExperimentState | None) -> Possible:
-    """Return which actions are allowed in a state, or in an interrupted experiment if it is None."""
-    running = state in (ExperimentState.CREATED, ExperimentState.RUNNING, None)
-    ended = state is not None and state.ended
-    resting = state in (ExperimentState.PAUSED, ExperimentState.STOPPED, ExperimentState.CREATED, None)
-    return {"pause": running, "activate": resting, "cancel": not ended, "kill": not ended, "set": not ended}
+def experiment_page(cached: CachedExperiment) -> ExperimentPage:
+    """Return an experiment's page: its header, what never changes, and its best trial."""
+    spec = cached.spec
+    return ExperimentPage(
+        **_header(cached),
+        description=spec.description,
+        seed=spec.seed,
+        entrypoint=spec.entrypoint.target,
+        workdir=spec.workdir,
+        config=spec.config_text,
+        provenance=spec.provenance,
+        divisor=float(spec.search.divisor),
+        lengths=cached.chronicle.timeline.lengths,
+        best_trial=_best_trial(cached),
+    )
 
 
-def description(followed: Followed) -> Description:
-    """Return the part of an experiment's page that never changes."""
-    spec = followed.spec
-    return {
-        "description": spec.description,
-        "seed": spec.seed,
-        "entrypoint": spec.entrypoint.target,
-        "workdir": spec.workdir,
-        "config": spec.config_text,
-        "provenance": dict(spec.provenance),
-        "divisor": float(spec.search.divisor),
-        "lengths": [list(bracket) for bracket in followed.chronicle.timeline.lengths],
-    }
-
-
-def best_trial(followed: Followed) -> Row | None:
+def _best_trial(cached: CachedExperiment) -> Row | None:
     """Return the best trial with its hyperparameters and its best checkpoint, or None if none has reported a number."""
-    row = followed.chronicle.progress.trials.leader
+    row = cached.chronicle.progress.trials.leader
     if row is None:
         return None
     saved = row.best_checkpoint
-    download = None if saved is None or is_foreign(saved.path) else _download(followed.id, row.id, saved.path)
-    return {**followed.record(row.id), **copies(row), "download": download}
-
-
-def copies(row: TrialRow) -> Copies:
-    """Return a trial's hyperparameters in formats to copy: as JSON, YAML and Python."""
-    hparams = {"hyperparameters": dict(row.hparams)}
-    return {
-        "hyperparameters": dict(row.hparams),
-        "as_yaml": yaml.safe_dump(hparams, sort_keys=False, allow_unicode=True),
-        "as_python": "hparams = " + repr(dict(row.hparams)),
-    }
-
-
-def find_trial(followed: Followed, trial: TrialId) -> TrialRow:
-    """Return a trial's row.
-
-    Raises:
-        NotFound: there is no such trial, or the event log has not been read far enough yet.
-    """
-    rows = followed.chronicle.progress.trials.rows
-    if trial not in rows:
-        there = f"it has trials 0 to {len(rows) - 1}" if rows else "it has none yet"
-        raise NotFound(f"experiment {followed.id} has no trial {trial}; {there}")
-    return rows[trial]
-
-
-def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
-    """Return a trial's page without its curves and its output; ``root`` is the directory of the checkpoints."""
-    row, spec, told = find_trial(followed, trial), followed.spec, followed.chronicle
-    ended = row.state not in (TrialState.RUNNING, TrialState.PAUSED)
-    kept = told.checkpoints.kept_as(trial)
-    entries = followed.about(trial)
-    happenings = [(at, event) for at, event, _ in entries if _is_happening(event, trial)]
-    return {
-        "row": followed.record(trial),
-        **copies(row),
-        "target": row.target,
-        "lengths": list(told.timeline.lengths[row.bracket]),
-        "way": [
-            _step(entry.at, decision, spec)
-            for entry in entries
-            for decision in entry.decisions
-            if getattr(decision, "trial", None) == trial and not isinstance(decision, d.DeleteCheckpoint)
-        ],
-        "attempts": _attempts(followed, trial, happenings),
-        "happenings": [{"at": at, "text": describe_event(event, spec.unit)} for at, event in happenings],
-        "checkpoints": [
-            {
-                "name": each.name,
-                "length": each.length,
-                "metric": each.metric,
-                "saved_at": each.saved_at,
-                "kept_as": list(kept.get(each.name, ())),
-                "place": each.name if is_foreign(each.name) else f"{root}/{each.name}",
-                "download": None if is_foreign(each.name) else _download(followed.id, trial, each.name),
-            }
-            for each in told.checkpoints.of(trial)
-        ],
-        "errors": list(row.errors),
-        "can": {"stop": not ended, "kill": not ended},
-    }
-
-
-def _download(experiment: ExperimentId, trial: TrialId, checkpoint: str) -> str:
-    name = checkpoint.rpartition("/")[2]
-    return f"/api/v1/experiments/{experiment}/trials/{trial}/checkpoints/{name}/download"
-
-
-def _is_happening(event: e.Event, trial: TrialId) -> bool:
-    return getattr(event, "trial", None) == trial and not isinstance(event, e.ValidationReported)
-
-
-def _step(at: float, decision: d.Decision, spec: ExperimentSpec) -> Step:
-    """Return a decision about a trial, with the numbers in its reason."""
-    why = getattr(decision, "why", None)
-    step: Step = {
-        "at": at,
-        "kind": _KINDS.get(type(decision), "other"),
-        "text": describe_decision(decision, spec.unit),
-        "reason": "" if why is None else str(why),
-        "target": getattr(decision, "target", None),
-    }
-    for name in _NUMBERS:
-        if hasattr(why, name):
-            step[name] = getattr(why, name)
-    return step
-
-
-_NUMBERS: tuple[Literal["rung", "rank", "of", "best"], ...] = ("rung", "rank", "of", "best")
-
-
-_KINDS: Mapping[type, str] = {
-    d.CreateTrial: "created",
-    d.TrainTrial: "trains",
-    d.ContinueTrial: "goes on",
-    d.PauseTrial: "paused",
-    d.SuspendTrial: "suspended",
-    d.CompleteTrial: "completed",
-    d.StopTrial: "stopped",
-    d.AbortTrial: "aborted",
-    d.CloseTrial: "closed",
-    d.ReopenTrial: "reopened",
-}
-
-
-def _attempts(followed: Followed, trial: TrialId, happenings: Sequence[tuple[float, e.Event]]) -> list[Attempt]:
-    attempts: dict[int, Attempt] = {}
-    for at, event in happenings:
-        match event:
-            case e.AttemptStarted(_, number, slot, length, node):
-                attempts[number] = {
-                    "number": number,
-                    "slot": slot,
-                    "node": node or None,
-                    "length": length,
-                    "started_at": at,
-                    "ended_at": None,
-                    "how": "at work",
-                    "error": None,
-                }
-            case _ if isinstance(event, e.LastWord) and event.attempt in attempts:
-                how, said = _end_of(event)
-                attempts[event.attempt].update({"ended_at": at, "how": how, "error": said})
-    live = followed.chronicle.progress.trials.spending.live.get(trial)
-    for attempt in attempts.values():
-        if attempt["ended_at"] is None and (live is None or live.attempt != attempt["number"]):
-            attempt.update({"ended_at": _end_of_driver(followed, attempt["started_at"]), "how": "lost its driver"})
-    return list(attempts.values())
-
-
-def _end_of_driver(followed: Followed, at: float) -> float:
-    """Return the last known time of the driver that ran at the time ``at``."""
-    shifts = followed.chronicle.timeline.shifts
-    return next((end for begin, end in reversed(shifts) if begin <= at), at)
-
-
-_ENDS: Mapping[type, str] = {
-    e.AttemptEnded: "let go",
-    e.AttemptFailed: "failed",
-    e.AttemptPreempted: "lost its worker",
-    e.StorageFailed: "found a disk full",
-    e.CheckpointDamaged: "found its checkpoint damaged",
-    e.HparamsInvalid: "declared its hyperparameters invalid",
-    e.TrialStopped: "stopped itself",
-}
-
-
-def _end_of(event: e.LastWord) -> tuple[str, str | None]:
-    """Return how an attempt ended, and its error message or None."""
-    if isinstance(event, e.AttemptFailed) and not event.is_failure:
-        return e.ABORTED, None
-    if isinstance(event, e.StorageFailed) and event.cause == e.UNREACHABLE:
-        return "could not use the checkpoint storage", event.error
-    if isinstance(event, e.AttemptPreempted) and event.hung:
-        return "was killed", event.why
-    return _ENDS[type(event)], getattr(event, "error", None) or getattr(event, "why", None)
+    download = None if saved is None or is_foreign(saved.path) else download_path(cached.id, row.id, saved.path)
+    return {**cached.record(row.id), **copies(row), "download": download}
 
 
 def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:
-    """Return a readable line for an entry of the event log."""
-    return {
-        "seq": seq,
-        "at": entry.at,
-        "trial": getattr(entry.event, "trial", None),
-        "text": describe_event(entry.event, spec.unit),
-        "decided": _decided(entry, spec),
-    }
+    """Return a readable line for an entry of the event log.
 
-
-def _decided(entry: Entry, spec: ExperimentSpec) -> list[str]:
-    """Return descriptions of an entry's decisions; only the first ones, as the end of a search may close thousands."""
-    told = [describe_decision(decision, spec.unit) for decision in entry.decisions[:_MOST_DECISIONS]]
-    more = len(entry.decisions) - len(told)
-    return [*told, f"and {more:,} more"] if more else told
-
-
-_MOST_DECISIONS = 50
+    Only its first decisions are described, because the end of a search may close thousands of trials.
+    """
+    decided = [describe_decision(decision, spec.unit) for decision in entry.decisions[:_MOST_DECISIONS]]
+    if (more := len(entry.decisions) - len(decided)) > 0:
+        decided.append(f"and {more:,} more")
+    trial = getattr(entry.event, "trial", None)
+    return EventLine(seq, entry.at, trial, describe_event(entry.event, spec.unit), decided)

@@ -14,14 +14,11 @@ from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
 from ashwood import __version__
-from ashwood.dashboard.answers import failure
+from ashwood.dashboard import routes
+from ashwood.dashboard.answers import ErrorAnswer, ErrorDetail
 from ashwood.dashboard.context import Dashboard, Json
-from ashwood.dashboard.desk import Desk
-from ashwood.dashboard.guard import error_body
-from ashwood.dashboard.routes import experiments, figures, previews
-from ashwood.dashboard.routes import files as stored
-from ashwood.dashboard.routes import steering as controls
 from ashwood.dashboard.steering import Steering
+from ashwood.dashboard.store_thread import StoreThread
 from ashwood.errors import (
     AshwoodError,
     CheckpointError,
@@ -53,14 +50,14 @@ def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering |
         name: name of the home, shown to users.
         steering: carries out changes, or None for a read-only dashboard.
     """
-    desk = Desk(open_home)
+    store = StoreThread(open_home)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        preparing = asyncio.create_task(desk.prepare())
+        reading_ahead = asyncio.create_task(store.read_ahead())
         yield
-        preparing.cancel()
-        await desk.close()
+        reading_ahead.cancel()
+        await store.close()
 
     app = FastAPI(
         title="Ashwood",
@@ -71,13 +68,13 @@ def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering |
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.dashboard = Dashboard(desk, steering, name)
-    for each in (experiments, figures, stored, controls, previews):
-        app.include_router(each.router, prefix="/api/v1")
-    app.add_exception_handler(AshwoodError, _told)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Exception, _broken)
+    app.state.dashboard = Dashboard(store, steering, name)
+    for router in routes.ROUTERS:
+        app.include_router(router, prefix="/api/v1")
+    app.add_exception_handler(AshwoodError, _ashwood_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
     _add_pages(app)
     return app
 
@@ -116,18 +113,18 @@ def _file(request: Request, path: Path) -> Response:
     return Response(status_code=304, headers={name: whole.headers[name] for name in ("etag", "cache-control")})
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _ashwood_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, AshwoodError)  # noqa: S101 - as it was registered
-    return Json(failure(error), status_code=next(status for kind, status in _STATUS if isinstance(error, kind)))
+    return Json(ErrorAnswer.of(error), status_code=next(status for kind, status in _STATUS if isinstance(error, kind)))
 
 
-async def _malformed(_: Request, error: Exception) -> Response:
+async def _invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as it was registered
     problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
     return _error(422, "the request is not valid: " + "; ".join(problems), "see /api/v1/openapi.json")
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as it was registered
     what = "there is no such page" if error.status_code == 404 else str(error.detail)
     response = _error(error.status_code, what, "")
@@ -135,10 +132,10 @@ async def _refused(_: Request, error: Exception) -> Response:
     return response
 
 
-async def _broken(_: Request, error: Exception) -> Response:
+async def _internal_error(_: Request, error: Exception) -> Response:
     hint = "report it with the traceback that ashwood ui printed"
     return _error(500, f"internal error: {type(error).__name__}", hint)
 
 
 def _error(status: int, what: str, hint: str) -> Response:
-    return Json(error_body(what, hint), status_code=status)
+    return Json(ErrorAnswer(ErrorDetail(what, hint)), status_code=status)

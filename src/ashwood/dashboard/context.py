@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.responses import JSONResponse
 
-from ashwood.dashboard import answers
-from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.answers import ErrorAnswer
 from ashwood.dashboard.encoding import encode
-from ashwood.dashboard.library import Followed, Library, Listed
-from ashwood.dashboard.shapes import Card, ExperimentPage, Failure, Header
 from ashwood.dashboard.steering import Steering
-from ashwood.errors import EventLogError, RequestRefused
-from ashwood.eventlog.port import ExperimentId
+from ashwood.dashboard.store_thread import StoreThread
+from ashwood.errors import RequestRefused
+
+LARGEST = 2**53
+"""Largest number that a request may contain; larger integers are not exact in JavaScript."""
+
+# Path parameters are numbers only, so that no request can name a file.
+ExperimentNumber: TypeAlias = Annotated[int, Path(ge=1, le=LARGEST, description="The experiment's number.")]
+TrialNumber: TypeAlias = Annotated[int, Path(ge=0, le=LARGEST, description="The trial's number.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +27,16 @@ class Dashboard:
     """A running dashboard.
 
     Attributes:
-        desk: reads the home.
+        store: reads the home, in a thread of its own.
         steering: carries out changes, or None if the dashboard is read-only.
         name: name of the home, shown to users.
     """
 
-    desk: Desk
+    store: StoreThread
     steering: Steering | None
     name: str
 
-    async def page(self, experiment: ExperimentId) -> ExperimentPage:
-        """Return an experiment's page: its header, its description and its best trial."""
-
-        def answer(library: Library, followed: Followed) -> ExperimentPage:
-            return {
-                **header(library, followed),
-                **answers.description(followed),
-                "best_trial": answers.best_trial(followed),
-            }
-
-        return await self.desk.consult(experiment, answer)
-
-    def steered(self) -> Steering:
+    def require_steering(self) -> Steering:
         """Return the object that carries out changes.
 
         Raises:
@@ -56,33 +47,12 @@ class Dashboard:
         return self.steering
 
 
-def header(library: Library, followed: Followed) -> Header:
-    """Return the current header of an experiment."""
-    now = time.time()
-    listed = library.listed(followed.id)
-    card = answers.card(listed.record, followed.spec, driven=listed.driven, now=now)
-    return answers.header(followed, card, now)
-
-
-def cards(library: Library) -> list[Card]:
-    """Return the list entries of all experiments, the latest first."""
-    now = time.time()
-    return [_card(library, each, now) for each in reversed(library.glance())]
-
-
-def _card(library: Library, listed: Listed, now: float) -> Card:
-    try:
-        spec = library.spec(listed.record.id)
-    except EventLogError as error:
-        return answers.damaged_card(listed.record, str(error))
-    if listed.record.damage is not None:
-        return answers.damaged_card(listed.record, listed.record.damage, spec)
-    return answers.card(listed.record, spec, driven=listed.driven, now=now)
-
-
 def _get(request: Request) -> Dashboard:
     dashboard: Dashboard = request.app.state.dashboard
     return dashboard
+
+
+Context = Annotated[Dashboard, Depends(_get)]
 
 
 _MEANINGS = {
@@ -95,20 +65,18 @@ _MEANINGS = {
 }
 
 
-def telling(shape: Any, *failures: int, media: str | None = None) -> dict[int | str, dict[str, Any]]:
+def responses_of(answer: Any, *failures: int, media: str | None = None) -> dict[int | str, dict[str, Any]]:
     """Return the responses of a route for the OpenAPI schema.
 
     Args:
-        shape: type of the JSON body of a successful response.
+        answer: type of the JSON body of a successful response.
         failures: status codes that the route can return besides 200, 422 and 503.
-        media: media type of a successful response that is not JSON; ``shape`` is ignored then.
+        media: media type of a successful response that is not JSON; ``answer`` is ignored then.
     """
-    fits = {"model": shape} if media is None else {"content": {media: {}}}
-    told: dict[int | str, dict[str, Any]] = {200: {"description": "Success.", **fits}}
-    return told | {code: {"model": Failure, "description": _MEANINGS[code]} for code in (*failures, 422, 503)}
-
-
-Context = Annotated[Dashboard, Depends(_get)]
+    body = {"model": answer} if media is None else {"content": {media: {}}}
+    responses: dict[int | str, dict[str, Any]] = {200: {"description": "Success.", **body}}
+    errors = {code: {"model": ErrorAnswer, "description": _MEANINGS[code]} for code in (*failures, 422, 503)}
+    return responses | errors
 
 
 class Json(JSONResponse):

@@ -13,15 +13,18 @@ from typing import Any, TypeAlias
 
 from fastapi.responses import StreamingResponse
 
-from ashwood.dashboard.answers import event_line, failure
-from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.answers import ErrorAnswer, ExperimentSummary, event_line, header, list_experiments
 from ashwood.dashboard.encoding import encode
-from ashwood.dashboard.library import Followed, Library
-from ashwood.dashboard.shapes import Card, Header
+from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
+from ashwood.dashboard.store_thread import StoreThread
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import ExperimentId, Seq
 
 EVENTS = "text/event-stream"
+RETRY = b"retry: 1000\n\n"
+"""The first line of each stream: browsers reconnect after a second."""
+PING = b": still connected\n\n"
+"""A comment that keeps a connection open, and shows the server whether it still is."""
 _TICK_SECONDS = 0.25
 _PING_SECONDS = 15.0
 _MOST_TRIALS = 300
@@ -29,8 +32,7 @@ _MOST_TRIALS = 300
 _MOST_LINES = 20
 _MOST_DIGITS = 15
 
-Answer: TypeAlias = dict[str, Any]
-TellHeader: TypeAlias = Callable[[Library, Followed], Header]
+Changes: TypeAlias = dict[str, Any]
 
 
 def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: A002 - the protocol's own word
@@ -53,63 +55,86 @@ async def until_failure(events: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         async for event in events:
             yield event
     except AshwoodError as error:
-        yield message("failed", failure(error))
+        yield message("failed", ErrorAnswer.of(error))
 
 
 def resume_position(last_event_id: str | None, otherwise: int) -> int:
     """Return where a stream resumes: the Last-Event-ID that a reconnecting browser sent, or ``otherwise``."""
-    said = last_event_id or ""
-    return int(said) if said.isdecimal() and len(said) <= _MOST_DIGITS else otherwise
+    sent = last_event_id or ""
+    return int(sent) if sent.isdecimal() and len(sent) <= _MOST_DIGITS else otherwise
 
 
-async def experiment_events(
-    desk: Desk, experiment: ExperimentId, since: Seq, header: Callable[[Library, Followed], Header]
-) -> AsyncGenerator[bytes]:
+async def experiment_events(store: StoreThread, experiment: ExperimentId, since: Seq) -> AsyncGenerator[bytes]:
     """Yield the changes of an experiment after the entry ``since``, without end.
 
     Raises:
         NotFound: there is no such experiment.
     """
-    before: Answer = {}
-    said = time.monotonic()
-    yield b"retry: 1000\n\n"
+    before: Changes = {}
 
-    def look(library: Library) -> tuple[Answer, Seq]:
-        followed = library.follow(experiment)
-        followed.advance()
-        return _difference(library, followed, since, before, header), followed.seq
+    def changes(cache: ExperimentCache) -> Changes:
+        nonlocal since
+        cached = cache.get(experiment)
+        cached.read_entries()
+        difference = _difference(cached, since, before)
+        before.update(difference.get("experiment", {}))
+        since = cached.seq
+        return {"seq": since, **difference} if difference else {}
 
-    while not desk.leaving:
-        difference, since = await desk.do(look)
-        if difference:
-            before |= difference.get("experiment", {})
-            yield message("changed", {"seq": since, **difference}, id=str(since))
-            said = time.monotonic()
-        elif time.monotonic() - said > _PING_SECONDS:
-            yield b": still here\n\n"
-            said = time.monotonic()
-        await asyncio.sleep(_TICK_SECONDS)
+    async for event in _changes(store, changes, _TICK_SECONDS):
+        yield event
 
 
-def _difference(
-    library: Library, followed: Followed, since: Seq, before: Answer, header: Callable[[Library, Followed], Header]
-) -> Answer:
-    now = header(library, followed)
-    changed: Answer = {name: value for name, value in now.items() if name not in before or before[name] != value}
-    difference: Answer = {"experiment": changed} if changed.keys() - _CLOCKS or not before else {}
-    if followed.seq == since:
+async def list_events(store: StoreThread) -> AsyncGenerator[bytes]:
+    """Yield the changes of the list of experiments, without end."""
+    before: dict[int, ExperimentSummary] = {}
+
+    def changes(cache: ExperimentCache) -> Changes:
+        nonlocal before
+        now = {summary.id: summary for summary in list_experiments(cache)}
+        changed = [summary for number, summary in now.items() if _differs(summary, before.get(number))]
+        gone = [number for number in before if number not in now]
+        before = now
+        return {"experiments": changed, "gone": gone} if changed or gone else {}
+
+    async for event in _changes(store, changes, 2 * _TICK_SECONDS):
+        yield event
+
+
+async def _changes(
+    store: StoreThread, look: Callable[[ExperimentCache], Changes], seconds: float
+) -> AsyncGenerator[bytes]:
+    """Look for changes every few seconds and yield them, until the server shuts down."""
+    sent_at = time.monotonic()
+    yield RETRY
+    while not store.leaving:
+        if changes := await store.do(look):
+            id = str(changes["seq"]) if "seq" in changes else None  # noqa: A001 - the protocol's own word
+            yield message("changed", changes, id=id)
+            sent_at = time.monotonic()
+        elif time.monotonic() - sent_at > _PING_SECONDS:
+            yield PING
+            sent_at = time.monotonic()
+        await asyncio.sleep(seconds)
+
+
+def _difference(cached: CachedExperiment, since: Seq, before: Changes) -> Changes:
+    now = vars(header(cached))
+    changed = {name: value for name, value in now.items() if name not in before or before[name] != value}
+    difference: Changes = {"experiment": changed} if changed.keys() - _CLOCKS or not before else {}
+    if cached.seq == since:
         return difference
-    trials = followed.changed(since)
-    if since < followed.begin:
+    trials = cached.changed_trials(since)
+    if since < cached.first_seq:
         # This dashboard began to read after `since`, so it does not know which trials have changed since then.
-        difference["many"] = len(followed.chronicle.progress.trials.rows)
+        difference["many"] = len(cached.chronicle.progress.trials.rows)
     elif len(trials) > _MOST_TRIALS:
         difference["many"] = len(trials)
     else:
-        difference["trials"] = [followed.record(trial) for trial in trials]
+        difference["trials"] = [cached.record(trial) for trial in trials]
     # Every client of the experiment gets the same entries, which are decoded only once.
-    latest, _ = followed.latest(limit=max(0, min(_MOST_LINES, followed.seq - since)))
-    difference["events"] = [event_line(seq, entry, followed.spec) for seq, entry in latest]
+    latest, _ = cached.latest_entries(limit=max(0, min(_MOST_LINES, cached.seq - since)))
+    difference["events"] = [event_line(seq, entry, cached.spec) for seq, entry in latest]
     return difference
 
 
@@ -117,24 +142,7 @@ _CLOCKS = {"seconds", "seconds_left", "utilisation", "seq"}
 """Fields that change with the time alone; they are sent only together with other changes."""
 
 
-async def list_events(desk: Desk, cards: Callable[[Library], list[Card]]) -> AsyncGenerator[bytes]:
-    """Yield the changes of the list of experiments, without end."""
-    before: dict[int, Card] = {}
-    said = time.monotonic()
-    yield b"retry: 1000\n\n"
-    while not desk.leaving:
-        now = {card["id"]: card for card in await desk.do(cards)}
-        changed = [card for number, card in now.items() if _differs(card, before.get(number))]
-        gone = [number for number in before if number not in now]
-        if changed or gone:
-            yield message("changed", {"experiments": changed, "gone": gone})
-            said = time.monotonic()
-        elif time.monotonic() - said > _PING_SECONDS:
-            yield b": still here\n\n"
-            said = time.monotonic()
-        before = now
-        await asyncio.sleep(2 * _TICK_SECONDS)
-
-
-def _differs(card: Card, before: Card | None) -> bool:
-    return before is None or any(value != before.get(name) for name, value in card.items() if name not in _CLOCKS)
+def _differs(summary: ExperimentSummary, before: ExperimentSummary | None) -> bool:
+    if before is None:
+        return True
+    return any(value != getattr(before, name) for name, value in vars(summary).items() if name not in _CLOCKS)

@@ -11,15 +11,13 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anyio import CancelScope
-
-if TYPE_CHECKING:
-    from ashwood.dashboard.shapes import Previewed
 
 SECONDS = 60
 """Seconds that a preview may take, also of processor time."""
@@ -32,6 +30,30 @@ _NICENESS = 5
 _OUT_OF_MEMORY = 3
 _COMMAND = (sys.executable, "-P", "-m", "ashwood.dashboard.previewing")
 _ELSEWHERE = "ashwood preview-search FILE has no such limit"
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """A problem in an experiment file, with its line and key."""
+
+    line: int | None
+    key: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewAnswer:
+    """The preview of an experiment file: its plan, or its problems, or why it is too large to be simulated."""
+
+    ok: bool
+    problems: list[FileProblem] = field(default_factory=list)
+    warnings: Sequence[str] = ()
+    name: str = ""
+    metric: str = ""
+    smaller_is_better: bool = True
+    unit: str = ""
+    plan: dict[str, Any] | None = None
+    too_large: str | None = None
 
 
 async def preview(question: Mapping[str, Any]) -> bytes | None:
@@ -56,11 +78,11 @@ async def preview(question: Mapping[str, Any]) -> bytes | None:
     return answer if process.returncode == 0 else None
 
 
-def out_of_limits() -> Previewed:
+def out_of_limits() -> PreviewAnswer:
     """Return the answer for a file whose preview takes too long or too much memory."""
-    limits = f"{SECONDS} s (less while many others are asked for) and {MEMORY >> 20} MiB"
+    limits = f"{SECONDS} s (less while many other previews run) and {MEMORY >> 20} MiB"
     message = f"a preview on a page may take {limits}, and this file needs more; {_ELSEWHERE}"
-    return {"ok": False, "problems": [{"line": None, "key": "", "message": message}]}
+    return PreviewAnswer(ok=False, problems=[FileProblem(None, "", message)])
 
 
 def main() -> None:
@@ -87,7 +109,7 @@ def _limit() -> None:
 
 def answer_of(
     text: str, workers: int | None, unit_seconds: float | None, cost_per_worker_hour: float | None
-) -> Previewed:
+) -> PreviewAnswer:
     """Return the plan of an experiment file, or its problems with their line numbers."""
     from ashwood.config import parse_experiment
     from ashwood.errors import ConfigError
@@ -99,28 +121,27 @@ def answer_of(
     try:
         loaded = parse_experiment(text, workdir=Path("/"))
     except ConfigError as error:
-        problems = [{"line": each.line, "key": each.key, "message": each.message} for each in error.problems]
-        return {"ok": False, "problems": problems}  # type: ignore[typeddict-item]
+        problems = [FileProblem(each.line, each.key, each.message) for each in error.problems]
+        return PreviewAnswer(ok=False, problems=problems)
     spec, search = loaded.spec, loaded.spec.search
-    answer: Previewed = {
-        "ok": True,
-        "problems": [],
-        "warnings": list(loaded.warnings),
-        "name": spec.name,
-        "metric": spec.metric,
-        "smaller_is_better": spec.smaller_is_better,
-        "unit": str(spec.unit),
-    }
+    answer = PreviewAnswer(
+        ok=True,
+        warnings=loaded.warnings,
+        name=spec.name,
+        metric=spec.metric,
+        smaller_is_better=spec.smaller_is_better,
+        unit=spec.unit,
+    )
     if search.max_trials > _MOST_TRIALS:
         what = f"{search.max_trials:,} trials take too long to simulate on a page"
-        return {**answer, "plan": None, "too_large": f"{what}: ashwood preview-search FILE does it in a terminal"}
+        return replace(answer, too_large=f"{what}: ashwood preview-search FILE does it in a terminal")
     if unit_seconds is None or workers is None:
         shown = simulate(search, conditions=Conditions(workers=workers))
     else:
         conditions = Conditions(workers=workers, unit_seconds=unit_seconds)
         prices = Prices(worker_hour=cost_per_worker_hour, policy=spec.checkpoint_policy)
         shown = simulate(search, conditions=conditions, prices=prices)
-    return {**answer, "plan": plain(shown.to_json())}
+    return replace(answer, plan=plain(shown.to_json()))
 
 
 if __name__ == "__main__":

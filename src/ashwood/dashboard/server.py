@@ -13,9 +13,9 @@ from types import FrameType
 import uvicorn
 
 from ashwood.dashboard.app import create_app
-from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.guard import Guard, GuardRules
 from ashwood.dashboard.steering import Steering
+from ashwood.dashboard.store_thread import StoreThread
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home
 
@@ -93,13 +93,13 @@ def serve(
     )
     # uvicorn raises KeyboardInterrupt again after the shutdown, but Ctrl-C is the normal way to end the server.
     with closing(taken), suppress(KeyboardInterrupt):
-        _Server(config, app.state.dashboard.desk, ready).run(sockets=[taken])
+        _Server(config, app.state.dashboard.store, ready).run(sockets=[taken])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, desk: Desk, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, store: StoreThread, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._desk = desk
+        self._store = store
         self._ready = ready
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -118,5 +118,5 @@ class _Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._desk.leaving = True
+        self._store.leaving = True
         await super().shutdown(sockets)

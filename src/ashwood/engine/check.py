@@ -11,7 +11,7 @@ from typing import Any
 
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.reservation import Reservation, reserve
-from ashwood.backends.port import Command, Finish, GoOn, StartAttempt
+from ashwood.backends.port import Command, ContinueAttempt, Finish, StartAttempt
 from ashwood.checkpoints import is_remote
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
@@ -286,4 +286,4 @@ class _Check:
 def _answer(start: StartAttempt, target: int | None) -> Command:
     if target is None:
         return Finish(start.trial, start.attempt, save=True)
-    return GoOn(start.trial, start.attempt, target)
+    return ContinueAttempt(start.trial, start.attempt, target)

@@ -16,11 +16,9 @@ class Clock(Protocol):
 
     def __call__(self) -> float:
         """Return seconds since 1970; they never go back."""
-        ...
 
     def elapsed(self) -> float:
         """Return seconds since a fixed moment; they never go back."""
-        ...
 
 
 class WallClock:

@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 
 from ashwood.checkpoints import Storage
 from ashwood.engine.clock import elapsed
@@ -50,9 +49,7 @@ class CheckpointDeletion:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             # The lease may be lost, and another driver may need what this one was about to delete.
             self._over.set()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from math import inf
 from typing import NamedTuple
 
-from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.experiment.decisions import (
     AbortTrial,
     CompleteTrial,
@@ -28,7 +28,7 @@ from ashwood.experiment.events import Event, LastWord
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import SaveOn
-from ashwood.experiment.trial import Trial
+from ashwood.experiment.trial import TrialRecord
 from ashwood.search.vocabulary import TrialId
 
 _FIRST_DELAY = 0.5
@@ -114,7 +114,7 @@ class Dispatcher:
                 delay = retry_delay(why.failure) if isinstance(why, Retried) else 0.0
                 self._queue.append(_Waiting(trial, attempt, now + delay if delay else 0.0))
             case ContinueTrial(trial=trial, attempt=attempt, target=target):
-                yield GoOn(trial, attempt, target)
+                yield ContinueAttempt(trial, attempt, target)
             case PauseTrial(trial=trial, attempt=attempt) | CompleteTrial(trial=trial, attempt=attempt):
                 yield Finish(trial, attempt, save=True)
             case StopTrial(trial=trial, attempt=attempt):
@@ -126,7 +126,7 @@ class Dispatcher:
                 self._suspended.add((trial, attempt))
                 yield Abort(trial, attempt)
 
-    def _start_of(self, trial: Trial) -> tuple[int, str | None]:
+    def _start_of(self, trial: TrialRecord) -> tuple[int, str | None]:
         """Return the length and the name of the checkpoint that a trial starts from."""
         spec = self._experiment.spec
         if trial.checkpoint_length < spec.search.max_length:

@@ -10,7 +10,7 @@ from functools import partial
 from math import inf
 from typing import NamedTuple, TypeAlias
 
-from ashwood.checkpoints import RETRY_SECONDS, About, Storage, Stored, digest_of_draw
+from ashwood.checkpoints import RETRY_SECONDS, CheckpointInfo, Storage, Stored, digest_of_draw
 from ashwood.checkpoints.manifest import Manifest
 from ashwood.checkpoints.port import parse_name
 from ashwood.engine.background import in_background, while_beating
@@ -19,7 +19,7 @@ from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import AttemptFailed, AttemptPreempted, CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
-from ashwood.experiment.trial import Trial
+from ashwood.experiment.trial import TrialRecord
 from ashwood.search.vocabulary import TrialId
 
 _Died: TypeAlias = AttemptFailed | AttemptPreempted
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 def unrecorded(
-    experiment: Experiment, storage: Storage, trials: Sequence[Trial], beat: Callable[[], None] = lambda: None
+    experiment: Experiment, storage: Storage, trials: Sequence[TrialRecord], beat: Callable[[], None] = lambda: None
 ) -> Iterator[Event]:
     """Yield events for checkpoints and reports of dead processes that are not in the event log.
 
@@ -194,18 +194,20 @@ class Recovery:
         return _events(self._experiment.trials[trial], self._experiment, found)
 
 
-def _look_up_of(trial: Trial, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
+def _look_up_of(trial: TrialRecord, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
     """Return a function that looks up a trial's unrecorded checkpoints; it may be called in any thread."""
     known, wanted = experiment.checkpoints.names(trial.id), owner(trial, experiment)
     return partial(_look_up, storage, trial.id, known, trial.checkpoint_length, wanted)
 
 
-def owner(trial: Trial, experiment: Experiment) -> About:
+def owner(trial: TrialRecord, experiment: Experiment) -> CheckpointInfo:
     """Return the identity that manifests of a trial's checkpoints must have."""
-    return About(experiment=experiment.spec.identity, draw=digest_of_draw(trial.hparams, trial.seed))
+    return CheckpointInfo(experiment=experiment.spec.identity, draw=digest_of_draw(trial.hparams, trial.seed))
 
 
-def _look_up(storage: Storage, trial: TrialId, known: Collection[str], length: int, wanted: About) -> list[Found]:
+def _look_up(
+    storage: Storage, trial: TrialId, known: Collection[str], length: int, wanted: CheckpointInfo
+) -> list[Found]:
     """Return the checkpoints of a trial that have at least ``length`` and whose names are not in ``known``.
 
     Raises:
@@ -216,7 +218,7 @@ def _look_up(storage: Storage, trial: TrialId, known: Collection[str], length: i
     return [Found(stored, manifest) for stored, manifest in manifests if manifest is not None]
 
 
-def _manifest(storage: Storage, name: str, wanted: About) -> Manifest | None:
+def _manifest(storage: Storage, name: str, wanted: CheckpointInfo) -> Manifest | None:
     """Return the manifest of a checkpoint, or None if the checkpoint is damaged or of another experiment or trial."""
     try:
         manifest = storage.manifest(name)
@@ -228,7 +230,7 @@ def _manifest(storage: Storage, name: str, wanted: About) -> Manifest | None:
     return manifest
 
 
-def _events(trial: Trial, experiment: Experiment, found: Sequence[Found]) -> Iterator[Event]:
+def _events(trial: TrialRecord, experiment: Experiment, found: Sequence[Found]) -> Iterator[Event]:
     """Yield the events that are missing for these checkpoints: their reports, then the checkpoints.
 
     The manifest of a checkpoint contains all reports since the checkpoint before it.  They are yielded first.

@@ -51,7 +51,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.experiment.trial import Trial
+from ashwood.experiment.trial import TrialRecord
 from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
@@ -70,27 +70,21 @@ class RunObserver(Protocol):
 
     def folded(self, progress: Progress) -> None:
         """Take the progress at the end of the event log; `observe` must apply later entries to it."""
-        ...
 
     def ready(self, slots: int) -> None:
         """Note that the backend is ready and has ``slots`` slots; trials start now."""
-        ...
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take new entries of the event log, which are durable."""
-        ...
 
     def summary(self) -> Mapping[str, Any]:
         """Return the summary for lists of experiments."""
-        ...
 
     def interrupted(self, count: int) -> None:
         """Note the ``count``-th Ctrl-C.  A signal handler calls this, so it must not write or take a lock."""
-        ...
 
     def warn(self, message: str) -> None:
         """Show a message that is not in the event log."""
-        ...
 
 
 class Session:
@@ -234,7 +228,7 @@ class Session:
         # Time without a driver does not count as time of the experiment.
         at = None if folded.last is None else folded.last.at
 
-        def record(trials: Sequence[Trial]) -> None:
+        def record(trials: Sequence[TrialRecord]) -> None:
             for event in unrecorded(experiment, storage, trials, start.beat):
                 entries.extend(recorder.take([event], at=at))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ashwood.checkpoints.links import copy_contents
 from ashwood.checkpoints.local import LocalStorage
-from ashwood.checkpoints.manifest import MANIFEST, About, decode, read_manifest
+from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, decode, read_manifest
 from ashwood.checkpoints.port import parse_name
 from ashwood.checkpoints.sharing import make_shared, share
 from ashwood.checkpoints.trees import name_below
@@ -55,7 +55,7 @@ def keep_source(home: Home, location: str) -> str:
         if name not in (stored.name for stored in storage.complete()):
             with storage.fetch(location) as source:
                 manifest = read_manifest(source)  # Version 1 of Ashwood wrote no manifests.
-                about = About() if manifest is None else decode(manifest, location).about
+                about = CheckpointInfo() if manifest is None else decode(manifest, location).about
                 storage.save(name, lambda directory: _link(source, directory), lambda: about)
     return storage.locate(name)
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ashwood.backends.local.logs import logged_experiment
 from ashwood.backends.local.worker_lock import is_held
-from ashwood.checkpoints import About, Storage
+from ashwood.checkpoints import CheckpointInfo, Storage
 from ashwood.checkpoints.port import ASIDE
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.checkpoints.trees import name_below
@@ -267,7 +267,7 @@ class ExperimentCheck:
         storage = self._home.storage(self._id, experiment.spec)
         try:
             if (source := experiment.spec.source_checkpoint) is not None:
-                yield from self._check_checkpoint(storage, source, About(), None)
+                yield from self._check_checkpoint(storage, source, CheckpointInfo(), None)
             there = while_beating(storage.complete, self._beat)
             names = {stored.name for stored in there}
             recorded = [checkpoint.name for checkpoint in experiment.checkpoints]
@@ -295,7 +295,7 @@ class ExperimentCheck:
             yield Finding(f"{error}. Some of its checkpoints were not checked")
 
     def _check_checkpoint(
-        self, storage: Storage, name: str, wanted: About, repair: Callable[[], str] | None
+        self, storage: Storage, name: str, wanted: CheckpointInfo, repair: Callable[[], str] | None
     ) -> Iterator[Finding]:
         def fetch() -> None:
             with storage.fetch(name, wanted):

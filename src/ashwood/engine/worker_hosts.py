@@ -52,7 +52,6 @@ class WorkerHost(Protocol):
         Raises:
             BackendError: a worker cannot be ended.
         """
-        ...
 
     def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         """Receive checkpoints that workers could not transfer to a former driver, and yield the name of each.
@@ -64,11 +63,9 @@ class WorkerHost(Protocol):
         Args:
             wanted: returns whether the checkpoint with a name is needed.
         """
-        ...
 
     def clean(self) -> None:
         """Delete files that workers left on their machines, after the experiment and all its workers have ended."""
-        ...
 
     def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:
         """Return a context manager for the backend that runs trials here.
@@ -80,7 +77,6 @@ class WorkerHost(Protocol):
         Raises:
             BackendError: no trial can run here.
         """
-        ...
 
 
 @contextmanager

@@ -70,7 +70,7 @@ _LEAVES: Final = {
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-class Row(NamedTuple):
+class StoredEntry(NamedTuple):
     """An entry as it is stored in a table.
 
     Attributes:
@@ -88,13 +88,13 @@ class Row(NamedTuple):
     digest: int | None
 
 
-def to_row(seq: Seq, entry: Entry) -> Row:
+def to_row(seq: Seq, entry: Entry) -> StoredEntry:
     """Encode an entry with its number in the log."""
     body = encode_entry(entry)
-    return Row(seq, entry.at, VERSION, body, digest_of(body, _pack_header(seq, VERSION, entry.at)))
+    return StoredEntry(seq, entry.at, VERSION, body, digest_of(body, _pack_header(seq, VERSION, entry.at)))
 
 
-def from_rows(rows: Sequence[Row]) -> Iterator[tuple[Seq, Entry]]:
+def from_rows(rows: Sequence[StoredEntry]) -> Iterator[tuple[Seq, Entry]]:
     """Decode rows, and yield the entries with their numbers.
 
     Raises:
@@ -301,7 +301,7 @@ def _is_sound(seq: Seq, at: float, version: int, body: str, digest: int | None) 
         return False
 
 
-def _from_row(row: Row) -> Entry:
+def _from_row(row: StoredEntry) -> Entry:
     try:
         check_version(row.version)
         if row.version > 1:

@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ashwood.checkpoints import BRIEF, About, Patience, Storage, join_url, open_storage
+from ashwood.checkpoints import BRIEF, CheckpointInfo, Patience, Storage, join_url, open_storage
 from ashwood.checkpoints.directory import FOLDER
 from ashwood.checkpoints.sharing import how_to_share, make_shared, owner_name, share
 from ashwood.errors import DiskFull, EventLogError, NotFound, RequestRefused
@@ -174,7 +174,7 @@ class Home:
     def storage(self, experiment: ExperimentId, spec: ExperimentSpec, patience: Patience = BRIEF) -> Storage:
         """Return the checkpoint storage of an experiment.  ``patience`` is how long it retries failed operations."""
         storage = open_storage(self.checkpoints(experiment, spec), patience)
-        storage.owner = About(experiment=spec.identity)
+        storage.owner = CheckpointInfo(experiment=spec.identity)
         return storage
 
     def snapshot(self, experiment: ExperimentId) -> Path:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from ashwood.errors import EventLogError
 from ashwood.eventlog.driver import is_alive, this_driver
@@ -86,9 +85,7 @@ class Lease:
     def __enter__(self) -> Lease:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # The store has already retried for up to a minute.  Without `hurry`, releasing the lease would wait as long.
         if isinstance(error, EventLogError):
             self._store.hurry()

@@ -134,7 +134,6 @@ class EventLog(Protocol):
             LeaseLost: the log was opened with a token, and that driver does not own the experiment any more.
             EventLogError: they could not be stored durably.
         """
-        ...
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
         """Yield the entries after entry ``after`` with their numbers, in order.
@@ -142,7 +141,6 @@ class EventLog(Protocol):
         Raises:
             EventLogError: an entry is missing, damaged or from a newer Ashwood; the message names it.
         """
-        ...
 
     def last(self) -> Seq:
         """Return the number of the last entry, or 0 if there is none.
@@ -150,7 +148,6 @@ class EventLog(Protocol):
         Raises:
             NotFound: the experiment was deleted.
         """
-        ...
 
 
 class Store(Protocol):
@@ -161,11 +158,9 @@ class Store(Protocol):
 
         ``at`` is when it was created, in seconds since 1970.
         """
-        ...
 
     def experiments(self) -> Sequence[ExperimentRecord]:
         """Return the records of all experiments, the oldest first."""
-        ...
 
     def record(self, experiment: ExperimentId) -> ExperimentRecord:
         """Return the record of an experiment.
@@ -173,7 +168,6 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such experiment.
         """
-        ...
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """Return the spec of an experiment.
@@ -181,7 +175,6 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such experiment.
         """
-        ...
 
     def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
         """Replace the spec of an experiment, for example to change the path of its code.
@@ -191,7 +184,6 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such experiment.
         """
-        ...
 
     def check_spec(self, experiment: ExperimentId) -> None:
         """Check the stored spec of an experiment, which is faster than decoding it; lists do so for each experiment.
@@ -200,7 +192,6 @@ class Store(Protocol):
             NotFound: there is no such experiment.
             EventLogError: the spec is damaged or from a newer Ashwood.
         """
-        ...
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> EventLog:
         """Return the log of an experiment; with the token of a lease, it rejects entries once the lease is lost.
@@ -208,7 +199,6 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such experiment.
         """
-        ...
 
     # -- name, labels, archived flag ----------------------------------------------------------------
 
@@ -225,7 +215,6 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such experiment.
         """
-        ...
 
     def delete(self, experiment: ExperimentId) -> None:
         """Delete an experiment, its log and its requests.  Its number is never used again.
@@ -233,13 +222,11 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such experiment.
         """
-        ...
 
     # -- leases -------------------------------------------------------------------------------------
 
     def lease(self, experiment: ExperimentId) -> LeaseState | None:
         """Return the lease of an experiment, or None if no driver owns it."""
-        ...
 
     def take_lease(self, experiment: ExperimentId, driver: Driver, *, over: LeaseState | None = None) -> Token:
         """Take the lease of an experiment, and return its fencing token.
@@ -249,7 +236,6 @@ class Store(Protocol):
         Raises:
             ExperimentBusy: another driver owns the experiment, or has recorded a heartbeat since ``over`` was read.
         """
-        ...
 
     def beat(self, experiment: ExperimentId, token: Token) -> None:
         """Record a heartbeat of the owner.
@@ -257,11 +243,9 @@ class Store(Protocol):
         Raises:
             LeaseLost: the driver with this token does not own the experiment any more.
         """
-        ...
 
     def release_lease(self, experiment: ExperimentId, token: Token) -> None:
         """Give a lease back, or do nothing if it is lost."""
-        ...
 
     # -- the inbox of requests ----------------------------------------------------------------------
 
@@ -274,14 +258,12 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such experiment.
         """
-        ...
 
     def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
         """Return the requests that have no answer yet, the oldest first.
 
         A request that cannot be decoded is returned as an `UnreadableRequest`, so that the others can be read.
         """
-        ...
 
     def answer(self, request: RequestId) -> Answer | None:
         """Return the answer to a request, or None if it has none yet.
@@ -289,7 +271,6 @@ class Store(Protocol):
         Raises:
             NotFound: there is no such request.
         """
-        ...
 
     def hurry(self, *, on: bool = True) -> None:
         """From now on, do not wait for a database server that does not answer; ``on=False`` restores waiting.
@@ -299,12 +280,9 @@ class Store(Protocol):
         Raises:
             EventLogError: that thread is waiting for a server; the error interrupts the wait.
         """
-        ...
 
     def is_gone(self) -> bool:
         """Return whether the database file was deleted or replaced since it was opened."""
-        ...
 
     def close(self) -> None:
         """Close files and connections.  Idempotent."""
-        ...

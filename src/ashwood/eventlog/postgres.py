@@ -26,7 +26,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
@@ -521,9 +520,7 @@ class _TranslatedErrors:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, self._store._psycopg.Error):
             # Not "from error", because a traceback would show its message, which may contain the password.
             raise self._store.explain(error) from None

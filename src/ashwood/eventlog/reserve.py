@@ -25,11 +25,9 @@ class Reserve(Protocol):
 
     def reserve(self) -> None:
         """Reserve the space.  Idempotent."""
-        ...
 
     def release(self) -> None:
         """Free the space.  Idempotent."""
-        ...
 
 
 class ReserveFile:

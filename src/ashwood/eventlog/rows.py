@@ -59,7 +59,7 @@ class RecordRow(NamedTuple):
     highest: Any
 
 
-class About(NamedTuple):
+class Listing(NamedTuple):
     """The description of an experiment in lists: creation time, name, labels and whether it is archived."""
 
     created_at: float
@@ -106,7 +106,7 @@ def end_of_log(head: Any, highest: Any) -> Seq:
     return max(numbers, default=0)
 
 
-def read_about(row: RecordRow, spec: Callable[[], ExperimentSpec]) -> tuple[About, bool]:
+def read_about(row: RecordRow, spec: Callable[[], ExperimentSpec]) -> tuple[Listing, bool]:
     """Return the description of an experiment, and whether it is damaged.
 
     Damaged fields are replaced by those of the spec, or by defaults.
@@ -128,7 +128,7 @@ def read_about(row: RecordRow, spec: Callable[[], ExperimentSpec]) -> tuple[Abou
             name = described.name if name is None else name
             labels = described.labels if labels is None else labels
     return (
-        About(
+        Listing(
             0.0 if created_at is None else float(created_at),
             f"experiment {row.id}" if name is None else name,
             () if labels is None else tuple(labels),

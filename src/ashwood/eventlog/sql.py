@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar
 from ashwood.errors import EventLogError, NotFound
 from ashwood.eventlog.codec import (
     VERSION,
-    Row,
+    StoredEntry,
     check_digest,
     check_version,
     decode_spec,
@@ -94,15 +94,12 @@ class Transaction(Protocol):
 
     def run(self, sql: str, *values: object) -> list[Any]:
         """Run a statement and return its rows."""
-        ...
 
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""
-        ...
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Add rows to a table in the fastest way that the database offers."""
-        ...
 
 
 class SqlStore(ABC):
@@ -434,7 +431,7 @@ class SqlLog:
             if not self._advance(transaction, len(rows)):
                 return False
             if rows:
-                transaction.insert("entries", ("experiment", *Row._fields), rows)
+                transaction.insert("entries", ("experiment", *StoredEntry._fields), rows)
             if answered:
                 transaction.run_many(
                     "UPDATE requests SET answered = 1, refused = ? WHERE id = ? AND experiment = ?", answered
@@ -472,7 +469,7 @@ class SqlLog:
             # Read up to the first row that does not have the expected number.
             numbered = takewhile(lambda pair: pair[0][0] == pair[1], zip(rows, count(after + 1), strict=False))
             try:
-                for seq, entry in from_rows([Row._make(row) for row, _ in numbered]):
+                for seq, entry in from_rows([StoredEntry._make(row) for row, _ in numbered]):
                     yield seq, entry
                     after = seq
             except EventLogError as error:

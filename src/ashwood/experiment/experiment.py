@@ -85,15 +85,15 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.failures import CommonFailures, lost_too_often
-from ashwood.experiment.lifecycle import ALLOWED, Action, ExperimentState, Step, TrialState, after
+from ashwood.experiment.lifecycle import ALLOWED, Action, ExperimentState, Transition, TrialState, after
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.experiment.trial import Trial
+from ashwood.experiment.trial import TrialRecord
 from ashwood.search.density import DensitySampler
 from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Exit, GoOn, Job, New, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
+from ashwood.search.vocabulary import Exit, Job, New, Promote, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
 
 
 class Experiment:
@@ -115,7 +115,7 @@ class Experiment:
     def __init__(self, spec: ExperimentSpec) -> None:
         self.spec = spec
         self.state = ExperimentState.CREATED
-        self.trials: dict[TrialId, Trial] = {}
+        self.trials: dict[TrialId, TrialRecord] = {}
         self.search = Tournament(spec.search)
         self._sampler = DensitySampler(spec.space, spec.seed) if spec.search.sampler is Sampler.DENSITY else None
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, rules=spec.rules)
@@ -165,10 +165,10 @@ class Experiment:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "trials": pack(Trial, self.trials.values())}
+        return {**self.__dict__, "trials": pack(TrialRecord, self.trials.values())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= {**state, "trials": {trial.id: trial for trial in unpack(Trial, state["trials"])}}
+        self.__dict__ |= {**state, "trials": {trial.id: trial for trial in unpack(TrialRecord, state["trials"])}}
 
     def handle(self, event: Event) -> tuple[Decision, ...]:
         """Apply an event and return the decisions to carry out, in order.
@@ -195,11 +195,11 @@ class Experiment:
         died = isinstance(event, AttemptFailed | AttemptPreempted)
         return not died or self.trials[event.trial].state not in (TrialState.PAUSED, TrialState.COMPLETED)
 
-    def outstanding(self) -> list[Trial]:
+    def outstanding(self) -> list[TrialRecord]:
         """Return the trials that have a job, whether or not a process trains them now, sorted by id."""
         return [self.trials[trial] for trial in sorted(self._running)]
 
-    def unsettled(self) -> list[Trial]:
+    def unsettled(self) -> list[TrialRecord]:
         """Return the trials that may have saved or reported more than the log holds if the driver has died."""
         return [self.trials[trial] for trial in sorted(self._running | self._open.keys())]
 
@@ -238,7 +238,7 @@ class Experiment:
         self.state, why = self._final_state()
         self._leaving = None
         for trial in self._unfinished() if self.state.ended else ():
-            yield from self._close(trial, Step.DROPPED, ExperimentEnded())
+            yield from self._close(trial, Transition.DROPPED, ExperimentEnded())
         yield EndExperiment(self.state, why)
 
     def _final_state(self) -> tuple[ExperimentState, str]:
@@ -255,7 +255,7 @@ class Experiment:
             return ExperimentState.ERRORED, f"every trial failed{last}"
         return ExperimentState.COMPLETED, "the search is done"
 
-    def _unfinished(self) -> list[Trial]:
+    def _unfinished(self) -> list[TrialRecord]:
         """Return the trials that must be closed when the experiment ends.
 
         If the experiment failed, paused trials are not among them: logs of version 1 leave them paused.
@@ -335,19 +335,19 @@ class Experiment:
         self.search.exited(trial.id, Exit.KILLED)
         if trained:
             yield AbortTrial(trial.id, trial.attempt)
-        yield from self._close(trial, Step.KILLED, KilledByUser())
+        yield from self._close(trial, Transition.KILLED, KilledByUser())
         yield from self._pull()
 
     def _trial_stop_requested(self, event: TrialStopRequested) -> Iterable[Decision]:
         return self._stop_trial(self._living(event.trial), StoppedByUser())
 
-    def _stop_trial(self, trial: Trial, why: WhyClosed) -> Iterable[Decision]:
+    def _stop_trial(self, trial: TrialRecord, why: WhyClosed) -> Iterable[Decision]:
         """Stop a trial at its current length; if it has a process, the process finishes its step and saves."""
         if trial.state is TrialState.RUNNING:
             trial.finishing = trial.attempt
             yield SuspendTrial(trial.id, trial.attempt)
         self.search.exited(trial.id, Exit.STOPPED)
-        yield from self._close(trial, Step.DROPPED, why)
+        yield from self._close(trial, Transition.DROPPED, why)
         yield from self._pull()
 
     def _retry_failed_requested(self, _event: RetryFailedRequested) -> Iterable[Decision]:
@@ -368,30 +368,30 @@ class Experiment:
         if self.spec.rules < 3:
             self._invalid = 0
         for trial in cut_off:
-            yield self._reopen(trial, Step.CONTINUED, RetriedOnRequest(self._rung_of(trial)))
+            yield self._reopen(trial, Transition.CONTINUED, RetriedOnRequest(self._rung_of(trial)))
         waiting = [again for trial in failed for again in self.search.retry(trial.id)]
         for trial in failed:
-            yield self._reopen(trial, Step.REOPENED, RetriedOnRequest(self._rung_of(trial)))
+            yield self._reopen(trial, Transition.REOPENED, RetriedOnRequest(self._rung_of(trial)))
         for again in sorted(waiting):
             bracket, _ = self.search.address(again)
-            yield self._reopen(self.trials[again], Step.REOPENED, BracketReopened(bracket))
+            yield self._reopen(self.trials[again], Transition.REOPENED, BracketReopened(bracket))
         if self.state.ended:
             self.state = ExperimentState.PAUSED
             yield EndExperiment(self.state, "failed trials wait to be retried")
         yield from self._pull()
 
-    def _rung_of(self, trial: Trial) -> int:
+    def _rung_of(self, trial: TrialRecord) -> int:
         """Return the index of the rung at which the job of a trial ends."""
         bracket, _ = self.search.address(trial.id)
         return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length == trial.target)
 
-    def _reopen(self, trial: Trial, step: Step, why: WhyReopened) -> ReopenTrial:
+    def _reopen(self, trial: TrialRecord, step: Transition, why: WhyReopened) -> ReopenTrial:
         self._step(trial, step)
         trial.failures, trial.preemptions, trial.cause = 0, 0, ""
         self._resume_from_latest(trial)  # Its former checkpoint may have been deleted.
         return ReopenTrial(trial.id, trial.state, self.search.address(trial.id)[0], trial.target, why)
 
-    def _living(self, trial: TrialId) -> Trial:
+    def _living(self, trial: TrialId) -> TrialRecord:
         found = self.trials[trial]
         if found.ended:
             raise IllegalEvent(f"trial {trial} has already ended: it is {found.state}")
@@ -454,7 +454,7 @@ class Experiment:
             )
         return self._judge(trial, event.length, trial.loss)
 
-    def _note_last_report(self, trial: Trial, event: ValidationReported) -> None:
+    def _note_last_report(self, trial: TrialRecord, event: ValidationReported) -> None:
         """Take the report of the step that a process finished after its trial was stopped.  A checkpoint follows."""
         trial.length = max(trial.length, event.length)
         metric = event.metrics.get(self.spec.metric)
@@ -462,7 +462,7 @@ class Experiment:
             trial.loss = self._sign * metric
             self._note_best(trial)
 
-    def _note_best(self, trial: Trial) -> bool:
+    def _note_best(self, trial: TrialRecord) -> bool:
         """Take the finite loss of a trial's latest report, and return whether it is the best of the experiment."""
         trial.best_loss = min(trial.best_loss, trial.loss)
         if self._best is not None and trial.loss >= self._best[0]:
@@ -476,7 +476,7 @@ class Experiment:
             return False
         return self.spec.min_validation_period is not None or all(name.startswith(TRAINING) for name in metrics)
 
-    def _judge_last(self, trial: Trial, length: int, goal: GoalReached) -> Iterable[Decision]:
+    def _judge_last(self, trial: TrialRecord, length: int, goal: GoalReached) -> Iterable[Decision]:
         """Stop the experiment because of a report that reaches its goal.
 
         If the report is at its target, the trial is judged first.  The verdict tells its process what to do, so the
@@ -488,17 +488,17 @@ class Experiment:
             yield from self._judge(trial, length, trial.loss)
         yield from self._suspend_all(besides=trial.id if at_target else None)
 
-    def _judge(self, trial: Trial, length: int, loss: float) -> Iterable[Decision]:
+    def _judge(self, trial: TrialRecord, length: int, loss: float) -> Iterable[Decision]:
         if self._sampler is not None:
             self._sampler.note(trial.id)
         match self.search.report(trial.id, length, loss):
-            case GoOn(target, why):
-                self._step(trial, Step.GOES_ON)
+            case Promote(target, why):
+                self._step(trial, Transition.CONTINUED_AT_ONCE)
                 trial.target = target
                 yield self._train_on(trial, why)
             case Stop(why):
                 reached = isinstance(why, ReachedEnd)
-                self._step(trial, Step.REACHED_END if reached else Step.DROPPED)
+                self._step(trial, Transition.REACHED_END if reached else Transition.DROPPED)
                 yield (CompleteTrial if reached else StopTrial)(trial.id, trial.attempt, why)
                 yield from self._delete(self.checkpoints.ended(trial.id))
                 yield from self._pull()
@@ -506,19 +506,19 @@ class Experiment:
                 # The search may promote the trial at once.  So the trial pauses first and the jobs are given then: if
                 # one of them is its own, it continues in its process, and no PauseTrial is decided.  Otherwise
                 # PauseTrial comes before the new jobs, because it frees the slot that one of them needs.
-                self._step(trial, Step.WAITS)
+                self._step(trial, Transition.WAITS)
                 decisions = list(self._pull(reporting=trial))
                 if trial.state is not TrialState.RUNNING:
                     yield PauseTrial(trial.id, trial.attempt, verdict.why)
                 yield from decisions
 
-    def _train_on(self, trial: Trial, why: Reason) -> Decision:
+    def _train_on(self, trial: TrialRecord, why: Reason) -> Decision:
         """Return the answer to a trial that has reported and continues: train to the new target, or save and leave."""
         if self.state is not ExperimentState.RUNNING:
             return SuspendTrial(trial.id, trial.attempt)
         return ContinueTrial(trial.id, trial.attempt, trial.target, why)
 
-    def _pull(self, reporting: Trial | None = None) -> Iterable[Decision]:
+    def _pull(self, reporting: TrialRecord | None = None) -> Iterable[Decision]:
         """Give jobs to free slots, and close the paused trials that will never get one.
 
         The trial that is just reporting still has its process.  If it gets a job, it continues in this process.
@@ -530,13 +530,13 @@ class Experiment:
                 yield self._create(job, job.why)
                 continue
             trial = self.trials[job.trial]
-            self._step(trial, Step.PROMOTED)
+            self._step(trial, Transition.PROMOTED)
             trial.target = job.target
             yield self._train_on(trial, job.why) if trial is reporting else self._train(trial, job.why)
         for retired in self.search.retired():
-            yield from self._close(self.trials[retired.trial], Step.CLOSED, retired.why)
+            yield from self._close(self.trials[retired.trial], Transition.CLOSED, retired.why)
 
-    def _train(self, trial: Trial, why: WhyTrained) -> TrainTrial:
+    def _train(self, trial: TrialRecord, why: WhyTrained) -> TrainTrial:
         trial.attempt += 1
         self._open[trial.id] = trial.attempt
         return TrainTrial(trial.id, trial.attempt, trial.target, why)
@@ -554,7 +554,7 @@ class Experiment:
         spec = self.spec
         hparams = self._draw(job.trial, why)
         seed = training_seed(spec.seed, why.bracket, why.nth)
-        self.trials[job.trial] = Trial(job.trial, hparams, seed, job.target, spec.source_checkpoint)
+        self.trials[job.trial] = TrialRecord(job.trial, hparams, seed, job.target, spec.source_checkpoint)
         self._running.add(job.trial)
         self._open[job.trial] = 1
         return CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why)
@@ -615,7 +615,7 @@ class Experiment:
         metric = event.metrics.get(self.spec.metric)
         return None if metric is None else self._sign * metric
 
-    def _discount_saved(self, trial: Trial) -> None:
+    def _discount_saved(self, trial: TrialRecord) -> None:
         """Find the best checkpoint again, without those of invalid hyperparameters, if it was one of this trial.
 
         All checkpoints are looked at, but only if the best of all is damaged or belongs to an invalid trial.
@@ -647,7 +647,7 @@ class Experiment:
             if self._gives_jobs:
                 yield self._train(trial, FellBack(trial.checkpoint_length))
 
-    def _resume_from_latest(self, trial: Trial) -> None:
+    def _resume_from_latest(self, trial: TrialRecord) -> None:
         latest = self.checkpoints.latest(trial.id)
         trial.checkpoint = self.spec.source_checkpoint if latest is None else latest.name
         trial.checkpoint_length = 0 if latest is None else latest.length
@@ -674,7 +674,7 @@ class Experiment:
             return self._failed(trial, headline, event.cause)
         return (Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
 
-    def _failed(self, trial: Trial, error: str, cause: str = "") -> Iterable[Decision]:
+    def _failed(self, trial: TrialRecord, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
         is_same, trial.cause = cause != "" and cause == trial.cause, cause
         # Code that does not validate at the target will not do so in the next attempt either.
@@ -687,7 +687,7 @@ class Experiment:
             yield from self._suspend_all(besides=trial.id)
         # While the experiment pauses because all trials fail, each keeps its job for the corrected code.
         if trial.failures <= self.spec.max_restarts and not ((is_same or is_final) and alike is None):
-            self._step(trial, Step.RETRIED)
+            self._step(trial, Transition.RETRIED)
             # While the experiment pauses, no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
                 yield self._train(trial, Retried(trial.failures, self.spec.max_restarts))
@@ -695,7 +695,7 @@ class Experiment:
                 trial.attempt += 1
         else:
             self.search.exited(trial.id, Exit.ERRORED)
-            yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures, is_same))
+            yield from self._close(trial, Transition.GAVE_UP, GaveUp(trial.failures, is_same))
             yield from self._pull()
 
     def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
@@ -710,7 +710,7 @@ class Experiment:
             self._last_error = lost_too_often(trial.preemptions, event.why)
             yield from self._failed(trial, self._last_error)
             return
-        self._step(trial, Step.RETRIED)
+        self._step(trial, Transition.RETRIED)
         if self._gives_jobs:
             yield self._train(trial, Preempted(event.why))
         else:
@@ -748,7 +748,7 @@ class Experiment:
             )
         if self.spec.rules >= 1:
             self._discount(trial)
-        yield from self._close(trial, Step.INVALID, DeclaredInvalid(event.why))
+        yield from self._close(trial, Transition.INVALID, DeclaredInvalid(event.why))
         self._discount_saved(trial)
         yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
@@ -758,7 +758,7 @@ class Experiment:
             yield self._leave(ExperimentState.PAUSED, why)
             yield from self._suspend_all()
 
-    def _discount(self, trial: Trial) -> None:
+    def _discount(self, trial: TrialRecord) -> None:
         """Ignore the results of a trial with invalid hyperparameters for the goal and the best checkpoints."""
         self.checkpoints.reject(trial.id)
         trial.best_loss = inf
@@ -772,19 +772,19 @@ class Experiment:
         if not self._works(trial, event):
             return
         self.search.exited(trial.id, Exit.STOPPED)
-        yield from self._close(trial, Step.DROPPED, StoppedItself())
+        yield from self._close(trial, Transition.DROPPED, StoppedItself())
         yield from self._pull()
 
-    def _works(self, trial: Trial, event: LastWord) -> bool:
+    def _works(self, trial: TrialRecord, event: LastWord) -> bool:
         """Return whether the event is about the attempt that currently has the job of the trial."""
         return trial.state is TrialState.RUNNING and event.attempt == trial.attempt
 
-    def _close(self, trial: Trial, step: Step, why: WhyClosed) -> Iterable[Decision]:
+    def _close(self, trial: TrialRecord, step: Transition, why: WhyClosed) -> Iterable[Decision]:
         self._step(trial, step)
         yield CloseTrial(trial.id, trial.state, why)
         yield from self._delete(self.checkpoints.ended(trial.id))
 
-    def _step(self, trial: Trial, step: Step) -> None:
+    def _step(self, trial: TrialRecord, step: Transition) -> None:
         trial.state = after(trial.state, step)
         if trial.state is TrialState.RUNNING:
             self._running.add(trial.id)
@@ -792,7 +792,7 @@ class Experiment:
             self._running.discard(trial.id)
 
 
-def _killed_as_hung(trial: Trial, event: AttemptPreempted, *, resumes: bool) -> str:
+def _killed_as_hung(trial: TrialRecord, event: AttemptPreempted, *, resumes: bool) -> str:
     killed = f"the worker of trial {trial.id} was killed: {event.why}"
     if not resumes:
         return f"{killed}. The trial's results stand"
@@ -801,7 +801,7 @@ def _killed_as_hung(trial: Trial, event: AttemptPreempted, *, resumes: bool) -> 
     return f"{killed}. The trial resumes from length {trial.checkpoint_length}"
 
 
-def _standing(trial: Trial, event: ValidationReported) -> str:
+def _standing(trial: TrialRecord, event: ValidationReported) -> str:
     if event.attempt != trial.attempt:
         return f"attempt {trial.attempt} that counts now, not attempt {event.attempt}"
     return str(trial.state)

@@ -117,10 +117,10 @@ class TrialState(StrEnum):
         return self not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
-class Step(StrEnum):
+class Transition(StrEnum):
     """A transition of a trial from one state to another or to the same one."""
 
-    GOES_ON = "continued at once"
+    CONTINUED_AT_ONCE = "continued at once"
     RETRIED = "retried"
     WAITS = "paused at a rung"
     PROMOTED = "promoted"
@@ -134,26 +134,26 @@ class Step(StrEnum):
     CONTINUED = "continued with the experiment"
 
 
-TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
-    (TrialState.RUNNING, Step.GOES_ON): TrialState.RUNNING,
-    (TrialState.RUNNING, Step.RETRIED): TrialState.RUNNING,
-    (TrialState.RUNNING, Step.WAITS): TrialState.PAUSED,
-    (TrialState.RUNNING, Step.REACHED_END): TrialState.COMPLETED,
-    (TrialState.RUNNING, Step.DROPPED): TrialState.STOPPED,
-    (TrialState.RUNNING, Step.GAVE_UP): TrialState.ERRORED,
-    (TrialState.RUNNING, Step.INVALID): TrialState.INVALID,
-    (TrialState.RUNNING, Step.KILLED): TrialState.KILLED,
-    (TrialState.PAUSED, Step.PROMOTED): TrialState.RUNNING,
-    (TrialState.PAUSED, Step.DROPPED): TrialState.STOPPED,
-    (TrialState.PAUSED, Step.KILLED): TrialState.KILLED,
-    (TrialState.PAUSED, Step.CLOSED): TrialState.STOPPED,
-    (TrialState.ERRORED, Step.REOPENED): TrialState.PAUSED,
-    (TrialState.STOPPED, Step.REOPENED): TrialState.PAUSED,
-    (TrialState.STOPPED, Step.CONTINUED): TrialState.RUNNING,
+TRANSITIONS: dict[tuple[TrialState, Transition], TrialState] = {
+    (TrialState.RUNNING, Transition.CONTINUED_AT_ONCE): TrialState.RUNNING,
+    (TrialState.RUNNING, Transition.RETRIED): TrialState.RUNNING,
+    (TrialState.RUNNING, Transition.WAITS): TrialState.PAUSED,
+    (TrialState.RUNNING, Transition.REACHED_END): TrialState.COMPLETED,
+    (TrialState.RUNNING, Transition.DROPPED): TrialState.STOPPED,
+    (TrialState.RUNNING, Transition.GAVE_UP): TrialState.ERRORED,
+    (TrialState.RUNNING, Transition.INVALID): TrialState.INVALID,
+    (TrialState.RUNNING, Transition.KILLED): TrialState.KILLED,
+    (TrialState.PAUSED, Transition.PROMOTED): TrialState.RUNNING,
+    (TrialState.PAUSED, Transition.DROPPED): TrialState.STOPPED,
+    (TrialState.PAUSED, Transition.KILLED): TrialState.KILLED,
+    (TrialState.PAUSED, Transition.CLOSED): TrialState.STOPPED,
+    (TrialState.ERRORED, Transition.REOPENED): TrialState.PAUSED,
+    (TrialState.STOPPED, Transition.REOPENED): TrialState.PAUSED,
+    (TrialState.STOPPED, Transition.CONTINUED): TrialState.RUNNING,
 }
 
 
-def after(state: TrialState, step: Step) -> TrialState:
+def after(state: TrialState, step: Transition) -> TrialState:
     """Return the state of a trial after a step.
 
     Raises:

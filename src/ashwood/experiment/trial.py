@@ -12,7 +12,7 @@ from ashwood.search.vocabulary import TrialId
 
 
 @dataclass(slots=True)
-class Trial:
+class TrialRecord:
     """The state of a trial after the events so far.
 
     Attributes:

@@ -17,7 +17,7 @@ from ashwood.forecast.costs import NO_COSTS, Costs
 from ashwood.forecast.training import Setting, Training
 from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import GoOn, New, Pause, ReachedEnd, TrialId
+from ashwood.search.vocabulary import New, Pause, Promote, ReachedEnd, TrialId
 
 Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
 """How many trials reached each rung, by bracket."""
@@ -220,7 +220,7 @@ class _Play:
                 self._end(trial, save=True)
             if self._waiting > self._most_waiting:
                 self._most_waiting = self._waiting
-        elif isinstance(verdict, GoOn):
+        elif isinstance(verdict, Promote):
             self._train(trial, found, verdict.target, 0.0)
         else:
             self._jobs -= 1

@@ -16,7 +16,7 @@ from ashwood.search.rung import Candidate, Rung
 from ashwood.search.vocabulary import Job, LastChance, Pause, Promoted, TrialId, Verdict, Waits
 
 
-class AsyncHalving(Bracket):
+class AshaBracket(Bracket):
     """A bracket of ASHA.  With a single rung every trial trains to the end, as in random and grid search."""
 
     def _promotion(self) -> Job | None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from ashwood.search.asha import AsyncHalving
+from ashwood.search.asha import AshaBracket
 from ashwood.search.plan import BracketPlan
 from ashwood.search.rung import Key
 from ashwood.search.vocabulary import Job, Snapshot, TrialId, Verdict
@@ -30,7 +30,7 @@ LATEST = 48
 """Number of trials that are compared at most; the latest are."""
 
 
-class LearningHalving(AsyncHalving):
+class LearningBracket(AshaBracket):
     """A bracket of ASHA whose new trials skip the rungs that predict nothing."""
 
     def __init__(self, number: int, plan: BracketPlan, divisor: Fraction) -> None:

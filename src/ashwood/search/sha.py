@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ashwood.search.asha import AsyncHalving
+from ashwood.search.asha import AshaBracket
 from ashwood.search.rung import Candidate
 
 
-class SyncHalving(AsyncHalving):
+class ShaBracket(AshaBracket):
     """A bracket of SHA: as ASHA, but no trial is promoted from an incomplete rung."""
 
     least: ClassVar[int] = 1

@@ -16,10 +16,10 @@ from typing import ClassVar
 
 from ashwood.search.bracket import Bracket, reached_end
 from ashwood.search.rung import Rung
-from ashwood.search.vocabulary import Dropped, GoOn, Job, LastChance, Promoted, Retired, Stop, TrialId, Verdict
+from ashwood.search.vocabulary import Dropped, Job, LastChance, Promote, Promoted, Retired, Stop, TrialId, Verdict
 
 
-class StoppingHalving(Bracket):
+class StoppingBracket(Bracket):
     """A bracket of the stopping variant (`SearchSettings.stop_once`)."""
 
     least: ClassVar[int] = 1
@@ -54,7 +54,7 @@ class StoppingHalving(Bracket):
             return Stop(fell)
         self._send(trial, passed + 1)
         reason = why if fell is None else LastChance(fell.rung, fell.rank, fell.of)
-        return GoOn(self.rungs[passed + 1].length, reason)
+        return Promote(self.rungs[passed + 1].length, reason)
 
     def _is_last_chance(self) -> bool:
         """Return whether no trial would reach the end without the one that reports now, as others have failed."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ashwood.errors import SearchError
-from ashwood.search.asha import AsyncHalving
+from ashwood.search.asha import AshaBracket
 from ashwood.search.bracket import Bracket
-from ashwood.search.learning import LearningHalving
+from ashwood.search.learning import LearningBracket
 from ashwood.search.plan import SearchPlan, plan_search, raise_concurrency, share_slots, share_trials_anew
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.search.sha import SyncHalving
-from ashwood.search.stopping import StoppingHalving
+from ashwood.search.sha import ShaBracket
+from ashwood.search.stopping import StoppingBracket
 from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Verdict
 
 
@@ -209,7 +209,7 @@ class Tournament:
 
 def _rule(settings: SearchSettings) -> type[Bracket]:
     if settings.method is Method.SYNC_HALVING:
-        return SyncHalving
+        return ShaBracket
     if settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.stop_once:
-        return LearningHalving
-    return StoppingHalving if settings.stop_once else AsyncHalving
+        return LearningBracket
+    return StoppingBracket if settings.stop_once else AshaBracket

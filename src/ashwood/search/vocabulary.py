@@ -148,7 +148,7 @@ class Job(NamedTuple):
     why: Reason
 
 
-class GoOn(NamedTuple):
+class Promote(NamedTuple):
     """Continue at once, to ``target``."""
 
     target: int
@@ -167,7 +167,7 @@ class Stop(NamedTuple):
     why: Reason
 
 
-Verdict: TypeAlias = GoOn | Pause | Stop
+Verdict: TypeAlias = Promote | Pause | Stop
 
 
 class Retired(NamedTuple):
@@ -193,7 +193,6 @@ class SearchMethod(Protocol):
 
     def next_job(self) -> Job | None:
         """Return what a free worker should train, or None if there is nothing now."""
-        ...
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
         """Take the result of a trial at ``length``, which is at or past the target of its job.
@@ -203,7 +202,6 @@ class SearchMethod(Protocol):
         Raises:
             SearchError: the trial has no job, or ``length`` is short of its target.
         """
-        ...
 
     def exited(self, trial: TrialId, how: Exit) -> None:
         """Note that a trial ended while it trained or while it was paused.
@@ -211,25 +209,19 @@ class SearchMethod(Protocol):
         Raises:
             SearchError: the trial is unknown or has already ended.
         """
-        ...
 
     def retired(self) -> Sequence[Retired]:
         """Return the paused trials that will never be promoted, each only once."""
-        ...
 
     @property
     def done(self) -> bool:
         """Whether the search is over: no trial trains, and ``next_job`` returns None from now on."""
-        ...
 
     def address(self, trial: TrialId) -> tuple[int, int]:
         """Return a trial's bracket and its index in that bracket, which are the address of its random draws."""
-        ...
 
     def snapshot(self) -> Snapshot:
         """Return the whole state as JSON-able data."""
-        ...
 
     def restore(self, snapshot: Snapshot) -> None:
         """Set the state to that of a snapshot, which a search with equal settings made."""
-        ...

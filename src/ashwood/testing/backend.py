@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.port import Abort, Backend, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Backend, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.experiment.events import (
     ABORTED,
     AttemptEnded,
@@ -86,7 +86,8 @@ def drive(
     Args:
         backend: the backend that runs them.
         starts: the attempts, at most as many as the backend has slots.
-        answer: returns the command to send after a report at the target of an attempt; a `GoOn` sets a new target.
+        answer: returns the command to send after a report at the target of an attempt; a `ContinueAttempt` sets a new
+            target.
         on_the_way: returns the command to send after any other report.
     """
     targets = {(start.trial, start.attempt): start.target for start in starts}
@@ -97,7 +98,7 @@ def drive(
         if isinstance(event, ValidationReported):
             at_target = event.length >= targets[event.trial, event.attempt]
             command = answer(event) if at_target else on_the_way(event)
-            if isinstance(command, GoOn):
+            if isinstance(command, ContinueAttempt):
                 targets[command.trial, command.attempt] = command.target
             backend.dispatch([] if command is None else [command])
         if sum(isinstance(event, LastWord) for event in events) == len(starts):
@@ -169,7 +170,7 @@ class BackendContract(ABC):
         """A trial that is promoted at its target keeps its worker, and trains to the new target."""
 
         def answer(report: ValidationReported) -> Command:
-            return GoOn(report.trial, report.attempt, 4) if report.length == 2 else finish(report)
+            return ContinueAttempt(report.trial, report.attempt, 4) if report.length == 2 else finish(report)
 
         events = drive(backend, [job(target=2)], answer)
         assert reported(events) == [1, 2, 3, 4]
@@ -269,7 +270,13 @@ class BackendContract(ABC):
 
     def test_commands_for_ended_attempt_are_ignored(self, backend: Backend) -> None:
         """This holds also if the trial has another attempt by then."""
-        late: list[Command] = [GoOn(0, 1, 9), Finish(0, 1, save=True), Suspend(0, 1), NoteBest(0, 1, 0.5), Abort(0, 1)]
+        late: list[Command] = [
+            ContinueAttempt(0, 1, 9),
+            Finish(0, 1, save=True),
+            Suspend(0, 1),
+            NoteBest(0, 1, 0.5),
+            Abort(0, 1),
+        ]
         drive(backend, [job()])
         backend.dispatch(late)
         backend.dispatch([job(attempt=2, target=2)])

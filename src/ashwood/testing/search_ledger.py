@@ -14,11 +14,11 @@ from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import (
     Dropped,
     Exit,
-    GoOn,
     Job,
     LastChance,
     New,
     Pause,
+    Promote,
     Promoted,
     ReachedEnd,
     Retired,
@@ -66,7 +66,7 @@ class Ledger:
         """Check the verdict about a trial that reported."""
         target = self.targets.pop(trial)
         match verdict:
-            case GoOn(further):
+            case Promote(further):
                 assert length < further <= self.settings.max_length, f"{verdict} after a length of {length}"
                 self.targets[trial] = further
             case Pause():
@@ -204,7 +204,7 @@ class HalvingLedger(Ledger):
             rung.results[trial] = (kind, 0.0 if kind else inf if isinf(loss) else loss, trial)
         expected = self.verdict(bracket, trial, reached)
         assert verdict == expected, f"trial {trial}, loss {loss} at {length}: {verdict} instead of {expected}"
-        if isinstance(verdict, GoOn):
+        if isinstance(verdict, Promote):
             bracket.heading[trial] = reached[-1] + 1
 
     def verdict(self, bracket: _Bracket, trial: TrialId, reached: list[int]) -> Verdict:
@@ -222,9 +222,9 @@ class HalvingLedger(Ledger):
         for ranked in ranks:
             if ranked[1] > ranked[3]:
                 if bracket.dry and not bracket.rungs[-1].live():
-                    return GoOn(target, LastChance(*ranked[:3]))
+                    return Promote(target, LastChance(*ranked[:3]))
                 return Stop(Dropped(*ranked))
-        return GoOn(target, Promoted(*ranks[-1]))
+        return Promote(target, Promoted(*ranks[-1]))
 
     def exited(self, trial: TrialId, how: Exit) -> None:
         """Rank a failed trial last in its rung, or remove an invalid one from all rungs."""

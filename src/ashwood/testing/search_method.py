@@ -74,7 +74,6 @@ class MakesSearchMethod(Protocol):
 
     def __call__(self, settings: SearchSettings, /) -> SearchMethod:
         """Return a new search."""
-        ...
 
 
 class SearchMethodContract:

@@ -11,7 +11,7 @@ from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import TRAINING, Attempt, Invalid, Save, Stopped
 from ashwood.trial.channel import Link
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.values import Values
 
 _T = TypeVar("_T")
@@ -70,7 +70,7 @@ class Trial:
             to each other, or None if there is one machine.
     """
 
-    def __init__(self, job: Job, link: Link, attempt: Attempt | None = None) -> None:
+    def __init__(self, job: WorkerJob, link: Link, attempt: Attempt | None = None) -> None:
         self.hparams = Values(job.hparams)
         self.data = Values(job.data)
         self.seed = job.seed

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ashwood.checkpoints import (
     RETRY_SECONDS,
-    About,
+    CheckpointInfo,
     Patience,
     Write,
     checkpoint_name,
@@ -19,8 +19,8 @@ from ashwood.checkpoints import (
     open_storage,
 )
 from ashwood.errors import StorageUnreachable, TrainingCodeError
-from ashwood.trial.channel import Link, Verdict
-from ashwood.trial.job import Job
+from ashwood.trial.channel import Link, ReportAnswer
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
 from ashwood.trial.signs import Signs
@@ -98,7 +98,7 @@ class Stopped(NamedTuple):
 class Again(NamedTuple):
     """The training code returned but the search continues the trial: call the code again with this job."""
 
-    job: Job
+    job: WorkerJob
 
 
 class Damaged(NamedTuple):
@@ -114,7 +114,7 @@ _NEXT_TRY_SECONDS = 2.0
 """Seconds between two tries of a save that is not required."""
 
 _MOST_EXTRA = 0.2
-"""Share of the training time that saves because of `Job.save_on` may take before a warning says so."""
+"""Share of the training time that saves because of `WorkerJob.save_on` may take before a warning says so."""
 _LEAST_EXTRA_SECONDS = 5.0
 
 _MOST_UNSAVED = 100_000
@@ -134,7 +134,7 @@ def _number_of(returned: Any) -> float | None:
 Outcome = Ended | Failed | Unusable | StorageTrouble | Invalid | Stopped | Again | Damaged
 
 
-def draw_of(job: Job) -> str:
+def draw_of(job: WorkerJob) -> str:
     """Return the digest that identifies the trial of a job in the manifests of its checkpoints."""
     return digest_of_draw(job.hparams, job.seed)
 
@@ -149,7 +149,7 @@ class Attempt:
         restored: whether the training code read its checkpoint; True if the job has no checkpoint.
     """
 
-    def __init__(self, job: Job, link: Link) -> None:
+    def __init__(self, job: WorkerJob, link: Link) -> None:
         self.job = job
         # The search has already answered for a checkpoint at the target, so the trial trains one step further.
         self.target = max(job.target, job.length + 1)
@@ -166,7 +166,7 @@ class Attempt:
         # Whether a report came after the request to suspend was noticed.
         self._reported_since = False
         self._suspended = False
-        self._verdict: Verdict | None = None
+        self._final: ReportAnswer | None = None
         self._went_on_at: int | None = None
         self._reported: dict[str, int] = {}
         # Metrics of the last report of code that has begun no loop.
@@ -289,7 +289,7 @@ class Attempt:
 
     def _leaves(self) -> bool:
         """Return whether the loop ends here, between two steps."""
-        if self._verdict is not None:
+        if self._final is not None:
             return True
         if not self._suspended:
             return False
@@ -307,7 +307,7 @@ class Attempt:
     def should_stop(self) -> bool:
         """Whether the trial must end now, for training code that owns its loop."""
         self._looks = True
-        if self._verdict is not None:
+        if self._final is not None:
             return True
         self._notice()
         if not self._suspended:
@@ -332,7 +332,7 @@ class Attempt:
                 "at trial.length, which is the length of the checkpoint"
             )
         if length > before and (
-            self._verdict is not None or (self._suspended and self._reported_since and self._may_leave())
+            self._final is not None or (self._suspended and self._reported_since and self._may_leave())
         ):
             raise Leave
         self._named = length
@@ -418,27 +418,27 @@ class Attempt:
 
     def _save_stands(self) -> bool:
         """Return whether the attempt ends and must save first."""
-        return self._suspended or (self._verdict is not None and self._verdict.save)
+        return self._suspended or (self._final is not None and self._final.save)
 
     @property
     def _over(self) -> bool:
-        return self._suspended or self._verdict is not None
+        return self._suspended or self._final is not None
 
     def _ask(self, length: int) -> None:
-        verdict = self._link.verdict()
+        answer = self._link.answer()
         self._signs.wait_over()
-        self._obey(verdict, length)
+        self._obey(answer, length)
 
-    def _obey(self, verdict: Verdict | None, length: int) -> None:
+    def _obey(self, answer: ReportAnswer | None, length: int) -> None:
         """Act on the answer to the report at ``length``, or on a request to suspend, which is None."""
-        if verdict is None:
+        if answer is None:
             self._suspended = True
             self._save_if(True)
-        elif verdict.target is None:
-            self._verdict = verdict
-            self._save_if(verdict.save)
+        elif answer.target is None:
+            self._final = answer
+            self._save_if(answer.save)
         else:
-            self.target = max(verdict.target, length + 1)
+            self.target = max(answer.target, length + 1)
             self._went_on_at = length
             # Outside a loop the code is about to return, and is called again from its checkpoint.
             inside = self._looks if self.loop is None else self.loop.active
@@ -525,7 +525,7 @@ class Attempt:
         position = None if self.loop is None or self.loop.scale.same else place
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
         metrics = self._unsaved.pop(length, {})
-        about = About(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
+        about = CheckpointInfo(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
         if not self._save(name, save, about, required):
             self._unsaved |= {length: metrics} if metrics else {}
             return
@@ -538,7 +538,7 @@ class Attempt:
             self._best = min(self._best, self._loss(metric))
         self._link.saved(length, name, metrics)
 
-    def _save(self, name: str, save: Save, about: About, required: bool) -> bool:
+    def _save(self, name: str, save: Save, about: CheckpointInfo, required: bool) -> bool:
         """Save a checkpoint, and return whether it is saved.
 
         Raises:

@@ -5,8 +5,8 @@ A message is an array: its kind, then its arguments.  Numbers may be NaN or infi
 ====================  ================================================================
 driver to worker
 ====================  ================================================================
-job JOB               train; JOB holds the fields of `ashwood.trial.job.Job`
-go TARGET             answer to a report at the target: continue to TARGET
+job JOB               train; JOB holds the fields of `ashwood.trial.job.WorkerJob`
+continue TARGET       answer to a report at the target: continue to TARGET
 finish SAVE           answer to a report at the target: save if SAVE, then end the attempt
 suspend               at any time: save as soon as the code can, then end the attempt
 best LOSS             at any time: the lowest loss of the experiment's checkpoints
@@ -51,7 +51,7 @@ from collections import deque
 from collections.abc import Mapping
 from enum import StrEnum
 from math import inf
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 Message = list[Any]
 
@@ -113,12 +113,13 @@ class Channel:
             return
         except OSError:
             data = b""
-        if not data:
-            self.gone = True
-            return
         self._take(data)
 
     def _take(self, data: bytes) -> None:
+        """Store the messages in received bytes; no bytes mean that the driver is gone."""
+        if not data:
+            self.gone = True
+            return
         *lines, self._tail = (self._tail + data).split(b"\n")
         self._inbox.extend(json.loads(line) for line in lines)
 
@@ -135,7 +136,7 @@ class Phase(StrEnum):
     """A written checkpoint is moved to the storage."""
 
 
-class Verdict(NamedTuple):
+class ReportAnswer(NamedTuple):
     """The answer of the search to a report at the target.
 
     Attributes:
@@ -147,47 +148,41 @@ class Verdict(NamedTuple):
     save: bool
 
 
-class Link(Protocol):
-    """The connection of a trial with its driver."""
+class Link:
+    """The connection of a trial with its driver.  This base class is that of a trial without a driver."""
 
     def started(self, length: int) -> None:
         """Tell that training begins at a total length."""
-        ...
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Tell the metrics that training code reported."""
-        ...
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
         """Tell that a complete checkpoint is in the storage; ``metrics`` were reported at its length."""
-        ...
 
     def warned(self, message: str) -> None:
         """Tell that the training code probably has a mistake."""
-        ...
 
     def alive(self, longest: float) -> None:
         """Tell that the trial makes progress; its longest step so far took ``longest`` seconds."""
-        ...
 
     def phase(self, phase: Phase, directory: str = "") -> None:
         """Tell the trial's activity from now on, and the directory to which training code writes a checkpoint."""
-        ...
 
     def suspended(self) -> bool:
         """Return whether the trial must save and end as soon as it can, without waiting."""
-        ...
+        return False
 
     def best(self) -> float:
         """Return the lowest loss of the experiment's checkpoints as far as the driver has said, or infinity."""
-        ...
+        return inf
 
-    def verdict(self) -> Verdict | None:
+    def answer(self) -> ReportAnswer | None:
         """Wait for the answer to the report at the target, and return it, or None if the trial is suspended."""
-        ...
+        return None
 
 
-class DriverLink:
+class DriverLink(Link):
     """A link to a driver at the other end of a channel.
 
     Attributes:
@@ -202,27 +197,27 @@ class DriverLink:
         self._best = inf
 
     def started(self, length: int) -> None:
-        """Tell that training begins at a total length."""
+        """Send the length at which training begins."""
         self._channel.send("started", length)
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
-        """Tell the metrics that training code reported."""
+        """Send a report of the training code."""
         self._channel.send("report", length, metrics)
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
-        """Tell that a complete checkpoint is in the storage; ``metrics`` were reported at its length."""
+        """Send the name of a checkpoint."""
         self._channel.send("checkpoint", length, name, metrics)
 
     def warned(self, message: str) -> None:
-        """Tell that the training code probably has a mistake."""
+        """Send a warning about the training code."""
         self._channel.send("warning", message)
 
     def alive(self, longest: float) -> None:
-        """Tell that the trial makes progress; its longest step so far took ``longest`` seconds."""
+        """Send a sign of life."""
         self._channel.send("alive", longest)
 
     def phase(self, phase: Phase, directory: str = "") -> None:
-        """Tell the trial's activity from now on, and the directory to which training code writes a checkpoint."""
+        """Send the trial's activity."""
         self._channel.send("phase", phase, directory)
 
     def suspended(self) -> bool:
@@ -241,18 +236,18 @@ class DriverLink:
         self.suspended()  # reads what has arrived
         return self._best
 
-    def verdict(self) -> Verdict | None:
+    def answer(self) -> ReportAnswer | None:
         """Wait for the answer to the report at the target, and return it, or None if the trial is suspended."""
         if self._suspended:
             return None
         while True:
             match self._early.popleft() if self._early else self._channel.receive():
-                case ["go", target]:
+                case ["continue", target]:
                     self.answers += 1
-                    return Verdict(target, save=False)
+                    return ReportAnswer(target, save=False)
                 case ["finish", save]:
                     self.answers += 1
-                    return Verdict(None, save=save)
+                    return ReportAnswer(None, save=save)
                 case ["best", loss]:
                     self._best = loss
                 case _:

@@ -23,7 +23,7 @@ worker to process
 job JOB                      sent first, with descriptors that the process must hold until it ends
 joined                       answer to join
 refused PID RANK             answer to join: process PID already trains as that rank
-go …, finish …, suspend      to rank 0, from the driver; also best
+continue …, finish …         to rank 0, from the driver; also suspend and best
 announced LIST               answer to next, when there are announcements
 over                         answer to next: rank 0 has ended
 ===========================  ==========================================================================
@@ -37,16 +37,15 @@ import socket
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from math import inf
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
 from ashwood.trial.attempt import Attempt, Ended, Failed, Leave
-from ashwood.trial.channel import Channel, DriverLink, Message, Phase, Verdict
-from ashwood.trial.job import Job
+from ashwood.trial.channel import Channel, DriverLink, Link, Message, ReportAnswer
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
 from ashwood.trial.run import cause_of, describe, message_of, outcome_of, storage_trouble
 
@@ -64,15 +63,10 @@ _MOST_DESCRIPTORS = 253
 class _Connection(Channel):
     """A channel to the worker that also receives descriptors, and keeps them open."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock)
-        self._sock = sock
-        self._held: list[int] = []
-
     def _read(self, flags: int) -> None:
         try:
             # `socket.recv_fds` ignores its ``flags`` argument, so recvmsg() is called directly.
-            data, attached, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4), flags)
+            data, attached, _, _ = self._socket.recvmsg(_CHUNK, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4), flags)
         except BlockingIOError:
             return
         except OSError:
@@ -82,10 +76,6 @@ class _Connection(Channel):
             descriptors.frombytes(numbers[: len(numbers) // 4 * 4])
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-                self._held.append(descriptor)
-        if not data:
-            self.gone = True
-            return
         self._take(data)
 
 
@@ -97,11 +87,13 @@ class _Rank:
         self.joined = False
 
     def join(self) -> None:
-        """Join as the process that trains this rank.
+        """Join as the process that trains this rank, unless it has joined already.
 
         Raises:
             TrainingCodeError: another process already trains this rank.
         """
+        if self.joined:
+            return
         self.connection.send("join")
         match self.connection.receive():
             case ["joined"]:
@@ -128,21 +120,18 @@ class _CommandLink(DriverLink):
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Send a report of the training code to the driver."""
-        if not self._part.joined:
-            self._part.join()
+        self._part.join()
         super().reported(length, metrics)
 
     def suspended(self) -> bool:
         """Return whether the trial must save and end; do not wait for a message."""
-        if not self._part.joined:
-            self._part.join()
+        self._part.join()
         return super().suspended()
 
-    def verdict(self) -> Verdict | None:
+    def answer(self) -> ReportAnswer | None:
         """Wait for the answer to the report at the target and return it, or None if the trial is suspended."""
-        if not self._part.joined:
-            self._part.join()
-        return super().verdict()
+        self._part.join()
+        return super().answer()
 
     def announce(self, *announcement: Any) -> None:
         """Send the next action of this rank to the other ranks."""
@@ -150,47 +139,16 @@ class _CommandLink(DriverLink):
             self._part.connection.send("announce", announcement)
 
 
-class _FollowerLink:
-    """The link of any other rank, which reports nothing and follows the announcements of rank 0."""
+class _FollowerLink(Link):
+    """The link of any other rank, which sends nothing and follows the announcements of rank 0."""
 
     def __init__(self, part: _Rank) -> None:
         self._part = part
         self._announced: deque[Message] = deque()
 
-    def started(self, length: int) -> None:
-        """Do nothing."""
-
-    def reported(self, length: int, metrics: dict[str, float]) -> None:
-        """Do nothing."""
-
-    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def warned(self, message: str) -> None:
-        """Do nothing."""
-
-    def alive(self, longest: float) -> None:
-        """Do nothing."""
-
-    def phase(self, phase: Phase, directory: str = "") -> None:
-        """Do nothing."""
-
-    def suspended(self) -> bool:
-        """Return False: rank 0 announces when the trial is suspended."""
-        return False
-
-    def best(self) -> float:
-        """Return infinity: rank 0 decides which checkpoints are saved."""
-        return inf
-
-    def verdict(self) -> Verdict | None:
-        """Return None: rank 0 announces the answer."""
-        return None
-
     def next(self) -> Message | None:
         """Wait for the next announcement and return it, or None if rank 0 has ended."""
-        if not self._part.joined:
-            self._part.join()
+        self._part.join()
         if not self._announced:
             self._part.connection.send("next")
             match self._part.connection.receive():
@@ -232,14 +190,14 @@ def connect(path: str) -> Trial:
     return trial
 
 
-def _greet(path: str) -> tuple[_Connection, Job]:
+def _greet(path: str) -> tuple[_Connection, WorkerJob]:
     cause = None
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.connect(path)
         connection = _Connection(sock)
         if (message := connection.receive()) is not None:
-            return connection, Job(*message[1])
+            return connection, WorkerJob(*message[1])
     except OSError as error:
         cause = error
     sock.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Job(NamedTuple):
+class WorkerJob(NamedTuple):
     """One attempt of a trial: its training from a checkpoint to a total length of ``target``.
 
     Attributes:

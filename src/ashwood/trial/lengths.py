@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 
 STEPS = "steps"
 
@@ -17,7 +17,7 @@ class Scale:
     of the loop.
     """
 
-    def __init__(self, job: Job, loop: str) -> None:
+    def __init__(self, job: WorkerJob, loop: str) -> None:
         """Relate the experiment's unit to that of a loop.
 
         Raises:

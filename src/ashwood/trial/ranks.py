@@ -15,14 +15,14 @@ from typing import Protocol
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Attempt, Leave
-from ashwood.trial.channel import Link, Message, Verdict
-from ashwood.trial.job import Job
+from ashwood.trial.channel import Link, Message, ReportAnswer
+from ashwood.trial.job import WorkerJob
 
 
 class LeadingAttempt(Attempt):
     """An attempt in the process of rank 0."""
 
-    def __init__(self, job: Job, link: Link, announce: Callable[..., None]) -> None:
+    def __init__(self, job: WorkerJob, link: Link, announce: Callable[..., None]) -> None:
         self._announce = announce
         self._in_chunk = False
         super().__init__(job, link)
@@ -82,15 +82,15 @@ class LeadingAttempt(Attempt):
             self._announce("save")
             super()._save_best()
 
-    def _obey(self, verdict: Verdict | None, length: int) -> None:
+    def _obey(self, answer: ReportAnswer | None, length: int) -> None:
         # Saving can take all processes, so the answer is announced first.
-        if verdict is None:
+        if answer is None:
             self._announce("suspend")
-        elif verdict.target is None:
-            self._announce("finish", verdict.save)
+        elif answer.target is None:
+            self._announce("finish", answer.save)
         else:
-            self._announce("go", verdict.target)
-        super()._obey(verdict, length)
+            self._announce("continue", answer.target)
+        super()._obey(answer, length)
 
 
 class Announcements(Protocol):
@@ -98,17 +98,15 @@ class Announcements(Protocol):
 
     def next(self) -> Message | None:
         """Wait for the next announcement and return it, or None if rank 0 has ended."""
-        ...
 
     def put_back(self, announcement: Message) -> None:
         """Let the following call of `next` return this announcement."""
-        ...
 
 
 class FollowingAttempt(Attempt):
     """An attempt in a process of another rank."""
 
-    def __init__(self, job: Job, link: Link, announcements: Announcements) -> None:
+    def __init__(self, job: WorkerJob, link: Link, announcements: Announcements) -> None:
         self._announcements = announcements
         super().__init__(job, link)
 
@@ -186,10 +184,10 @@ class FollowingAttempt(Attempt):
 
     def _take(self, announcement: Message) -> None:
         match announcement:
-            case ["go", target]:
-                self._obey(Verdict(target, save=False), self.length)
+            case ["continue", target]:
+                self._obey(ReportAnswer(target, save=False), self.length)
             case ["finish", save]:
-                self._obey(Verdict(None, save), self.length)
+                self._obey(ReportAnswer(None, save), self.length)
             case ["save"]:
                 self._save_if(True)
             case _:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ashwood.checkpoints import About, Patience, open_storage
+from ashwood.checkpoints import CheckpointInfo, Patience, open_storage
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
 from ashwood.trial.attempt import (
@@ -28,7 +28,7 @@ from ashwood.trial.attempt import (
     draw_of,
 )
 from ashwood.trial.channel import Link, Message, Phase
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 
 _PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
@@ -39,7 +39,7 @@ FULL, UNREACHABLE = "full", "unreachable"
 """Causes of `StorageTrouble`."""
 
 
-def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
+def run(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outcome:
     """Run an attempt and return its outcome.  Exceptions of the training function do not leave this function."""
     while True:
         if job.checkpoint is not None:
@@ -51,7 +51,7 @@ def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
 
 
 def with_checkpoint(
-    job: Job, work: Callable[[Job], _T], suspended: Callable[[], bool]
+    job: WorkerJob, work: Callable[[WorkerJob], _T], suspended: Callable[[], bool]
 ) -> _T | Damaged | Failed | StorageTrouble:
     """Call ``work`` with a job whose checkpoint, if it has one, is verified and available in ``job.directory``.
 
@@ -63,7 +63,7 @@ def with_checkpoint(
         if job.checkpoint is not None:
             try:
                 storage = open_storage(job.checkpoints, Patience(hurries=suspended))
-                wanted = About(experiment=job.experiment, draw=draw_of(job))
+                wanted = CheckpointInfo(experiment=job.experiment, draw=draw_of(job))
                 directory = str(stack.enter_context(storage.fetch(job.checkpoint, wanted)))
             except StorageUnreachable as error:
                 return StorageTrouble(str(error), UNREACHABLE)
@@ -74,7 +74,7 @@ def with_checkpoint(
         return work(job._replace(directory=directory))
 
 
-def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
+def _call(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outcome:
     trial = Trial(job, link)
     try:
         return outcome_of(trial, function(trial))

@@ -1,7 +1,7 @@
 """Signs of life, by which the driver knows that a trial makes progress.
 
 A step of a loop must cost only nanoseconds, so it sends nothing.  Between two chunks of a loop, and at reports, a
-message says that steps were finished, at most once per `ashwood.trial.job.Job.pulse` seconds.
+message says that steps were finished, at most once per `ashwood.trial.job.WorkerJob.pulse` seconds.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import atexit
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,21 @@ from ashwood.checkpoints.sharing import make_shared
 from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial.api import Trial
-from ashwood.trial.channel import Phase, Verdict
-from ashwood.trial.job import Job
+from ashwood.trial.channel import Link, ReportAnswer
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.lengths import STEPS
 
 _made: set[str] = set()
 """Directories of trials of this process."""
 
 
-class PrintingLink:
+class PrintingLink(Link):
     """A link without a driver, which prints reports and ends the trial at its target."""
 
     def __init__(self, unit: str, checkpoints: str | None) -> None:
         """Print lengths in ``unit``, and the paths of checkpoints if they are kept in ``checkpoints``."""
         self._unit = "" if unit == STEPS else f" {unit}"
         self._checkpoints = checkpoints
-
-    def started(self, length: int) -> None:
-        """Do nothing."""
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Print the metrics on one line."""
@@ -47,26 +43,9 @@ class PrintingLink:
             place = open_storage(self._checkpoints).locate(name)
             print(f"length {length}{self._unit}: saved to {place}", flush=True)
 
-    def warned(self, message: str) -> None:
-        """Do nothing: the attempt has printed the message."""
-
-    def alive(self, longest: float) -> None:
-        """Do nothing."""
-
-    def phase(self, phase: Phase, directory: str = "") -> None:
-        """Do nothing."""
-
-    def suspended(self) -> bool:
-        """Return False: there is no experiment that could pause."""
-        return False
-
-    def best(self) -> float:
-        """Return infinity: there is no experiment."""
-        return inf
-
-    def verdict(self) -> Verdict | None:
+    def answer(self) -> ReportAnswer | None:
         """Return the answer that ends the trial at its target with a save."""
-        return Verdict(None, save=True)
+        return ReportAnswer(None, save=True)
 
 
 def standalone(
@@ -109,7 +88,7 @@ def standalone(
         _made.add(directory)
         atexit.register(_remove_empty, Path(directory))
     make_shared(Path(directory))
-    job = Job(
+    job = WorkerJob(
         trial=0,
         attempt=1,
         target=length,

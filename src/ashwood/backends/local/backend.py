@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ashwood.backends.local.command import fill_in
@@ -25,7 +24,7 @@ from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.trimmer import LogTrimmer
-from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
 from ashwood.checkpoints.directory import FOLDER, directory_name
 from ashwood.checkpoints.sharing import make_shared
@@ -200,9 +199,7 @@ class LocalBackend:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -539,13 +536,13 @@ def _report_every(spec: ExperimentSpec) -> float:
     return inf if spec.max_trial_time is None else max(shortest, min(longest, spec.max_trial_time / 100))
 
 
-def _note_command(place: _Place, command: GoOn | Finish | Suspend | NoteBest) -> None:
+def _note_command(place: _Place, command: ContinueAttempt | Finish | Suspend | NoteBest) -> None:
     if place.liveness is None or isinstance(command, NoteBest):
         return
     if isinstance(command, Suspend):
         place.liveness.ask_to_stop(time.monotonic())
         return
-    if isinstance(command, GoOn):
+    if isinstance(command, ContinueAttempt):
         place.target = command.target
     if place.liveness.waits:  # The time until the next sign of life is measured from this answer on.
         place.liveness.alive(time.monotonic())
@@ -597,10 +594,10 @@ def check_command(spec: ExperimentSpec) -> None:
         raise BackendError(f"entrypoint: {error}") from None
 
 
-def _message(command: GoOn | Finish | Suspend | NoteBest) -> Message:
+def _message(command: ContinueAttempt | Finish | Suspend | NoteBest) -> Message:
     match command:
-        case GoOn(target=target):
-            return ["go", target]
+        case ContinueAttempt(target=target):
+            return ["continue", target]
         case Finish(save=save):
             return ["finish", save]
         case Suspend():

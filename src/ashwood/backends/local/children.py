@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ashwood.backends.local import reaper
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import flush, summary, tail
@@ -25,7 +25,7 @@ from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, Outcome, StorageTrouble
 from ashwood.trial.channel import Channel, Message, Phase, encode
 from ashwood.trial.command import RANKS, VARIABLE
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.run import describe, failure_of, message_of, with_checkpoint
 
 
@@ -36,7 +36,7 @@ class Forked:
         """Make the runner; ``load`` is called in each child and returns the training code."""
         self._load = load
 
-    def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
+    def __call__(self, job: WorkerJob, channel: Channel, log: Path, /) -> Message:
         """Call the training function in a child, and wait until the child and its children have ended."""
         # The driver takes the slot as free when it receives the last message.  So the child writes that message to a
         # file, and the worker sends it only after the child and its process group have ended.
@@ -51,7 +51,7 @@ class Forked:
             return ["AttemptFailed", describe_exit(code, "the process of the trial") + tail(log)]
         return message
 
-    def _train(self, job: Job, channel: Channel, log: Path, outcome: IO[bytes]) -> None:
+    def _train(self, job: WorkerJob, channel: Channel, log: Path, outcome: IO[bytes]) -> None:
         code = 1
         try:
             os.setpgid(0, 0)
@@ -65,7 +65,7 @@ class Forked:
             # Not sys.exit(): the child must not run the worker's exit handlers, nor return into the worker's loop.
             os._exit(code)
 
-    def _result(self, job: Job, channel: Channel, log: Path) -> Outcome:
+    def _result(self, job: WorkerJob, channel: Channel, log: Path) -> Outcome:
         try:
             function = self._load()
         except BaseException as error:  # noqa: BLE001 - the training code may also call sys.exit() during its import
@@ -93,7 +93,7 @@ class Command:
         self._inherited = inherited
         sweep()
 
-    def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
+    def __call__(self, job: WorkerJob, channel: Channel, log: Path, /) -> Message:
         """Run the command until it exits.  Run it again while it ends before the target that the search has set."""
         pending: list[Message] = []
 
@@ -121,14 +121,14 @@ class Command:
                 channel.send("phase", Phase.FETCHING, "")
             match with_checkpoint(job, partial(self._run, command, channel, pending, log), suspended):
                 case [["again", fields, _], left]:
-                    job, pending = Job(*fields), left
+                    job, pending = WorkerJob(*fields), left
                 case Failed() | StorageTrouble() | Damaged() as outcome:
                     return message_of(outcome)
                 case [message, _]:
                     return message
 
     def _run(
-        self, command: str, channel: Channel, pending: list[Message], log: Path, job: Job, /
+        self, command: str, channel: Channel, pending: list[Message], log: Path, job: WorkerJob, /
     ) -> tuple[Message, list[Message]] | Failed:
         """Run the command once; return the last message, and the driver's messages that it has not used."""
         try:
@@ -153,7 +153,7 @@ class Command:
             return message, server.unused(message[2]) if message[0] == "again" else []
 
 
-def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Message:
+def _last_message(server: CommandServer, code: int, job: WorkerJob, log: Path) -> Message:
     for message in (server.outcome, server.error):
         if message is not None and message[0] in ("HparamsInvalid", "TrialStopped", "StorageFailed"):
             return message
@@ -177,7 +177,7 @@ def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Mess
     return server.outcome
 
 
-def _environment(job: Job, socket: str) -> dict[str, str]:
+def _environment(job: WorkerJob, socket: str) -> dict[str, str]:
     # ``python`` in a command is the one that runs Ashwood, even if its virtual environment is not active.
     path = filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
     # Ashwood may itself run under a launcher. On several machines RANK is what Ashwood set for this one.
@@ -218,13 +218,8 @@ def _await_group(leader: int) -> int:
         # WNOWAIT leaves the child a zombie, so its number, which is also the group's, cannot be reused before the group
         # is killed.
         os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
-        _kill_group(leader)
+        reaper.signal_group(leader)
         return os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1])
     code = os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1])
-    _kill_group(leader)
+    reaper.signal_group(leader)
     return code
-
-
-def _kill_group(group: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)

@@ -120,7 +120,7 @@ def flush(*streams: TextIO | None) -> bool:
     return written
 
 
-class Output:
+class OutputRedirect:
     """Redirects the standard output and error of this process.
 
     It redirects descriptors 1 and 2, because C libraries and child processes write to those.  Output that cannot be

@@ -172,8 +172,8 @@ class WorkerProcess:
     def kill(self, number: int) -> None:
         """Send a signal to the process groups of the worker and its job."""
         for group in {self.pid, self.group or self.pid}:
-            _signal(group, number)
-        self._signal_joined(number)
+            reaper.signal_group(group, number)
+        reaper.signal_groups(self.joined, number)
 
     def join(self, group: int) -> None:
         """Note that a process of the job runs in another process group."""
@@ -182,19 +182,14 @@ class WorkerProcess:
     def kill_job(self) -> None:
         """Kill the current job.  If the job has no process group of its own, kill the worker."""
         if self.group is not None:
-            _signal(self.group, signal.SIGKILL)
-            self._signal_joined(signal.SIGKILL)
+            reaper.signal_group(self.group)
+            reaper.signal_groups(self.joined)
             # The worker then reports that the job has ended.  A worker that a user has stopped (SIGSTOP) could not, so
             # it is continued.
-            _signal(self.pid, signal.SIGCONT)
+            reaper.signal_group(self.pid, signal.SIGCONT)
         else:
             self.was_killed = True
             self.kill(signal.SIGKILL)
-
-    def _signal_joined(self, number: int) -> None:
-        for group, start in self.joined.items():
-            if not reaper.is_other(group, start):
-                _signal(group, number)
 
 
 class ReaperProcess:
@@ -250,11 +245,6 @@ class ReaperProcess:
             self._start()
             with suppress(BrokenPipeError):  # If it was killed again, the next call starts another one.
                 os.write(self._pipe, "".join(f"+{group}\n" for group in self._groups).encode())
-
-
-def _signal(group: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
 
 
 def _append(log: Path) -> IO[bytes]:

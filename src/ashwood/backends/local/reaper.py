@@ -63,7 +63,7 @@ def end(groups: dict[int, bytes], grace: float) -> None:
                 del groups[group]
             elif late or not _alive(group):
                 del groups[group]
-                _kill(group)
+                signal_group(group)
         time.sleep(_TICK)
 
 
@@ -116,11 +116,19 @@ def _stat(process: int) -> list[bytes]:
         return []
 
 
-def _kill(group: int) -> None:
+def signal_group(group: int, number: int = signal.SIGKILL) -> None:
+    """Send a signal to a process group, unless it has ended or belongs to another user."""
     try:
-        os.killpg(group, signal.SIGKILL)
+        os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def signal_groups(groups: dict[int, bytes], number: int = signal.SIGKILL) -> None:
+    """Send a signal to process groups, each with its leader's start time, except to those whose number was reused."""
+    for group, start in groups.items():
+        if not is_other(group, start):
+            signal_group(group, number)
 
 
 if __name__ == "__main__":

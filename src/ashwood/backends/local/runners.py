@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ashwood.backends.local.logs import flush, tail
 from ashwood.trial.attempt import Failed, Outcome, StorageTrouble
 from ashwood.trial.channel import Channel, DriverLink, Message
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.run import message_of, run
 
 TrainingCode = Callable[[Any], Any]
@@ -24,9 +24,8 @@ _TRAINED_BEFORE = (
 class Runner(Protocol):
     """A way of running attempts."""
 
-    def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
+    def __call__(self, job: WorkerJob, channel: Channel, log: Path, /) -> Message:
         """Run an attempt, whose output goes to ``log``, and return the last message about it."""
-        ...
 
 
 class Inline:
@@ -36,7 +35,7 @@ class Inline:
         self._function = function
         self._has_worked = False
 
-    def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
+    def __call__(self, job: WorkerJob, channel: Channel, log: Path, /) -> Message:
         """Call the training function."""
         outcome = train(self._function, job, channel, log)
         if not isinstance(outcome, Failed):
@@ -47,7 +46,7 @@ class Inline:
         return message_of(outcome)
 
 
-def train(function: TrainingCode, job: Job, channel: Channel, log: Path) -> Outcome:
+def train(function: TrainingCode, job: WorkerJob, channel: Channel, log: Path) -> Outcome:
     """Run an attempt in this process.
 
     The error of a failed attempt is also written to the trial's log, for people who read that.  The last lines of the

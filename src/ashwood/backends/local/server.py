@@ -21,7 +21,7 @@ from ashwood.backends.local import reaper
 from ashwood.backends.local.sockets import listen
 from ashwood.trial.channel import Channel, Message, encode
 from ashwood.trial.command import RANKS, VARIABLE
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 
 _CHUNK = 1 << 16
 _GRACE = 30.0
@@ -78,7 +78,7 @@ class CommandServer:
         gave_up: whether the command was ended because it did not end by itself.
     """
 
-    def __init__(self, channel: Channel, job: Job, pending: Iterable[Message], locks: Sequence[int]) -> None:
+    def __init__(self, channel: Channel, job: WorkerJob, pending: Iterable[Message], locks: Sequence[int]) -> None:
         """Listen.
 
         Args:
@@ -155,10 +155,7 @@ class CommandServer:
         """
         self._process = 0
         self._deadline = None
-        for group, start in self._groups.items():
-            if not reaper.is_other(group, start):
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(group, signal.SIGKILL)
+        reaper.signal_groups(self._groups)
         if killed or self._groups:
             _kill_ranks(self.path)
         deadline = time.monotonic() + _KILL_SECONDS
@@ -177,8 +174,7 @@ class CommandServer:
         number = signal.SIGKILL if self.gave_up else signal.SIGTERM
         self.gave_up = True
         self._deadline = time.monotonic() + _TERMINATION
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process, number)
+        reaper.signal_group(self._process, number)
 
     def _accept(self) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Team(NamedTuple):
-    """The rank of a process among those that train a trial together; see `ashwood.trial.job.Job`."""
+    """The rank of a process among those that train a trial together; see `ashwood.trial.job.WorkerJob`."""
 
     rank: int
     world_size: int
@@ -28,7 +28,7 @@ class Setup(NamedTuple):
         arguments: ``sys.argv`` of the training code; if empty, it is the path of the training code alone.
         process_per_attempt: whether every attempt runs in a process of its own.
         others: values, common to all trials, of placeholders in a command that stand for no hyperparameter.
-        common: fields of `ashwood.trial.job.Job` that are the same in all jobs.
+        common: fields of `ashwood.trial.job.WorkerJob` that are the same in all jobs.
     """
 
     kind: str

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from ashwood.backends.local.load import code_file, load, put_first
-from ashwood.backends.local.logs import Output, flush, trial_log
+from ashwood.backends.local.logs import OutputRedirect, flush, trial_log
 from ashwood.backends.local.runners import Inline, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
 from ashwood.checkpoints.directory import VARIABLE
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.channel import Channel
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.run import describe
 
 _OOM_SCORE = "500"
@@ -49,7 +49,7 @@ def main() -> None:
     channel = Channel(socket.socket(fileno=wire))
     _settle_in(setup)
     imports_anew = os.environ.pop(_ANEW, None) is not None
-    output = Output()
+    output = OutputRedirect()
     runner = _anew(setup) if imports_anew else _prepare(setup, channel, locks)
     if runner is None:
         return
@@ -138,8 +138,10 @@ def _in_a_process(function: TrainingCode) -> Runner:
     return Forked(lambda: function)
 
 
-def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: Channel, output: Output) -> list[object]:
-    job = Job(**setup.common, **fields)  # type: ignore[arg-type]
+def _attempt(
+    fields: dict[str, object], setup: Setup, runner: Runner, channel: Channel, output: OutputRedirect
+) -> list[object]:
+    job = WorkerJob(**setup.common, **fields)  # type: ignore[arg-type]
     log = trial_log(setup.logs, job.trial)
     begins = f", from length {job.length}" if job.length else ""
     whose = f"experiment {job.experiment}, " if job.experiment else ""

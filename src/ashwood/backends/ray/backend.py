@@ -14,14 +14,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ashwood import __version__
 from ashwood.backends.local.backend import check_command
 from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
-from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
 from ashwood.backends.ray.fleet import ActorExit, Fleet, Process, Worker
 from ashwood.backends.ray.node_worker import WorkerConfig
@@ -67,8 +65,6 @@ class RayBackend:
         shared: bool,
         logs: Path,
         workers: int | None = None,
-        process_per_attempt: bool | None = None,
-        idle_seconds: float | None = None,
         number: int = 0,
     ) -> None:
         """Check that a trial fits on the cluster.  Workers are started when `expect` asks for them.
@@ -81,8 +77,6 @@ class RayBackend:
             shared: whether the nodes can reach that storage; otherwise checkpoints are sent to and from the driver.
             logs: directory for the printed output of trials and workers.
             workers: largest number of workers, or None for as many as the search can use.
-            process_per_attempt: see `ashwood.backends.local.LocalBackend`.
-            idle_seconds: seconds after which an idle worker that the search does not need is ended; 60 if None.
             number: number of the experiment in its home.
 
         Raises:
@@ -120,13 +114,9 @@ class RayBackend:
             marker=None if self._marker is None else self._marker.name,
             logs=str(self._logs),
             cores=max(1, int(shape.share.get("CPU", 1))),
-            process_per_attempt=process_per_attempt,
             number=number,
         )
-        idle = fleet.IDLE_SECONDS if idle_seconds is None else idle_seconds
-        self._fleet = Fleet(
-            cluster, shape, config, most=workers, idle_seconds=idle, wake=self.wake, release=self._remove
-        )
+        self._fleet = Fleet(cluster, shape, config, most=workers, wake=self.wake, release=self._remove)
         self._transfer_pool = TransferPool(_TRANSFER_THREADS)
         self._unidentified: set[Wire] = set()
         self._delayed_ends: list[tuple[list[Transfer], LastWord]] = []
@@ -143,9 +133,7 @@ class RayBackend:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

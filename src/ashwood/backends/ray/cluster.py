@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import ashwood
-from ashwood.backends.ray.demand import Amounts, Node, Shape, shape_of
+from ashwood.backends.ray.demand import Amounts, NodeResources, Shape, shape_of
 from ashwood.backends.ray.node_worker import NodeFiles, node_name
 from ashwood.backends.ray.transfer import unpack_directory
 from ashwood.checkpoints import Storage
-from ashwood.checkpoints.manifest import MANIFEST, About, decode, read_manifest, verify
+from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, decode, read_manifest, verify
 from ashwood.errors import CheckpointError, ClusterError
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 
@@ -50,12 +50,12 @@ class Cluster:
         self.ships = ships
         self.autoscales = autoscales
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[NodeResources]:
         """Return the nodes that Ray lists as alive."""
         import ray
 
         return [
-            Node(node_name(node["NodeManagerAddress"], node["NodeID"]), node["NodeID"], node["Resources"])
+            NodeResources(node_name(node["NodeManagerAddress"], node["NodeID"]), node["NodeID"], node["Resources"])
             for node in ray.nodes()
             if node["Alive"]
         ]
@@ -64,7 +64,7 @@ class Cluster:
         """Return whether Ray lists a node as alive that does not answer; Ray does so for some 15 seconds."""
         return node_id in self._silent(lambda node: bool(node["NodeID"] == node_id))
 
-    def answering(self) -> list[Node]:
+    def answering(self) -> list[NodeResources]:
         """Return the nodes that Ray lists as alive and that answer."""
         silent = self._silent(lambda _: True)
         return [node for node in self.nodes() if node.id not in silent]
@@ -208,7 +208,7 @@ def receive(storage: Storage, name: str, chunks: Iterator[bytes]) -> None:
         CheckpointError: the checkpoint is damaged.
         Exception: any error of the storage or of the transport.
     """
-    about = list[About]()
+    about = list[CheckpointInfo]()
 
     def write(directory: Path) -> None:
         unpack_directory(chunks, directory)

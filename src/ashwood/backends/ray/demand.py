@@ -16,7 +16,7 @@ CPU, GPU, MEMORY = "CPU", "GPU", "memory"
 _GIB = 2**30
 
 
-class Node(NamedTuple):
+class NodeResources(NamedTuple):
     """A node of a cluster.
 
     Attributes:
@@ -42,7 +42,7 @@ class Shape(NamedTuple):
     processes: int = 1
 
 
-def shape_of(spec: ExperimentSpec, nodes: Sequence[Node], *, autoscales: bool = False) -> Shape:
+def shape_of(spec: ExperimentSpec, nodes: Sequence[NodeResources], *, autoscales: bool = False) -> Shape:
     """Return the shape of the workers of an experiment.
 
     A slot is a GPU, or a CPU core if no node has GPUs.  A trial that takes more slots than any
@@ -94,11 +94,11 @@ def _positive(amounts: Amounts) -> Iterator[tuple[str, float]]:
     return ((name, amount) for name, amount in amounts.items() if amount)
 
 
-def _fits(share: Amounts, node: Node) -> bool:
+def _fits(share: Amounts, node: NodeResources) -> bool:
     return all(node.has.get(name, 0.0) >= amount for name, amount in share.items())
 
 
-def _largest(whole: Amounts, nodes: Sequence[Node]) -> str:
+def _largest(whole: Amounts, nodes: Sequence[NodeResources]) -> str:
     if not nodes:
         return "the cluster has no nodes"
     largest = max(

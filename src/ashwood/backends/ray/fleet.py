@@ -20,6 +20,7 @@ from ashwood.errors import ClusterError
 from ashwood.experiment.events import AttemptFailed, LastWord
 
 IDLE_SECONDS = 60.0
+"""Seconds after which an idle worker that the search does not need is ended."""
 _THREADS = 8
 _FAILED_STARTS = 3
 _LONGEST_HOLD_SECONDS = 60.0
@@ -145,7 +146,6 @@ class Fleet:
         config: WorkerConfig,
         *,
         most: int | None,
-        idle_seconds: float,
         wake: Callable[[], None],
         release: Callable[[Worker], None],
     ) -> None:
@@ -156,7 +156,6 @@ class Fleet:
             shape: resources of a worker.
             config: configuration of all workers, except for their numbers and ranks.
             most: largest number of workers, or None for no bound.
-            idle_seconds: seconds after which an idle worker that is not needed is released.
             wake: called from another thread when `exits` has an item.
             release: called with each worker that is not needed; must `remove` it.
         """
@@ -164,7 +163,6 @@ class Fleet:
         self._shape = shape
         self._config = config
         self._most = most
-        self._idle_seconds = idle_seconds
         self._wake = wake
         self._release = release
         self._requested: float = 0
@@ -192,11 +190,11 @@ class Fleet:
         self.adjust()
 
     def adjust(self) -> None:
-        """Start missing workers, and release those that have not been needed for `idle_seconds`."""
+        """Start missing workers, and release those that have not been needed for `IDLE_SECONDS`."""
         now = time.monotonic()
         # The peak is the largest number that was requested lately.  Only workers beyond it are surplus, so a short drop
         # in demand ends no worker.
-        if self._requested >= self._peak or now >= self._peak_at + self._idle_seconds:
+        if self._requested >= self._peak or now >= self._peak_at + IDLE_SECONDS:
             self._peak, self._peak_at = self._requested, now
         for _ in range(self._missing() if now >= self._hold_until else 0):
             self._launch()
@@ -206,7 +204,7 @@ class Fleet:
         idle = [
             worker
             for worker in reversed(self.ready.values())
-            if worker.attempt is None and now >= worker.idle_since + self._idle_seconds
+            if worker.attempt is None and now >= worker.idle_since + IDLE_SECONDS
         ]
         for worker in [*self.pending.values(), *idle][: int(surplus)]:
             self._release(worker)

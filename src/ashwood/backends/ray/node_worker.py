@@ -29,14 +29,14 @@ from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.worker_lock import held, is_held
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
-from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging, checkpoints_in, strip
-from ashwood.backends.ray.transfer import atomic_directory, from_text, pack_directory, unpack_directory
+from ashwood.backends.ray.staging import Inbox, Staged, Staging, checkpoints_in, strip
+from ashwood.backends.ray.transfer import from_text, pack_directory, unpack_directory
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.checkpoints import Storage, open_storage
 from ashwood.checkpoints.directory import FOLDER
 from ashwood.checkpoints.limited import read_pieces
 from ashwood.checkpoints.regular import open_to_read
-from ashwood.checkpoints.trees import remove_tree
+from ashwood.checkpoints.trees import atomic_directory, remove_tree
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
     ABORTED,
@@ -77,7 +77,6 @@ class WorkerConfig(NamedTuple):
         marker: name of a file that the driver created in a storage that is a directory, or None.
         logs: the driver's directory of logs, for messages.
         cores: number of CPU cores of a trial on this node.
-        process_per_attempt: see `ashwood.backends.local.LocalBackend`.
         number: number of the experiment in its home.
     """
 
@@ -92,7 +91,6 @@ class WorkerConfig(NamedTuple):
     marker: str | None
     logs: str
     cores: int
-    process_per_attempt: bool | None
     number: int = 0
 
 
@@ -113,7 +111,7 @@ class NodeWorker:
         self._node = node_name(self._address, self._node_id)
         self._directory = _home_of(config.key, self._node_id) / f"{config.worker}-{config.rank}-{os.urandom(4).hex()}"
         self._staging: Staging = (
-            Direct(config.checkpoints)
+            Staging(config.checkpoints)
             if config.checkpoints is not None and "://" not in config.checkpoints
             else Staged(checkpoints_in(self._directory), config.checkpoints)
         )
@@ -432,7 +430,6 @@ class _Service:
             directories=directories,
             workers=1,
             machine=Machine(config.cores, _gpus()),
-            process_per_attempt=config.process_per_attempt,
             grace=0.0,
             team=team,
             number=config.number,

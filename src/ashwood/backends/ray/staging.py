@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import queue
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from ashwood.backends.port import StartAttempt
-from ashwood.backends.ray.transfer import SMALL, as_text, atomic_directory
+from ashwood.backends.ray.transfer import SMALL, as_text
 from ashwood.backends.ray.wire import Message, Wire
 from ashwood.checkpoints import MANIFEST, Patience, Storage, open_storage
 from ashwood.checkpoints.links import copy_contents
-from ashwood.checkpoints.trees import remove_tree
+from ashwood.checkpoints.trees import atomic_directory, remove_tree
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.run import blame
@@ -53,8 +52,11 @@ def checkpoints_in(directory: Path) -> Path:
     return directory / _CHECKPOINTS
 
 
-class Staging(ABC):
+class Staging:
     """The storage on a node to which training code saves checkpoints, and from which it starts.
+
+    In this base class it is a directory that all machines share, so training code saves right to the experiment's
+    storage, and no checkpoint is lacking or must be copied.
 
     Attributes:
         root: directory of the storage.
@@ -71,49 +73,12 @@ class Staging(ABC):
         self.hurries = False
         self.storage: Storage = open_storage(root)
 
-    @abstractmethod
     def check(self, marker: str | None) -> None:
-        """Check that checkpoints can be written.
+        """Check that checkpoints can be written, and that a shared directory has the driver's marker file.
 
         Raises:
             StorageUnreachable: they can't; the message says why and what to do.
         """
-
-    @property
-    def has_only_copies(self) -> bool:
-        """Whether this node has the only copy of a checkpoint."""
-        return False
-
-    @abstractmethod
-    def lacks(self, start: StartAttempt) -> bool:
-        """Return whether the checkpoint of an attempt must be fetched; delete checkpoints that it does not need."""
-
-    def localized(self, checkpoint: str | None) -> str | None:
-        """Return the name of a checkpoint on this node, given its name in the experiment."""
-        return checkpoint
-
-    @abstractmethod
-    def path_of(self, name: str) -> Path:
-        """Return the directory of a checkpoint on this node, whether it exists or not."""
-
-    @abstractmethod
-    def fetch(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """Start to fetch the checkpoint of an attempt; ``delivered`` or ``missing`` is put into the inbox later."""
-
-    @abstractmethod
-    def publish(self, saved: CheckpointSaved, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """Start to copy a checkpoint to the experiment's storage; ``kept`` or ``refused`` is put into the inbox."""
-
-    @abstractmethod
-    def delete_older(self, saved: CheckpointSaved) -> None:
-        """Delete the trial's older checkpoints on this node, after ``saved`` was stored."""
-
-
-class Direct(Staging):
-    """A directory that all machines share: training code saves right to the experiment's storage."""
-
-    def check(self, marker: str | None) -> None:
-        """Check that the directory has the driver's marker file, and is writable."""
         if marker is not None and not Path(self.root, marker).exists():
             raise StorageUnreachable(
                 f"checkpoint_storage {self.root} is not the same directory on this node as for the driver: use a file "
@@ -122,22 +87,31 @@ class Direct(Staging):
             )
         self.storage.probe()
 
-    def lacks(self, start: StartAttempt) -> bool:  # noqa: ARG002 - here and below: the signature is that of the base
-        """Return False, because all checkpoints are in the directory."""
+    @property
+    def has_only_copies(self) -> bool:
+        """Whether this node has the only copy of a checkpoint."""
         return False
 
+    def lacks(self, start: StartAttempt) -> bool:  # noqa: ARG002 - `Staged` needs it
+        """Return whether the checkpoint of an attempt must be fetched; delete checkpoints that it does not need."""
+        return False
+
+    def localized(self, checkpoint: str | None) -> str | None:
+        """Return the name of a checkpoint on this node, given its name in the experiment."""
+        return checkpoint
+
     def path_of(self, name: str) -> Path:
-        """Return the directory of a checkpoint."""
+        """Return the directory of a checkpoint on this node, whether it exists or not."""
         return Path(self.root, name)
 
     def fetch(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """Do nothing; no checkpoint is ever lacking."""
+        """Start to fetch the checkpoint of an attempt; ``delivered`` or ``missing`` is put into the inbox later."""
 
     def publish(self, saved: CheckpointSaved, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """Do nothing; the checkpoint is in the experiment's storage."""
+        """Start to copy a checkpoint to the experiment's storage; ``kept`` or ``refused`` is put into the inbox."""
 
     def delete_older(self, saved: CheckpointSaved) -> None:
-        """Do nothing; the driver decides which checkpoints of the experiment are deleted."""
+        """Delete the trial's older checkpoints on this node, after ``saved`` was stored."""
 
 
 class Staged(Staging):

@@ -14,11 +14,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from ashwood.checkpoints.links import contents, inner_target
-from ashwood.checkpoints.trees import remove_tree
 
 SMALL = 1 << 16
 """Largest checkpoint, in bytes, that travels as text inside a message."""
@@ -93,16 +92,6 @@ def unpack_directory(chunks: Iterable[bytes], directory: Path) -> None:
         # learns that everything has arrived only when its last chunk is taken.
         while stream.read(1 << 16):
             pass
-
-
-@contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill, and rename it to ``path`` when the context ends without an error."""
-    unfinished = path.with_name(f".writing-{path.name}")
-    remove_tree(unfinished.parent, unfinished.name, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    yield unfinished
-    unfinished.rename(path)
 
 
 class _Chunks(io.RawIOBase):

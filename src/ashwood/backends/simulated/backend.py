@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
 
-from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     ABORTED,
@@ -212,10 +212,10 @@ class SimulatedBackend:
             return self.clock.now + crash, AttemptFailed(start.trial, start.attempt, "simulated crash")
         return self.clock.now + preemption, AttemptPreempted(start.trial, start.attempt, "simulated preemption")
 
-    def _execute(self, attempt: _Attempt, command: GoOn | Finish | Suspend | NoteBest | Abort) -> None:
+    def _execute(self, attempt: _Attempt, command: ContinueAttempt | Finish | Suspend | NoteBest | Abort) -> None:
         waits = attempt.due == 0
         match command:
-            case GoOn(target=target) if waits:
+            case ContinueAttempt(target=target) if waits:
                 attempt.target = target
                 self._train(attempt, 0.0)
             case Finish(save=save) if waits:

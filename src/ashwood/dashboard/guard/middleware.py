@@ -8,10 +8,10 @@ from math import ceil
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ashwood.dashboard.guard import tokens, verdicts
-from ashwood.dashboard.guard.answers import Answer, Refusal, protected, refused, sent_on
-from ashwood.dashboard.guard.rates import Buckets, Clock, Places
-from ashwood.dashboard.guard.request import Request
+from ashwood.dashboard.guard import checks, tokens
+from ashwood.dashboard.guard.rates import Clock, StreamSlots, TokenBuckets
+from ashwood.dashboard.guard.request import HttpRequest
+from ashwood.dashboard.guard.responses import GuardResponse, Refusal, protected, refused, sent_on
 from ashwood.dashboard.guard.rules import GuardRules
 
 _REFUSED_BY_POLICY = 1008
@@ -25,9 +25,9 @@ class Guard:
         self._app = app
         self._rules = rules
         self._pass = secrets.token_urlsafe(32)
-        self._attempts = Buckets(rules.attempts_per_minute, 60.0, clock)
-        self._changes = Buckets(2 * rules.changes_per_second, 2.0, clock)
-        self._streams = Places(rules.streams, rules.streams_each)
+        self._attempts = TokenBuckets(rules.attempts_per_minute, 60.0, clock)
+        self._changes = TokenBuckets(2 * rules.changes_per_second, 2.0, clock)
+        self._streams = StreamSlots(rules.streams, rules.streams_each)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to the application, or refuse it."""
@@ -39,13 +39,13 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request.of(scope)
+        request = HttpRequest.of(scope)
         _hide_token(scope, request)
         client = _client(scope)
         exchange = _Exchange(request, self._rules, self._streams, client, receive, send)
-        verdict = self._verdict(request, client)
-        if verdict is not None:
-            await exchange.answer(verdict)
+        refusal = self._check(request, client)
+        if refusal is not None:
+            await exchange.answer(refusal)
             return
         try:
             await self._app(scope, exchange.receive, exchange.send)
@@ -53,20 +53,20 @@ class Guard:
             if exchange.refused:
                 return
             if not exchange.started:
-                await exchange.answer(Refusal(500, "The dashboard has failed.", "Its log says more."))
+                await exchange.answer(Refusal(500, "Internal error in the dashboard.", "See the output of ashwood ui."))
             raise
         finally:
             exchange.end()
 
-    def _verdict(self, request: Request, client: str) -> Refusal | Answer | None:
+    def _check(self, request: HttpRequest, client: str) -> Refusal | GuardResponse | None:
         return (
-            verdicts.misdirected(request, self._rules)
-            or self._stranger(request, client)
-            or verdicts.forbidden(request, self._rules)
-            or self._too_often(request, client)
+            checks.misdirected(request, self._rules)
+            or self._check_token(request, client)
+            or checks.forbidden(request, self._rules)
+            or self._check_rate(request, client)
         )
 
-    def _stranger(self, request: Request, client: str) -> Refusal | Answer | None:
+    def _check_token(self, request: HttpRequest, client: str) -> Refusal | GuardResponse | None:
         """Return a refusal if the token is missing or wrong, a redirect without it if it is in the address, or None."""
         if self._rules.token is None:
             return None
@@ -85,7 +85,7 @@ class Guard:
             return None
         return sent_on(tokens.without_token(request), tokens.cookie_with_pass(request, self._rules, self._pass))
 
-    def _too_often(self, request: Request, client: str) -> Refusal | None:
+    def _check_rate(self, request: HttpRequest, client: str) -> Refusal | None:
         seconds = 0.0 if request.reads else self._changes.take(client)
         return _later(seconds, "Too many requests came from your address.") if seconds else None
 
@@ -103,7 +103,7 @@ class _Exchange:
     """
 
     def __init__(
-        self, request: Request, rules: GuardRules, streams: Places, client: str, receive: Receive, send: Send
+        self, request: HttpRequest, rules: GuardRules, streams: StreamSlots, client: str, receive: Receive, send: Send
     ) -> None:
         self.started = False
         self.refused = False
@@ -116,7 +116,7 @@ class _Exchange:
         self._bytes = 0
         self._streaming = False
 
-    async def answer(self, answer: Refusal | Answer) -> None:
+    async def answer(self, answer: Refusal | GuardResponse) -> None:
         """Send a response in place of the application."""
         if isinstance(answer, Refusal):
             answer = refused(answer, page=self._request.wants_page)
@@ -133,9 +133,9 @@ class _Exchange:
             return message
         self._bytes += len(message["body"])
         if self._bytes > self._rules.max_body:
-            return await self._break_off(verdicts.too_large(self._rules))
+            return await self._break_off(checks.too_large(self._rules))
         if not self._request.reads:
-            refusal = verdicts.not_json(self._request)
+            refusal = checks.not_json(self._request)
             if refusal is not None:
                 return await self._break_off(refusal)
         return message
@@ -146,19 +146,19 @@ class _Exchange:
             raise _Gone
         if message["type"] == "http.response.start":
             if _is_stream(message):
-                await self._take_place()
+                await self._take_slot()
             self.started = True
             headers = protected(message.get("headers", ()), stored=not self._request.is_api)
             message = {**message, "headers": headers}
         await self._send(message)
 
     def end(self) -> None:
-        """Free the client's place for a live stream, if it has one."""
+        """Free the client's slot for a live stream, if it has one."""
         if self._streaming:
             self._streaming = False
-            self._streams.leave(self._client)
+            self._streams.release(self._client)
 
-    async def _take_place(self) -> None:
+    async def _take_slot(self) -> None:
         self._streaming = self._streams.take(self._client)
         if not self._streaming:
             await self._break_off(
@@ -183,7 +183,7 @@ def _client(scope: Scope) -> str:
     return str(client[0]) if client else "local"
 
 
-def _hide_token(scope: Scope, request: Request) -> None:
+def _hide_token(scope: Scope, request: HttpRequest) -> None:
     """Remove the token from the scope, because servers log the address from it."""
     if tokens.tokens_in_address(request):
         scope["query_string"] = tokens.query_without_token(request)

@@ -10,7 +10,7 @@ Clock = Callable[[], float]
 _MOST_CLIENTS = 4096
 
 
-class Buckets:
+class TokenBuckets:
     """A token bucket for each client: its permits are refilled at a steady rate."""
 
     def __init__(self, permits: float, seconds: float, clock: Clock) -> None:
@@ -39,8 +39,8 @@ class Buckets:
         return min(self._permits, left + (self._clock() - since) * self._per_second)
 
 
-class Places:
-    """A limited number of places for concurrent streams, in all and for each client."""
+class StreamSlots:
+    """A limited number of slots for concurrent streams, in all and for each client."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most = most
@@ -48,14 +48,14 @@ class Places:
         self._taken: Counter[str] = Counter()
 
     def take(self, client: str) -> bool:
-        """Take a place for a client; return False if all places, or all of this client, are taken."""
+        """Take a slot for a client; return False if all slots, or all slots of this client, are taken."""
         if self._taken.total() >= self._most or self._taken[client] >= self._most_each:
             return False
         self._taken[client] += 1
         return True
 
-    def leave(self, client: str) -> None:
-        """Free a place of a client."""
+    def release(self, client: str) -> None:
+        """Free a slot of a client."""
         self._taken[client] -= 1
         if not self._taken[client]:
             del self._taken[client]

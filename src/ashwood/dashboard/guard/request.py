@@ -10,7 +10,7 @@ Scope = Mapping[str, Any]
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """The parts of an HTTP request that the guard checks.
 
     Attributes:
@@ -30,7 +30,7 @@ class Request(NamedTuple):
     headers: Mapping[bytes, list[bytes]]
 
     @classmethod
-    def of(cls, scope: Scope) -> Request:
+    def of(cls, scope: Scope) -> HttpRequest:
         """Return the request of an ASGI scope."""
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:

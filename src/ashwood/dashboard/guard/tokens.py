@@ -9,8 +9,8 @@ import hmac
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, urlencode
 
-from ashwood.dashboard.guard.answers import Refusal
-from ashwood.dashboard.guard.request import Request
+from ashwood.dashboard.guard.request import HttpRequest
+from ashwood.dashboard.guard.responses import Refusal
 from ashwood.dashboard.guard.rules import GuardRules
 
 _OPEN_THE_ADDRESS = (
@@ -19,7 +19,7 @@ _OPEN_THE_ADDRESS = (
 )
 
 
-def shown_token(request: Request) -> bytes | None:
+def shown_token(request: HttpRequest) -> bytes | None:
     """Return the token in a request's header or page address, empty if there are several, or None if there is none."""
     bearers = [value[7:].strip() for value in request.all(b"authorization") if value[:7].lower() == b"bearer "]
     tokens = bearers or (tokens_in_address(request) if request.opens_page else [])
@@ -28,7 +28,7 @@ def shown_token(request: Request) -> bytes | None:
     return tokens[0] if len(tokens) == 1 else b""
 
 
-def tokens_in_address(request: Request) -> list[bytes]:
+def tokens_in_address(request: HttpRequest) -> list[bytes]:
     """Return all values of the parameter ``token`` in the address."""
     return [value.encode(errors="replace") for name, value in _parameters(request.query) if name == "token"]
 
@@ -38,13 +38,13 @@ def is_secret(shown: bytes, secret: str) -> bool:
     return hmac.compare_digest(shown, secret.encode())
 
 
-def has_pass(request: Request, rules: GuardRules, secret: str) -> bool:
+def has_pass(request: HttpRequest, rules: GuardRules, secret: str) -> bool:
     """Return whether a request has a cookie that contains the pass."""
     name = _cookie_name(rules)
     return any(is_secret(value, secret) for key, value in _cookies(request) if key == name)
 
 
-def cookie_with_pass(request: Request, rules: GuardRules, secret: str) -> bytes:
+def cookie_with_pass(request: HttpRequest, rules: GuardRules, secret: str) -> bytes:
     """Return a cookie with the pass for later requests, which scripts cannot read.
 
     It is SameSite=Lax, not Strict, so that browsers send it when a user follows a link, for example in a chat.  Such a
@@ -54,7 +54,7 @@ def cookie_with_pass(request: Request, rules: GuardRules, secret: str) -> bytes:
     return b"%s=%s; Path=/; HttpOnly; SameSite=Lax%s" % (_cookie_name(rules), secret.encode(), secure)
 
 
-def without_token(request: Request) -> str:
+def without_token(request: HttpRequest) -> str:
     """Return the address of a page without the token.
 
     It begins with exactly one slash: with two, a browser would read the rest as the name of another server.
@@ -63,7 +63,7 @@ def without_token(request: Request) -> str:
     return "/" + quote(request.path.lstrip("/\\"), errors="replace") + ("?" + rest if rest else "")
 
 
-def query_without_token(request: Request) -> bytes:
+def query_without_token(request: HttpRequest) -> bytes:
     """Return the query string without the token."""
     return urlencode([(name, value) for name, value in _parameters(request.query) if name != "token"]).encode()
 
@@ -89,7 +89,7 @@ def _cookie_name(rules: GuardRules) -> bytes:
     return b"ashwood_%d" % rules.port
 
 
-def _cookies(request: Request) -> Iterable[tuple[bytes, bytes]]:
+def _cookies(request: HttpRequest) -> Iterable[tuple[bytes, bytes]]:
     for header in request.all(b"cookie"):
         for part in header.split(b";"):
             name, _, value = part.strip().partition(b"=")

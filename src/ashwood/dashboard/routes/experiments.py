@@ -9,13 +9,11 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from ashwood import __version__
-from ashwood.dashboard import answers, live, shapes
-from ashwood.dashboard.context import Context, Json, cards, header, telling
-from ashwood.dashboard.library import Followed, Library
-from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
+from ashwood.dashboard import answers, live, trial_answers
+from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, TrialNumber, responses_of
+from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
 from ashwood.views.curves import telling as telling_points
 from ashwood.views.improvements import POINTS, thinned
-from ashwood.views.table import Record, heading
 
 router = APIRouter(default_response_class=Json)
 
@@ -23,33 +21,34 @@ _MOST_ROWS = 1_000
 _MOST_EVENTS = 500
 
 
-@router.get("/home", responses=telling(shapes.Home))
+@router.get("/home", responses=responses_of(answers.HomeAnswer))
 async def home(context: Context) -> Json:
     """Return the home's name, Ashwood's version, and whether the dashboard is read-only."""
-    answer: shapes.Home = {"name": context.name, "version": __version__, "read_only": context.steering is None}
-    return Json(answer)
+    return Json(answers.HomeAnswer(context.name, __version__, read_only=context.steering is None))
 
 
-@router.get("/experiments", responses=telling(shapes.Experiments))
+@router.get("/experiments", responses=responses_of(answers.ExperimentList))
 async def experiments(context: Context) -> Json:
     """Return all experiments, including archived ones, the latest first."""
-    return Json({"experiments": await context.desk.do(cards)})
+    return Json(answers.ExperimentList(await context.store.do(answers.list_experiments)))
 
 
-@router.get("/live", response_class=StreamingResponse, responses=telling(None, media=live.EVENTS))
+@router.get("/live", response_class=StreamingResponse, responses=responses_of(None, media=live.EVENTS))
 async def live_list(context: Context) -> StreamingResponse:
     """Stream changes of the list as server-sent events ``changed`` with ``{experiments, gone}``."""
-    return live.stream(live.list_events(context.desk, cards))
+    return live.stream(live.list_events(context.store))
 
 
-@router.get("/experiments/{experiment}", responses=telling(shapes.ExperimentPage, 404))
+@router.get("/experiments/{experiment}", responses=responses_of(answers.ExperimentPage, 404))
 async def experiment(context: Context, experiment: ExperimentNumber) -> Json:
     """Return an experiment: its state, its brackets and its best trial."""
-    return Json(await context.page(experiment))
+    return Json(await context.store.ask(experiment, answers.experiment_page))
 
 
 @router.get(
-    "/experiments/{experiment}/live", response_class=StreamingResponse, responses=telling(None, 404, media=live.EVENTS)
+    "/experiments/{experiment}/live",
+    response_class=StreamingResponse,
+    responses=responses_of(None, 404, media=live.EVENTS),
 )
 async def live_experiment(
     context: Context,
@@ -62,28 +61,28 @@ async def live_experiment(
     If the event log cannot be read any further, the last event is ``failed`` with ``{error}``.
     """
     # An error here becomes a normal error response.  Once the stream has started, the status cannot change.
-    await context.desk.do(lambda library: library.follow(experiment).advance())
+    await context.store.do(lambda cache: cache.get(experiment).read_entries())
     known = live.resume_position(last_event_id, since)
-    return live.stream(live.experiment_events(context.desk, experiment, known, header))
+    return live.stream(live.experiment_events(context.store, experiment, known))
 
 
-@router.get("/experiments/{experiment}/spark", responses=telling(shapes.Spark, 404))
+@router.get("/experiments/{experiment}/spark", responses=responses_of(answers.Sparkline, 404))
 async def spark(context: Context, experiment: ExperimentNumber) -> Json:
     """Return the best metric so far as a few points ``[seconds that drivers had run, metric]``."""
 
-    def summed_up(library: Library) -> Mapping[str, Any]:
-        return library.listed(experiment).record.summary
+    def stored_summary(cache: ExperimentCache) -> Mapping[str, Any]:
+        return cache.list_experiment(experiment).record.summary
 
-    def points(followed: Followed) -> list[list[float]]:
-        progress = followed.chronicle.progress
+    def points(cached: CachedExperiment) -> list[list[float]]:
+        progress = cached.chronicle.progress
         shown = [[each.driven, each.metric] for each in thinned(progress.improvements, POINTS)]
         return _to_end(shown, progress.trials.spending.driver_seconds)
 
     # Drivers store the points in their summary, so that a list of many experiments needs no event logs.
-    summary = await context.desk.do(summed_up)
+    summary = await context.store.do(stored_summary)
     if "improvements" in summary:
-        return Json({"points": _to_end(summary["improvements"], summary["seconds"])})
-    return Json({"points": await context.desk.ask(experiment, points)})
+        return Json(answers.Sparkline(_to_end(summary["improvements"], summary["seconds"])))
+    return Json(answers.Sparkline(await context.store.ask(experiment, points)))
 
 
 def _to_end(points: Sequence[list[float]], end: float) -> list[list[float]]:
@@ -91,7 +90,7 @@ def _to_end(points: Sequence[list[float]], end: float) -> list[list[float]]:
     return [*points, *([end, metric] for _, metric in points[-1:])]
 
 
-@router.get("/experiments/{experiment}/trials", responses=telling(shapes.Trials, 400, 404))
+@router.get("/experiments/{experiment}/trials", responses=responses_of(trial_answers.TrialsPage, 400, 404))
 async def trials(
     context: Context,
     experiment: ExperimentNumber,
@@ -107,31 +106,30 @@ async def trials(
 ) -> Json:
     """Return a page of the table of trials; without ``sort``, and among equals, the best comes first."""
 
-    def page(followed: Followed) -> shapes.Trials:
-        found = followed.find(where, sort, q.lower())
-        return {
-            "total": len(followed.chronicle.progress.trials.rows),
-            "matching": len(found),
-            "seq": followed.seq,
-            "sort": sort or followed.best_first,
-            "columns": _columns(followed.columns),
-            "rows": [followed.record(trial) for trial in found[offset : offset + limit]],
-        }
+    def page(cached: CachedExperiment) -> trial_answers.TrialsPage:
+        found = cached.find(where, sort, q.lower())
+        return trial_answers.TrialsPage(
+            total=len(cached.chronicle.progress.trials.rows),
+            matching=len(found),
+            seq=cached.seq,
+            sort=sort or cached.best_first,
+            columns=trial_answers.columns_of(cached.columns),
+            rows=[cached.record(trial) for trial in found[offset : offset + limit]],
+        )
 
-    return Json(await context.desk.ask(experiment, page))
+    return Json(await context.store.ask(experiment, page))
 
 
-@router.get("/experiments/{experiment}/trials/{trial}", responses=telling(shapes.TrialPage, 404))
+@router.get("/experiments/{experiment}/trials/{trial}", responses=responses_of(trial_answers.TrialPage, 404))
 async def trial(context: Context, experiment: ExperimentNumber, trial: TrialNumber) -> Json:
     """Return a trial's page, without its curves and its output."""
+    page = await context.store.ask(
+        experiment, lambda cached: trial_answers.trial_page(cached, trial), with_history=True
+    )
+    return Json(page)
 
-    def page(library: Library, followed: Followed) -> shapes.TrialPage:
-        return answers.trial_page(followed, trial, library.home.checkpoints(experiment, followed.spec))
 
-    return Json(await context.desk.consult(experiment, page, whole=True))
-
-
-@router.get("/experiments/{experiment}/trials/{trial}/metrics", responses=telling(shapes.Metrics, 404))
+@router.get("/experiments/{experiment}/trials/{trial}/metrics", responses=responses_of(trial_answers.TrialMetrics, 404))
 async def metrics(
     context: Context,
     experiment: ExperimentNumber,
@@ -140,22 +138,22 @@ async def metrics(
 ) -> Json:
     """Return a trial's curves ``{name: {lengths, at, values}}``, thinned so that peaks remain."""
 
-    def curves(followed: Followed) -> shapes.Metrics:
-        reports = followed.chronicle.history.reports.of(answers.find_trial(followed, trial).id)
-        shown: dict[str, shapes.Curve] = {}
+    def curves(cached: CachedExperiment) -> trial_answers.TrialMetrics:
+        reports = cached.chronicle.history.reports.of(trial_answers.find_trial(cached, trial).id)
+        shown: dict[str, trial_answers.MetricCurve] = {}
         for name, values in reports.values.items():
             places, kept = reports.places(name), telling_points(values, points)
-            shown[name] = {
-                "lengths": [reports.lengths[places[point]] for point in kept],
-                "at": [reports.at[places[point]] for point in kept],
-                "values": [values[point] for point in kept],
-            }
-        return {"total": len(reports), "seq": followed.seq, "metrics": shown}
+            shown[name] = trial_answers.MetricCurve(
+                lengths=[reports.lengths[places[point]] for point in kept],
+                at=[reports.at[places[point]] for point in kept],
+                values=[values[point] for point in kept],
+            )
+        return trial_answers.TrialMetrics(len(reports), cached.seq, shown)
 
-    return Json(await context.desk.ask(experiment, curves, whole=True))
+    return Json(await context.store.ask(experiment, curves, with_history=True))
 
 
-@router.get("/experiments/{experiment}/events", responses=telling(shapes.Events, 404))
+@router.get("/experiments/{experiment}/events", responses=responses_of(answers.EventPage, 404))
 async def events(
     context: Context,
     experiment: ExperimentNumber,
@@ -167,23 +165,9 @@ async def events(
 ) -> Json:
     """Return entries of the event log, the oldest first, with their decisions and reasons."""
 
-    def entries(followed: Followed) -> shapes.Events:
-        found, first = followed.latest(before=before, limit=limit, trial=trial)
-        told = [answers.event_line(seq, entry, followed.spec) for seq, entry in found]
-        return {"events": told, "first": first, "last": followed.seq}
+    def entries(cached: CachedExperiment) -> answers.EventPage:
+        found, first = cached.latest_entries(before=before, limit=limit, trial=trial)
+        lines = [answers.event_line(seq, entry, cached.spec) for seq, entry in found]
+        return answers.EventPage(lines, first, cached.seq)
 
-    return Json(await context.desk.ask(experiment, entries, whole=trial is not None))
-
-
-def _columns(values: Record) -> list[shapes.Column]:
-    kinds = {"created_at": "time", "ended_at": "time", "seconds": "duration", "trial": "trial", "state": "state"}
-    return [
-        {
-            "key": name,
-            "label": heading(name, values),
-            "kind": kinds.get(name)
-            or ("number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"),
-            "hyperparameter": name.startswith("hparams."),
-        }
-        for name, value in values.items()
-    ]
+    return Json(await context.store.ask(experiment, entries, with_history=trial is not None))

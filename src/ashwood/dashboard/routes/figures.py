@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from ashwood.dashboard import shapes
-from ashwood.dashboard.context import Context, Dashboard, Json, telling
-from ashwood.dashboard.library import Drawn, Followed, Library
-from ashwood.dashboard.paths import ExperimentNumber
+from ashwood.dashboard.answers import FigureKind
+from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, responses_of
+from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, RenderedFigure
 from ashwood.eventlog.port import Seq
 from ashwood.figures import registry
 from ashwood.figures.axes import Against
@@ -32,13 +31,13 @@ Theme = Annotated[Literal["light", "dark"], Query(description="Light or dark bac
 Etag = Annotated[str | None, Header(description="ETag of a known figure; if it is unchanged, the status is 304.")]
 
 
-@router.get("/experiments/{experiment}/figures", responses=telling(list[shapes.Figure], 404))
+@router.get("/experiments/{experiment}/figures", responses=responses_of(list[FigureKind], 404))
 async def figures(context: Context, experiment: ExperimentNumber) -> Json:
     """Return the figures of an experiment, with their options."""
-    return Json(await context.desk.ask(experiment, lambda followed: registry.describe(followed.chronicle)))
+    return Json(await context.store.ask(experiment, lambda cached: registry.describe(cached.chronicle)))
 
 
-@router.get("/experiments/{experiment}/figures/{name}", responses=telling(dict[str, Any], 400, 404) | {304: {}})
+@router.get("/experiments/{experiment}/figures/{name}", responses=responses_of(dict[str, Any], 400, 404) | {304: {}})
 async def figure(
     request: Request,
     context: Context,
@@ -52,19 +51,19 @@ async def figure(
 
     key = (name, theme, *sorted(options.items()))
 
-    def of(followed: Followed) -> tuple[Followed, Drawn | None]:
-        return followed, _still_good([followed], key)
+    def of(cached: CachedExperiment) -> tuple[CachedExperiment, RenderedFigure | None]:
+        return cached, _still_good([cached], key)
 
     kind = registry.FIGURES.get(name)
-    followed, known = await context.desk.ask(experiment, of, whole=kind is not None and kind.needs_history)
+    cached, known = await context.store.ask(experiment, of, with_history=kind is not None and kind.needs_history)
 
     def draw() -> str:
-        return str(registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json())
+        return str(registry.draw(name, cached.chronicle, options, theme=THEMES[theme]).to_json())
 
-    return await _shown(context, [followed], key, known, draw, if_none_match)
+    return await _shown(context, [cached], key, known, draw, if_none_match)
 
 
-@router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
+@router.get("/figures/compare", responses=responses_of(dict[str, Any], 400, 404) | {304: {}})
 async def compared(
     context: Context,
     ids: Annotated[
@@ -81,51 +80,51 @@ async def compared(
     """Return a figure with the best metric so far of several experiments."""
     numbers = list(dict.fromkeys(map(int, ids.split(","))))[:_MOST_COMPARED]
     for number in numbers:
-        await context.desk.ask(number, lambda followed: followed.seq)
+        await context.store.ask(number, lambda cached: cached.seq)
 
-    def of(library: Library) -> dict[str, Followed]:
-        return {f"#{number} {library.listed(number).record.name}": library.follow(number) for number in numbers}
+    def of(cache: ExperimentCache) -> dict[str, CachedExperiment]:
+        return {f"#{number} {cache.list_experiment(number).record.name}": cache.get(number) for number in numbers}
 
-    several = await context.desk.do(of)
-    followed = list(several.values())
+    several = await context.store.do(of)
+    cached = list(several.values())
     key = ("compare", theme, against, *several)
 
     def draw() -> str:
         told: dict[str, Chronicle] = {name: each.chronicle for name, each in several.items()}
         return str(draw_comparison(told, against=against, theme=THEMES[theme]).to_json())
 
-    return await _shown(context, followed, key, _still_good(followed, key), draw, if_none_match)
+    return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
 
 
 async def _shown(
     context: Dashboard,
-    several: Sequence[Followed],
+    several: Sequence[CachedExperiment],
     key: Hashable,
-    known: Drawn | None,
+    known: RenderedFigure | None,
     draw: Callable[[], str],
     if_none_match: str | None,
 ) -> Response:
     """Return the response with a figure: the ``known`` one, or else one that is drawn now."""
 
-    def draw_anew() -> Drawn:
+    def draw_anew() -> RenderedFigure:
         # While this request waited for the drawing thread, another request may have drawn the same figure.
         if (known := _still_good(several, key)) is not None:
             return known
         fresh = _draw(tuple(each.seq for each in several), draw)
-        several[0].keep_drawn(key, fresh)
+        several[0].add_figure(key, fresh)
         return fresh
 
-    shown = known if known is not None else await context.desk.draw(several, draw_anew)
+    shown = known if known is not None else await context.store.draw(several, draw_anew)
     return _answer(shown, _stale_in(shown, several), if_none_match)
 
 
-def _still_good(several: Sequence[Followed], key: Hashable) -> Drawn | None:
+def _still_good(several: Sequence[CachedExperiment], key: Hashable) -> RenderedFigure | None:
     """Return a cached figure if it shows the latest entries or was drawn recently enough, or None."""
-    known = several[0].drawn.get(key)
+    known = several[0].figures.get(key)
     return known if known is not None and _stale_in(known, several) > 0 else None
 
 
-def _stale_in(known: Drawn, several: Sequence[Followed]) -> float:
+def _stale_in(known: RenderedFigure, several: Sequence[CachedExperiment]) -> float:
     """Return the seconds until a figure must be drawn again, infinite if it shows the latest entries."""
     if known.seqs == tuple(each.seq for each in several):
         return inf
@@ -134,14 +133,14 @@ def _stale_in(known: Drawn, several: Sequence[Followed]) -> float:
     return known.at + max(_LEAST_SECONDS, _PATIENCE * known.cost) - time.monotonic()
 
 
-def _draw(seqs: tuple[Seq, ...], draw: Callable[[], str]) -> Drawn:
+def _draw(seqs: tuple[Seq, ...], draw: Callable[[], str]) -> RenderedFigure:
     began = time.monotonic()
     body = draw().encode()
     now = time.monotonic()
-    return Drawn(seqs, body, now, now - began, f'"{blake2b(body, digest_size=12).hexdigest()}"')
+    return RenderedFigure(seqs, body, now, now - began, f'"{blake2b(body, digest_size=12).hexdigest()}"')
 
 
-def _answer(drawn: Drawn, stale_in: float, known: str | None) -> Response:
+def _answer(drawn: RenderedFigure, stale_in: float, known: str | None) -> Response:
     """Return the response; if the figure does not show the latest entries, it says when to request it again."""
     later = {} if stale_in == inf else {"Retry-After": str(max(1, ceil(stale_in)))}
     headers: Mapping[str, str] = {"ETag": drawn.etag, "Cache-Control": "no-cache", **later}

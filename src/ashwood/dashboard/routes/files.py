@@ -25,15 +25,12 @@ from ashwood.checkpoints.limited import find_gap, read_piece
 from ashwood.checkpoints.links import contents, inner_target, link_text
 from ashwood.checkpoints.port import parse_name
 from ashwood.checkpoints.regular import open_to_read
-from ashwood.dashboard import answers
-from ashwood.dashboard.context import Context, Dashboard, Json, telling
-from ashwood.dashboard.library import Followed, Library
-from ashwood.dashboard.live import EVENTS, message, resume_position, stream
-from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
-from ashwood.dashboard.shapes import Output
+from ashwood.dashboard.context import LARGEST, Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
+from ashwood.dashboard.experiment_cache import CachedExperiment
+from ashwood.dashboard.live import EVENTS, PING, RETRY, message, resume_position, stream
+from ashwood.dashboard.trial_answers import OutputPiece, find_trial
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
-from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.vocabulary import TrialId
 
 router = APIRouter(default_response_class=Json)
@@ -44,7 +41,7 @@ _TICK_SECONDS = 0.3
 _PING_TICKS = 50
 
 
-@router.get("/experiments/{experiment}/trials/{trial}/log", responses=telling(Output, 404))
+@router.get("/experiments/{experiment}/trials/{trial}/log", responses=responses_of(OutputPiece, 404))
 async def log(
     context: Context,
     experiment: ExperimentNumber,
@@ -63,7 +60,7 @@ async def log(
 @router.get(
     "/experiments/{experiment}/trials/{trial}/log/live",
     response_class=StreamingResponse,
-    responses=telling(None, 404, media=EVENTS),
+    responses=responses_of(None, 404, media=EVENTS),
 )
 async def live_log(
     context: Context,
@@ -81,18 +78,18 @@ async def live_log(
 @router.get(
     "/experiments/{experiment}/trials/{trial}/checkpoints/{name}/download",
     response_class=StreamingResponse,
-    responses=telling(None, 404, media="application/x-tar"),
+    responses=responses_of(None, 404, media="application/x-tar"),
 )
 async def download(context: Context, experiment: ExperimentNumber, trial: TrialNumber, name: str) -> StreamingResponse:
     """Return a verified checkpoint as a tar archive; ``name`` is its name in the trial's list without ``trial-N/``."""
     full = f"trial-{trial}/{name}"
 
-    def storage_of(library: Library, followed: Followed) -> Storage:
-        if parse_name(full) is None or full not in followed.chronicle.checkpoints.rows:
+    def storage_of(cached: CachedExperiment) -> Storage:
+        if parse_name(full) is None or full not in cached.chronicle.checkpoints.rows:
             raise NotFound(f"trial {trial} of experiment {experiment} has no checkpoint of that name (deleted?)")
-        return library.home.storage(experiment, followed.spec)
+        return cached.cache.home.storage(experiment, cached.spec)
 
-    storage = await context.desk.consult(experiment, storage_of)
+    storage = await context.store.ask(experiment, storage_of)
     stack = ExitStack()
     directory = await run_sync(stack.enter_context, storage.fetch(full))
     attached = f'attachment; filename="experiment-{experiment}-{full.replace("/", "-")}.tar"'
@@ -119,14 +116,14 @@ class _Download(StreamingResponse):
 async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> tuple[Path, int | None]:
     """Return the log of a trial, and its limit."""
 
-    def logs(library: Library, followed: Followed) -> tuple[Path, int | None]:
-        answers.find_trial(followed, trial)
-        return library.home.logs(experiment) / f"trial-{trial}.log", followed.spec.max_log_size
+    def logs(cached: CachedExperiment) -> tuple[Path, int | None]:
+        find_trial(cached, trial)
+        return cached.cache.home.logs(experiment) / f"trial-{trial}.log", cached.spec.max_log_size
 
-    return await context.desk.consult(experiment, logs)
+    return await context.store.ask(experiment, logs)
 
 
-def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until: int | None = None) -> Output:
+def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until: int | None = None) -> OutputPiece:
     try:
         with open_to_read(path) as file:
             gap = find_gap(file.fileno(), limit)
@@ -136,7 +133,7 @@ def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until
             most = min(gap.place(end) - gap.place(begin), _LONGEST_TEXT)
             begin, data, _ = read_piece(file.fileno(), limit, begin, most)
     except FileNotFoundError:
-        return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
+        return OutputPiece()
     except OSError as error:
         raise NotFound(f"cannot read the log: {path.name} {error.strerror}") from None
     # UTF-8 characters are not split: an incomplete one at the end is left to the next piece, and one at the beginning
@@ -147,13 +144,8 @@ def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until
     if after is None and begin:
         cut = _rest(data)
         place, data = place + cut, data[cut:]
-    return {
-        "text": data.decode(errors="replace"),
-        "begin": gap.position(place),
-        "end": gap.position(place + len(data)),
-        "size": size,
-        "exists": True,
-    }
+    text, end = data.decode(errors="replace"), gap.position(place + len(data))
+    return OutputPiece(text, gap.position(place), end, size, exists=True)
 
 
 def _rest(data: bytes) -> int:
@@ -176,19 +168,18 @@ async def _follow(
     context: Dashboard, experiment: ExperimentId, trial: TrialId, path: Path, limit: int | None, known: int
 ) -> AsyncIterator[bytes]:
     quiet = 0
-    yield b"retry: 1000\n\n"
-    while not context.desk.leaving:
+    yield RETRY
+    while not context.store.leaving:
         # Check whether the trial has ended before reading, so that the last piece includes all output until its end.
-        ended = await context.desk.ask(
+        ended = await context.store.ask(
             experiment,
-            lambda followed: (
-                answers.find_trial(followed, trial).state not in (TrialState.RUNNING, TrialState.PAUSED)
-                and trial not in followed.chronicle.progress.trials.spending.live
+            lambda cached: (
+                find_trial(cached, trial).state.ended and trial not in cached.chronicle.progress.trials.spending.live
             ),
         )
         piece = await run_sync(_read_log, path, limit, known, 0)
-        if piece["end"] > known or piece["begin"] < known:
-            known, quiet = piece["end"], 0
+        if piece.end > known or piece.begin < known:
+            known, quiet = piece.end, 0
             yield message("text", piece, id=str(known))
         elif ended:
             yield message("end", {"end": known})
@@ -196,7 +187,7 @@ async def _follow(
         else:
             quiet += 1
             if quiet % _PING_TICKS == 0:
-                yield b": still here\n\n"
+                yield PING
         await asyncio.sleep(_TICK_SECONDS)
 
 

@@ -7,8 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ashwood.dashboard import previewing
-from ashwood.dashboard.context import Json, telling
-from ashwood.dashboard.shapes import Previewed
+from ashwood.dashboard.context import Json, responses_of
 
 router = APIRouter(default_response_class=Json)
 
@@ -18,7 +17,7 @@ _running: list[anyio.CancelScope] = []
 """Previews that run now, the oldest first. If there are too many, the oldest ends, so that none waits for another."""
 
 
-class Question(BaseModel):
+class PreviewRequest(BaseModel):
     """An experiment file, and assumptions about its training."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -31,8 +30,8 @@ class Question(BaseModel):
     cost_per_worker_hour: float | None = Field(None, ge=0, le=1e9)
 
 
-@router.post("/preview", responses=telling(Previewed))
-async def preview_text(question: Question, request: Request) -> Response:
+@router.post("/preview", responses=responses_of(previewing.PreviewAnswer))
+async def preview_text(question: PreviewRequest, request: Request) -> Response:
     """Return the plan of an experiment file, or its problems with their line numbers."""
     answer: bytes | None = None
     async with anyio.create_task_group() as tasks:

@@ -8,9 +8,8 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ashwood.dashboard.context import Context, Dashboard, Json, header, telling
-from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
-from ashwood.dashboard.shapes import Header
+from ashwood.dashboard.answers import ExperimentHeader, header
+from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     CancelRequested,
@@ -25,7 +24,7 @@ from ashwood.search.settings import MOST_TRIALS
 
 router = APIRouter(default_response_class=Json)
 
-_DONE = telling(Header, 400, 403, 404, 409)
+_DONE = responses_of(ExperimentHeader, 400, 403, 404, 409)
 
 _MOST = 10**9
 _BOUNDS = {"metric_at": "stop_at", "max_seconds": "max_seconds"}
@@ -38,7 +37,7 @@ class _Changes(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Settings(_Changes):
+class SettingsChanges(_Changes):
     """Settings to change; absent ones remain unchanged."""
 
     max_concurrent_trials: int | None = Field(
@@ -65,7 +64,7 @@ class Settings(_Changes):
         return bounds | {name: value for name, value in given.items() if name not in _BOUNDS and value is not None}
 
 
-class Notes(_Changes):
+class NameChanges(_Changes):
     """Name, labels and archived flag of an experiment; absent ones remain unchanged."""
 
     name: _Name | None = None
@@ -83,7 +82,7 @@ _REQUESTS: dict[str, Request] = {
 @router.post("/experiments/{experiment}/activate", responses=_DONE)
 async def activate(context: Context, experiment: ExperimentNumber) -> Json:
     """Resume a paused or interrupted experiment, in a driver process that outlives the dashboard."""
-    await run_sync(context.steered().activate, experiment)
+    await run_sync(context.require_steering().activate, experiment)
     return await _now(context, experiment)
 
 
@@ -110,28 +109,27 @@ async def act_on_trial(
 
 
 @router.patch("/experiments/{experiment}/settings", responses=_DONE)
-async def change_settings(context: Context, experiment: ExperimentNumber, settings: Settings) -> Json:
+async def change_settings(context: Context, experiment: ExperimentNumber, settings: SettingsChanges) -> Json:
     """Change the number of trials, how many train at once, and when the search stops, even while it runs."""
     return await _ask(context, experiment, SettingsChanged(settings.changes()))
 
 
 @router.patch("/experiments/{experiment}", responses=_DONE)
-async def annotate(context: Context, experiment: ExperimentNumber, notes: Notes) -> Json:
+async def annotate(context: Context, experiment: ExperimentNumber, changes: NameChanges) -> Json:
     """Change an experiment's name or labels, or archive it."""
-    steering = context.steered()
-    await run_sync(lambda: steering.annotate(experiment, name=notes.name, labels=notes.labels, archived=notes.archived))
+    steering = context.require_steering()
+    await run_sync(lambda: steering.annotate(experiment, **dict(changes)))
     return await _now(context, experiment)
 
 
 async def _ask(context: Dashboard, experiment: ExperimentId, request: Request) -> Json:
-    await run_sync(context.steered().ask, experiment, request)
+    await run_sync(context.require_steering().ask, experiment, request)
     return await _now(context, experiment)
 
 
 async def _now(context: Dashboard, experiment: ExperimentId) -> Json:
     """Return the header of an experiment after a change."""
-    await context.desk.do(lambda library: library.look_again())
+    await context.store.do(lambda cache: cache.refresh_list())
     # An answer without the entries that were just recorded would look as if the change had not been made.
-    await context.desk.catch_up(experiment)
-    answer: Header = await context.desk.consult(experiment, header)
-    return Json(answer)
+    await context.store.catch_up(experiment)
+    return Json(await context.store.ask(experiment, header))

@@ -82,7 +82,7 @@ export class Model {
   }
 
   get runs() {
-    return ["running", "pausing", "stopping"].includes(this.data.state);
+    return this.data.driven;
   }
 
   /** Seconds since the data came, while they count. */

@@ -10,7 +10,6 @@ import { go } from "../router.js";
 import { Pager, Table } from "../table.js";
 
 const PER_PAGE = 100;
-const ACTIVE = new Set(["running", "pausing", "stopping"]);
 
 const SORTS = {
   id: (card) => card.id,
@@ -218,7 +217,7 @@ export default async function experimentsPage(place) {
     return [...cards.values()]
       .filter((card) => archived.checked || !card.archived)
       .filter((card) => !label || card.labels.includes(label))
-      .filter((card) => !state || (state === "active" ? ACTIVE.has(card.state) : card.state === state))
+      .filter((card) => !state || (state === "active" ? card.driven : card.state === state))
       .filter((card) => {
         const { name, labels, method, metric } = card;
         const text = [`#${card.id}`, name, ...labels, method, metric, card.state].join(" ").toLowerCase();
@@ -242,7 +241,7 @@ export default async function experimentsPage(place) {
       "experiments",
       [...cards.values()].filter((card) => archived.checked || !card.archived).length,
     );
-    const active = [...cards.values()].filter((card) => ACTIVE.has(card.state)).length;
+    const active = [...cards.values()].filter((card) => card.driven).length;
     put(summary, cards.size === 0 ? "" : active ? `${active} running` : "nothing runs now");
     showSelection();
   }
@@ -416,9 +415,7 @@ function nameCell(card) {
 function progressCell(card) {
   const bar = new Progress(`Progress of experiment ${card.id}`);
   bar.set(card.fraction, card.state);
-  const left = ACTIVE.has(
-    card.state,
-  ) && card.seconds_left !== null ? `, ${format.roughly(card.seconds_left)} left` : "";
+  const left = card.driven && card.seconds_left !== null ? `, ${format.roughly(card.seconds_left)} left` : "";
   return h("div", null, bar.element, h("div", { class: "muted" }, `${format.percent(card.fraction)}${left}`));
 }
 
@@ -441,7 +438,7 @@ function trialsCell(card) {
   const failed = (card.trials?.errored ?? 0) + (card.trials?.invalid ?? 0);
   const running = card.trials?.running ?? 0;
   const notes = [
-    running ? `${format.count(running)} ${ACTIVE.has(card.state) ? "at work" : "to go on"}` : null,
+    running ? `${format.count(running)} ${card.driven ? "training" : "to go on"}` : null,
     failed ? `${format.count(failed)} failed` : null,
   ].filter(Boolean);
   return h(

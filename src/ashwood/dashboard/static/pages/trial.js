@@ -189,7 +189,7 @@ function wayOf(trial, { unit }) {
   if (steps.length === 0) return h("li", { class: "muted" }, "Nothing was decided about it yet.");
   return steps.map((step) => {
     const words = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
-    const at = step.rung === undefined ? null : trial.lengths?.[step.rung];
+    const at = step.rung === null ? null : trial.lengths[step.rung];
     const place = at === null || at === undefined ? null : h(
       "span",
       { class: "muted" },

@@ -9,26 +9,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashwood.dashboard.guard.answers import Refusal
 from ashwood.dashboard.guard.hosts import LOOPBACK, host_name, is_address
-from ashwood.dashboard.guard.request import Request
+from ashwood.dashboard.guard.request import HttpRequest
+from ashwood.dashboard.guard.responses import Refusal
 from ashwood.dashboard.guard.rules import GuardRules
 
 _OWN: Final = frozenset({b"same-origin", b"none"})
 _MOST_DIGITS = 18
 
 
-def misdirected(request: Request, rules: GuardRules) -> Refusal | None:
+def misdirected(request: HttpRequest, rules: GuardRules) -> Refusal | None:
     """Return a refusal if a request is too long, names another host or comes from another site, or None."""
     return _too_long(request, rules) or _other_host(request, rules) or _other_site(request)
 
 
-def forbidden(request: Request, rules: GuardRules) -> Refusal | None:
+def forbidden(request: HttpRequest, rules: GuardRules) -> Refusal | None:
     """Return a refusal if an authenticated request changes a read-only dashboard or has a bad body, or None."""
     return _change_when_read_only(request, rules) or _body(request, rules)
 
 
-def _too_long(request: Request, rules: GuardRules) -> Refusal | None:
+def _too_long(request: HttpRequest, rules: GuardRules) -> Refusal | None:
     if request.length > rules.max_url:
         return Refusal(414, "The address of this request is too long.", f"At most {rules.max_url} bytes are read.")
     if sum(len(name) + len(value) for name in request.headers for value in request.all(name)) > rules.max_headers:
@@ -40,7 +40,7 @@ def _too_long(request: Request, rules: GuardRules) -> Refusal | None:
     return None
 
 
-def _other_host(request: Request, rules: GuardRules) -> Refusal | None:
+def _other_host(request: HttpRequest, rules: GuardRules) -> Refusal | None:
     name = host_name(request.one(b"host") or b"")
     if name is None:
         return Refusal(400, "This request doesn't say for which host it is.", "Send exactly one Host header.")
@@ -54,7 +54,7 @@ def _other_host(request: Request, rules: GuardRules) -> Refusal | None:
     )
 
 
-def _other_site(request: Request) -> Refusal | None:
+def _other_site(request: HttpRequest) -> Refusal | None:
     if _is_own(request) or (request.reads and not request.is_api and _is_link(request)):
         return None
     return Refusal(
@@ -64,7 +64,7 @@ def _other_site(request: Request) -> Refusal | None:
     )
 
 
-def _is_own(request: Request) -> bool:
+def _is_own(request: HttpRequest) -> bool:
     """Return whether a request comes from a page of this server, or from no page at all."""
     sites, origins = request.all(b"sec-fetch-site"), request.all(b"origin")
     if len(sites) > 1 or len(origins) > 1 or not _OWN.issuperset(sites):
@@ -72,7 +72,7 @@ def _is_own(request: Request) -> bool:
     return not origins or _is_own_origin(origins[0], request, vouched=b"same-origin" in sites)
 
 
-def _is_own_origin(origin: bytes, request: Request, *, vouched: bool) -> bool:
+def _is_own_origin(origin: bytes, request: HttpRequest, *, vouched: bool) -> bool:
     """Return whether an Origin header names this server.
 
     If ``vouched``, the browser has sent ``Sec-Fetch-Site: same-origin``, which pages cannot set.  Then the scheme may
@@ -86,7 +86,7 @@ def _is_own_origin(origin: bytes, request: Request, *, vouched: bool) -> bool:
     return scheme in own_schemes and authority == (request.one(b"host") or b"").lower()
 
 
-def _is_link(request: Request) -> bool:
+def _is_link(request: HttpRequest) -> bool:
     return (
         request.one(b"sec-fetch-mode") == b"navigate"
         and request.one(b"sec-fetch-dest") == b"document"
@@ -94,7 +94,7 @@ def _is_link(request: Request) -> bool:
     )
 
 
-def _change_when_read_only(request: Request, rules: GuardRules) -> Refusal | None:
+def _change_when_read_only(request: HttpRequest, rules: GuardRules) -> Refusal | None:
     harmless = request.reads or (request.method == "POST" and request.path in rules.harmless_posts)
     if harmless or not rules.read_only:
         return None
@@ -103,7 +103,7 @@ def _change_when_read_only(request: Request, rules: GuardRules) -> Refusal | Non
     )
 
 
-def _body(request: Request, rules: GuardRules) -> Refusal | None:
+def _body(request: HttpRequest, rules: GuardRules) -> Refusal | None:
     lengths = request.all(b"content-length")
     if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
         return Refusal(400, "This request's Content-Length isn't a number.", "Send one number, or none.")
@@ -115,7 +115,7 @@ def _body(request: Request, rules: GuardRules) -> Refusal | None:
     return None
 
 
-def not_json(request: Request) -> Refusal | None:
+def not_json(request: HttpRequest) -> Refusal | None:
     """Return a refusal if the headers do not declare a JSON body, or None.
 
     Forms of other sites can only send bodies of other types.

@@ -1,4 +1,4 @@
-"""The experiments of a home and their views, folded as far as each event log has been read."""
+"""A cache of the experiments of a home: their views, folded as far as each event log has been read."""
 
 from __future__ import annotations
 
@@ -32,30 +32,32 @@ from ashwood.views.trials import TrialRow
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
+_SNAPSHOT = "chronicle"
+"""File name of the dashboard's snapshot in the directory of an experiment."""
 _TURN_SECONDS = 0.05
 _CHECKED_EVERY = 64
-_MOST_FOLLOWED = 12
-_MOST_DRAWN = 40
-_GLANCE_SECONDS = 0.3
+_MOST_CACHED = 12
+_MOST_FIGURES = 40
+_LIST_SECONDS = 0.3
 _MOST_STRETCHES = 30
-_MOST_REMEMBERED = 200_000
+_MOST_CACHED_ENTRIES = 200_000
 """Number of entries and decisions of the event log, at most, that are cached after they were requested."""
-_WORTH_KEEPING = 20_000
+_SNAPSHOT_ENTRIES = 20_000
 """Number of new entries that are worth a snapshot: folding them takes about a second."""
 _EXAMPLES = 200
 """Number of records of which all columns are noted."""
-_UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
+_NOT_SEARCHED = frozenset(("seed", "created_at", "ended_at", "seconds"))
 """Columns that a text search skips, because users do not search for the digits of their numbers."""
 
 
-class Drawn(NamedTuple):
-    """A figure that was drawn.
+class RenderedFigure(NamedTuple):
+    """A figure that was rendered.
 
     Attributes:
         seqs: for each experiment in it, the sequence number of the last entry that it shows.
         body: the figure as JSON.
-        at: time at which it was drawn, in seconds of the monotonic clock.
-        cost: seconds that drawing it took.
+        at: time at which it was rendered, in seconds of the monotonic clock.
+        cost: seconds that rendering it took.
         etag: HTTP entity tag of the body.
     """
 
@@ -66,7 +68,7 @@ class Drawn(NamedTuple):
     etag: str
 
 
-class Remembered(Generic[Key, Value]):
+class WeightedCache(Generic[Key, Value]):
     """A cache of the values that were added last, bounded by their total weight."""
 
     def __init__(self, most: int) -> None:
@@ -90,56 +92,61 @@ class Remembered(Generic[Key, Value]):
             self._weight -= self._kept.pop(next(iter(self._kept)))[1]
 
 
-class Followed:
-    """An experiment and its views, folded from its event log.
+class CachedExperiment:
+    """An experiment and its views, folded from its event log as far as that has been read.
 
     Attributes:
+        cache: the cache that it belongs to.
         id: number of the experiment.
         spec: specification of the experiment.
         files: experiment directory on this machine; it may not exist.
         chronicle: all views of the experiment.
         seq: sequence number of the last entry that the chronicle's progress includes.
-        begin: sequence number at which this dashboard began to read; which trials changed earlier is not known.
-        drawn: the figures that were requested last, by their request.
+        first_seq: sequence number at which this dashboard began to read; which trials changed earlier is not known.
+        figures: the figures that were requested last, by their request.
         columns: known columns of the table of trials, each with an example value.
-        still: lock that is held while entries are read, and by code that needs unchanged views for a while.
+        lock: held while entries are read, and by code that needs unchanged views for a while.
     """
 
-    def __init__(self, home: Home, experiment: ExperimentId) -> None:
+    def __init__(self, cache: ExperimentCache, experiment: ExperimentId) -> None:
         """Load the latest snapshots of a driver or a dashboard, or start with the first entry.
 
         Raises:
             NotFound: there is no such experiment.
         """
+        home = cache.home
+        self.cache = cache
         self.id = experiment
         self.spec: ExperimentSpec = home.store.spec(experiment)
         self.files: Path = home.logs(experiment).parent
-        self.drawn: OrderedDict[Hashable, Drawn] = OrderedDict()
-        self.still = Lock()
+        self.figures: OrderedDict[Hashable, RenderedFigure] = OrderedDict()
+        self.lock = Lock()
         # Sequence number of the entry that changed each trial last, in ascending order.
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
         self.columns: Record = {}
         self._found: tuple[Hashable, Sequence[TrialId]] = (None, ())
         # Entries that were requested last.  Some contain thousands of decisions, which take long to decode.
-        self._known: Remembered[Seq, Entry] = Remembered(_MOST_REMEMBERED)
-        self._about_trials: Remembered[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]] = Remembered(_MOST_REMEMBERED)
+        self._known = WeightedCache[Seq, Entry](_MOST_CACHED_ENTRIES)
+        self._about_trials = WeightedCache[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]](_MOST_CACHED_ENTRIES)
         self._log = home.store.log(experiment)
         self._end: Seq = 0
         self._ahead, self._behind = _Reader(self._log), _Reader(self._log)
         views, identity = ("progress", *VIEWS), self.spec.identity
         driven = read_snapshot(home.snapshot(experiment), identity, self._log, views)
         self._is_driven_here = driven is not None
-        kept = read_snapshot(self.files / _KEPT, identity, self._log, ("history",) if driven else ("history", *views))
-        found = driven or kept
+        # A driver saves the progress on this machine, so the dashboard's own snapshot adds only the history.
+        own_views = ("history",) if driven else ("history", *views)
+        own = read_snapshot(self.files / _SNAPSHOT, identity, self._log, own_views)
+        found = driven or own
         self.chronicle = Chronicle(
             self.spec,
             None if found is None else Progress.from_parts(found.parts),
-            None if kept is None else kept.parts["history"],
+            None if own is None else own.parts["history"],
         )
         self.seq: Seq = 0 if found is None else found.seq
         self._last = None if found is None else found.last
-        self._history_seq: Seq = 0 if kept is None else kept.seq
-        self.begin, self._kept = self.seq, self._history_seq
+        self._history_seq: Seq = 0 if own is None else own.seq
+        self.first_seq, self._saved_seq = self.seq, self._history_seq
         _spare_collector()
 
     @property
@@ -147,27 +154,27 @@ class Followed:
         """Sequence number of the last entry in the event log now."""
         return self._log.last()
 
-    def advance(self, *, whole: bool = True) -> bool:
+    def read_entries(self, *, with_history: bool = True) -> bool:
         """Read entries for up to 50 ms: for the progress first, then for the history of trials.
 
         Drivers save no snapshot of the history, so it is often behind the progress.  Nothing is read while a figure
         is being drawn.
 
         Return whether the progress includes all entries, as of the last time that entries were read; and, if
-        ``whole``, whether the history does too.
+        ``with_history``, whether the history does too.
 
         Raises:
             EventLogError: the event log is damaged; the entries before the damage remain included.
         """
-        if self.still.acquire(blocking=False):
+        if self.lock.acquire(blocking=False):
             try:
                 self._advance()
             finally:
-                self.still.release()
-        return self._ahead.is_done and (self.is_whole or not whole)
+                self.lock.release()
+        return self._ahead.is_done and (self.has_history or not with_history)
 
     @property
-    def is_whole(self) -> bool:
+    def has_history(self) -> bool:
         """Whether the history includes all entries that the progress includes."""
         return self._history_seq >= self.seq
 
@@ -175,11 +182,11 @@ class Followed:
         if self._ahead.is_done:
             self._end = self._log.last()
         until = time.monotonic() + _TURN_SECONDS
-        if not self._ahead.read(self.seq, until, self._take) or (self.is_whole and self._behind.is_done):
+        if not self._ahead.read(self.seq, until, self._take) or (self.has_history and self._behind.is_done):
             return
         if self._behind.read(self._history_seq, until, self._take_history):
-            if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
-                self.keep()
+            if self.seq - self._saved_seq > max(_SNAPSHOT_ENTRIES, self._saved_seq // 2):
+                self.save_snapshot()
             _spare_collector()
 
     def _take(self, seq: Seq, entry: Entry) -> None:
@@ -198,15 +205,15 @@ class Followed:
         self._history_seq = seq
 
     @property
-    def read(self) -> float:
+    def fraction_read(self) -> float:
         """Fraction of the event log that has been read, from 0 to 1."""
         return min(1.0, self._history_seq / self._end) if self._end else 1.0
 
-    def about(self, trial: TrialId) -> list[Entry]:
+    def entries_about(self, trial: TrialId) -> list[Entry]:
         """Return the entries about a trial or with decisions about it, without those that contain only a report."""
         return [entry for seq in self.chronicle.history.entries.of(trial) for _, entry in self._between(seq, seq + 1)]
 
-    def changed(self, since: Seq) -> list[TrialId]:
+    def changed_trials(self, since: Seq) -> list[TrialId]:
         """Return the trials that changed after an entry, in the order of their last changes."""
         trials: list[TrialId] = []
         for trial, seq in reversed(self._touched.items()):
@@ -264,7 +271,7 @@ class Followed:
                     if self.columns.get(name) is None:
                         self.columns[name] = value
 
-    def latest(
+    def latest_entries(
         self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None
     ) -> tuple[list[tuple[Seq, Entry]], Seq]:
         """Return the last entries before ``before``, of one trial or of all, and the first sequence number searched.
@@ -310,28 +317,24 @@ class Followed:
     def _read(self, begin: Seq, end: Seq) -> list[tuple[Seq, Entry]]:
         return list(islice(self._log.read(after=begin - 1), max(0, end - begin)))
 
-    def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
-        """Return up to ``limit`` entries after ``after``, as far as the event log has been read."""
-        return list(islice(self._log.read(after=after), min(limit, max(0, self.seq - after))))
-
-    def keep(self) -> None:
+    def save_snapshot(self) -> None:
         """Save a snapshot for the next dashboard if enough entries were read since the last one."""
-        is_whole = self._history_seq == self.seq
-        if self._last is not None and is_whole and self.seq - self._kept > _WORTH_KEEPING:
+        has_history = self._history_seq == self.seq
+        if self._last is not None and has_history and self.seq - self._saved_seq > _SNAPSHOT_ENTRIES:
             with suppress(OSError):  # If this fails, writing the snapshot fails too, which only costs time later.
                 make_shared(self.files)
             # A driver saves snapshots of the other views on this machine, so they are not saved twice.
             views = {} if self._is_driven_here else self.chronicle.progress.parts()
             parts = {**views, "history": self.chronicle.history}
-            write_snapshot(self.files / _KEPT, LogSnapshot(self.spec.identity, parts, self.seq, self._last))
-            self._kept = self.seq
+            write_snapshot(self.files / _SNAPSHOT, LogSnapshot(self.spec.identity, parts, self.seq, self._last))
+            self._saved_seq = self.seq
 
-    def keep_drawn(self, key: Hashable, drawn: Drawn) -> None:
-        """Cache a figure that was drawn, and remove the least recently drawn one if there are too many."""
-        self.drawn[key] = drawn
-        self.drawn.move_to_end(key)
-        if len(self.drawn) > _MOST_DRAWN:
-            self.drawn.popitem(last=False)
+    def add_figure(self, key: Hashable, figure: RenderedFigure) -> None:
+        """Cache a figure that was rendered, and remove the oldest one if there are too many."""
+        self.figures[key] = figure
+        self.figures.move_to_end(key)
+        if len(self.figures) > _MOST_FIGURES:
+            self.figures.popitem(last=False)
 
     def _touch(self, seq: Seq, entry: Entry) -> None:
         if entry.decisions:
@@ -348,13 +351,10 @@ class Followed:
             self._touched.move_to_end(trial)
 
 
-_KEPT = "chronicle"
-
-
 def _contains(record: Record, text: str) -> bool:
     """Return whether one of a trial's values contains a lower-case text."""
-    told = (str(value).lower() for name, value in record.items() if value is not None and name not in _UNSAID)
-    return text in "\0".join(told)
+    values = (str(value).lower() for name, value in record.items() if value is not None and name not in _NOT_SEARCHED)
+    return text in "\0".join(values)
 
 
 class _Reader:
@@ -396,14 +396,14 @@ def _spare_collector() -> None:
 
 
 def _return_free_memory() -> None:
-    """Give memory that was freed after reading back to the operating system, if the C library supports it."""
+    """Give memory that was freed after reading back to the operating system, if the C cache supports it."""
     import ctypes
 
-    with suppress(OSError, AttributeError):  # Only the GNU C library has it.
+    with suppress(OSError, AttributeError):  # Only the GNU C cache has it.
         ctypes.CDLL(None).malloc_trim(0)
 
 
-class Listed(NamedTuple):
+class ListedExperiment(NamedTuple):
     """An experiment in the list, without its event log.
 
     Attributes:
@@ -415,52 +415,52 @@ class Listed(NamedTuple):
     driven: bool
 
 
-class Library:
+class ExperimentCache:
     """All experiments of a home; the views of those that were requested last are cached."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self._followed: OrderedDict[ExperimentId, Followed] = OrderedDict()
+        self._experiments: OrderedDict[ExperimentId, CachedExperiment] = OrderedDict()
         self._specs: dict[ExperimentId, ExperimentSpec] = {}
-        self._list: dict[ExperimentId, Listed] = {}
+        self._list: dict[ExperimentId, ListedExperiment] = {}
         self._listed_at = 0.0
         self._looked_at: dict[ExperimentId, float] = {}
         self._missing: dict[ExperimentId, str | None] = {}
 
-    def glance(self) -> Sequence[Listed]:
+    def list_experiments(self) -> Sequence[ListedExperiment]:
         """Return all experiments, the oldest first; the list is up to 0.3 seconds old."""
-        if time.monotonic() - self._listed_at > _GLANCE_SECONDS:
+        if time.monotonic() - self._listed_at > _LIST_SECONDS:
             self._list = {record.id: self._look(record) for record in self.home.store.experiments()}
             self._listed_at = time.monotonic()
-            for gone in self._followed.keys() - self._list.keys():
-                del self._followed[gone]
+            for gone in self._experiments.keys() - self._list.keys():
+                del self._experiments[gone]
         return list(self._list.values())
 
-    def listed(self, experiment: ExperimentId) -> Listed:
+    def list_experiment(self, experiment: ExperimentId) -> ListedExperiment:
         """Return one experiment of the list, up to 0.3 seconds old, without reading the others.
 
         Raises:
             NotFound: there is no such experiment.
         """
         looked_at = max(self._listed_at, self._looked_at.get(experiment, 0.0))
-        if experiment not in self._list or time.monotonic() - looked_at > _GLANCE_SECONDS:
+        if experiment not in self._list or time.monotonic() - looked_at > _LIST_SECONDS:
             self._list.pop(experiment, None)
             self._list[experiment] = self._look(self.home.store.record(experiment))
             self._looked_at[experiment] = time.monotonic()
         return self._list[experiment]
 
-    def look_again(self) -> None:
+    def refresh_list(self) -> None:
         """Read the list again at the next request, because an experiment was just changed."""
         self._listed_at = 0.0
         self._looked_at.clear()
 
-    def _look(self, record: ExperimentRecord) -> Listed:
+    def _look(self, record: ExperimentRecord) -> ListedExperiment:
         # Entries are lost while no process reads the log, so one check is enough.
         if record.id not in self._missing:
             self._missing[record.id] = self.home.missing(record.id)
         record = record._replace(damage=record.damage or self._missing[record.id])
         # An experiment in an inactive state has no driver, so its lease need not be read.
-        return Listed(record, record.state.active and not self.home.is_interrupted(record))
+        return ListedExperiment(record, record.state.active and not self.home.is_interrupted(record))
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """Return the specification of an experiment.
@@ -472,23 +472,23 @@ class Library:
             spec = self._specs[experiment] = self.home.store.spec(experiment)
         return spec
 
-    def follow(self, experiment: ExperimentId) -> Followed:
+    def get(self, experiment: ExperimentId) -> CachedExperiment:
         """Return an experiment and its views, as far as its event log has been read.
 
         Raises:
             NotFound: there is no such experiment.
         """
-        followed = self._followed.get(experiment)
-        if followed is None:
-            followed = self._followed[experiment] = Followed(self.home, experiment)
-            if len(self._followed) > _MOST_FOLLOWED:
-                _, dropped = self._followed.popitem(last=False)
-                dropped.keep()
-        self._followed.move_to_end(experiment)
-        return followed
+        cached = self._experiments.get(experiment)
+        if cached is None:
+            cached = self._experiments[experiment] = CachedExperiment(self, experiment)
+            if len(self._experiments) > _MOST_CACHED:
+                _, dropped = self._experiments.popitem(last=False)
+                dropped.save_snapshot()
+        self._experiments.move_to_end(experiment)
+        return cached
 
     def close(self) -> None:
         """Save snapshots of the cached experiments, and close the home."""
-        for followed in self._followed.values():
-            followed.keep()
+        for cached in self._experiments.values():
+            cached.save_snapshot()
         self.home.close()

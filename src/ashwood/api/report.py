@@ -1,27 +1,18 @@
-"""``ashwood report``: an experiment as one file to share."""
+"""Reports: an experiment as one file to share."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from ashwood.cli.browser import find_browser, write_whole
-from ashwood.cli.output import format_size
-from ashwood.cli.text import say
-from ashwood.engine import Home, open_home
+from ashwood.api.browser import find_browser, write_whole
+from ashwood.engine import Home
 from ashwood.errors import AshwoodError
 from ashwood.experiment.entry import fold
 from ashwood.figures.report import About, render_report
 from ashwood.views.chronicle import Chronicle
 
 _PAGE, _PAPER, _PICTURE = ".html", ".pdf", ".png"
-
-
-def report_experiment(home: str | None, experiment: int, out: Path) -> None:
-    """Write the report and print its size."""
-    with open_home(home) as opened:
-        write_report(opened, experiment, out)
-    say(f"Wrote {out} ({format_size(out.stat().st_size)}).")
 
 
 def write_report(home: Home, experiment: int, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""``ashwood animate``: an animation of a recorded search, or of synchronous and asynchronous halving."""
+"""``ashwood report``, ``timeline`` and ``animate``: files with figures of a search."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from ashwood.api.report import write_report
 from ashwood.backends.simulated import SimulatedBackend
-from ashwood.cli.output import format_length
-from ashwood.cli.text import say
 from ashwood.engine import open_home
 from ashwood.engine.simulate import simulate
+from ashwood.errors import AshwoodError
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.figures import Figures
 from ashwood.figures.animation import Part, animate
 from ashwood.forecast.costs import Costs
 from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
+from ashwood.terminal.text import say
 from ashwood.views.scene import Film
 from ashwood.views.timeline import Timeline
+from ashwood.views.wording import format_length, format_size
 
 _DIVISOR = 3
 _MAX_LENGTH = 27
@@ -31,6 +34,28 @@ _COSTS = Costs(straggling=0.8)
 
 TYPICAL_SEED = 87
 """Seed below 100 whose search is nearest to the medians of idle time and of the ends of the first and last trial."""
+
+
+def report_experiment(home: str | None, experiment: int, out: Path) -> None:
+    """Write a report in the format of the file's suffix, and print its size."""
+    with open_home(home) as opened:
+        write_report(opened, experiment, out)
+    say(f"Wrote {out} ({format_size(out.stat().st_size)}).")
+
+
+def write_timeline(home: str | None, experiment: int, out: Path) -> None:
+    """Write a self-contained page, which needs no network."""
+    if out.suffix.lower() != ".html":
+        raise AshwoodError(f"--out {out}: the file must end in .html; the page has a button that saves a picture")
+    with open_home(home) as opened:
+        log = opened.store.log(experiment)
+        figure = Figures(opened.store.spec(experiment), lambda: (entry for _, entry in log.read())).timeline()
+    try:
+        config = {"displaylogo": False, "showSendToCloud": False}
+        figure.write_html(out, include_plotlyjs=True, div_id="timeline", config=config)
+    except OSError as error:
+        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
+    say(f"Wrote {out}.")
 
 
 def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds: float, fps: int) -> None:

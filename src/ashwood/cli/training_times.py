@@ -1,61 +1,28 @@
-"""Options about training times, workers and costs, for ``preview-search`` and ``plan``."""
+"""Training times, workers and costs, for ``preview-search`` and ``plan``: from options, measured, or from a log."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ashwood.backends.local.slots import plan, survey
-from ashwood.cli import quantities, text
-from ashwood.cli.output import format_length, format_moment
+from ashwood.api.slots import slots_here
+from ashwood.cli import quantities
+from ashwood.cli.options import TrainingOptions
 from ashwood.cli.quantities import OptionParser
-from ashwood.errors import ConfigError, Problem
+from ashwood.errors import AshwoodError, ConfigError, Problem
+from ashwood.eventlog.home import open_home
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.searches import Prices
 from ashwood.search.plan import plan_search
+from ashwood.terminal import text
+from ashwood.terminal.output import format_moment
+from ashwood.views.wording import format_length, format_size
 
 if TYPE_CHECKING:
     from ashwood.engine.measure import Findings
 
 _MOMENT = 0.0005
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreviewOptions:
-    """Options of the command line as unparsed text; each is None if it was not given.
-
-    Attributes:
-        workers: number of trials that can train at once.
-        unit_time: average time to train one unit of length.
-        unit_time_spread: factor within which two thirds of the trials differ from the median.
-        start_time: time to start a trial.
-        save_time: time to save a checkpoint.
-        cost_per_worker_hour: cost of one hour of a worker.
-        checkpoint_size: size of a checkpoint.
-        like: experiment whose event log supplies the training times.
-        measure: whether to train a few short trials to measure the training times.
-        share: whether these trials use GPUs that other drivers have reserved.
-        home: home of the experiment ``like``.
-    """
-
-    workers: int | None = None
-    unit_time: str | None = None
-    unit_time_spread: str | None = None
-    start_time: str | None = None
-    save_time: str | None = None
-    cost_per_worker_hour: str | None = None
-    checkpoint_size: str | None = None
-    like: int | None = None
-    measure: bool = False
-    share: bool = False
-    home: str | None = None
-
-    @property
-    def has_unit_time(self) -> bool:
-        """Whether the options give the time to train one unit, or a way to find it."""
-        return self.unit_time is not None or self.like is not None or self.measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +37,7 @@ class ParsedOptions:
     prices: Prices
 
 
-def parse_options(options: PreviewOptions, parser: OptionParser) -> ParsedOptions:
+def parse_options(options: TrainingOptions, parser: OptionParser) -> ParsedOptions:
     """Parse the options; ``parser`` collects their problems."""
     if options.measure and options.like is not None:
         parser.wrong("--measure", "and --like both supply the training times: remove one of them")
@@ -88,7 +55,7 @@ def parse_options(options: PreviewOptions, parser: OptionParser) -> ParsedOption
 
 
 def measure_or_recall(
-    options: PreviewOptions, unit: Unit, spec: ExperimentSpec | None, *, say: bool
+    options: TrainingOptions, unit: Unit, spec: ExperimentSpec | None, *, say: bool
 ) -> Findings | None:
     """Return measured or recorded training times, or None if neither --measure nor --like is given.
 
@@ -104,12 +71,38 @@ def measure_or_recall(
     if not options.measure and options.like is None:
         return None
     # Imported here, because the engine is slow to import and other previews don't need it.
-    from ashwood.cli import findings
+    from ashwood.engine.measure import measure, recall
 
-    found = findings.measure_or_recall(options, unit, spec)
+    if options.like is not None:
+        with open_home(options.home) as home:
+            if (other := home.store.spec(options.like).unit) is not unit:
+                raise AshwoodError(
+                    f"--like {options.like}: lengths of that experiment are in {other} and here in {unit}, so its "
+                    "times do not apply: use --unit-time instead"
+                )
+            found = recall(home, options.like)
+    elif spec is not None:
+        found = measure(spec, workers=options.workers, share=options.share, warn=text.warn)
+    else:
+        raise AshwoodError("there is no training code to measure")
     if say:
-        text.say(f"{findings.describe_findings(options, found, unit)}\n")
+        text.say(f"{_describe_findings(options, found, unit)}\n")
     return found
+
+
+def _describe_findings(options: TrainingOptions, findings: Findings, unit: Unit) -> str:
+    """Return the findings in words."""
+    source = "Measured" if options.like is None else f"In experiment {options.like}"
+    measured = findings.measured
+    spread = "" if measured.spread is None else f", two thirds of them within a factor of {measured.spread:.2f}"
+    weight = findings.checkpoint_bytes
+    size = "" if weight is None else f", {format_size(round(weight))} per checkpoint"
+    return (
+        f"{source}: {format_length(measured.trials, 'trials')} took {format_moment(measured.unit_seconds)} for "
+        f"{format_length(1, unit)} on average (which may be off by a factor of {measured.unit_error:.2f}){spread}; "
+        f"{format_moment(measured.launch)} to launch workers, {format_moment(measured.start)} to start a trial, "
+        f"{format_moment(measured.restore)} more to resume one, {format_moment(measured.save)} to save{size}."
+    )
 
 
 def conditions_of(parsed: ParsedOptions, findings: Findings | None, spec: ExperimentSpec | None) -> Conditions:
@@ -144,7 +137,7 @@ def prices_of(parsed: ParsedOptions, findings: Findings | None) -> Prices:
     return replace(parsed.prices, checkpoint_bytes=findings.checkpoint_bytes)
 
 
-def needs_unit_time(options: PreviewOptions) -> list[str]:
+def needs_unit_time(options: TrainingOptions) -> list[str]:
     """Return the given options that have no effect without a time per unit of training."""
     given = {
         "--unit-time-spread": options.unit_time_spread,
@@ -169,8 +162,7 @@ def workers_here(spec: ExperimentSpec) -> int:
             message = "is missing: the number of workers of the Ray cluster is not known here, e.g. --workers 32"
             raise ConfigError([Problem("", message, "--workers")])
         return min(search.max_concurrent_trials, sum(bracket.trials for bracket in search.brackets))
-    environment = dict(os.environ)
-    return len(plan(spec, survey(environment | dict(spec.environment)), None, environment))
+    return slots_here(spec)
 
 
 def describe_conditions(conditions: Conditions, unit: str) -> str:

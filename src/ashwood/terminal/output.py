@@ -15,15 +15,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ashwood.cli.text import brief, on_one_line, printable, say
-from ashwood.cli.text import cut as shortened
-from ashwood.views.table import flatten as flatten
-from ashwood.views.table import to_json as to_json
-from ashwood.views.wording import format_capacity as format_capacity
-from ashwood.views.wording import format_duration as format_duration
-from ashwood.views.wording import format_length as format_length
-from ashwood.views.wording import format_size as format_size
-from ashwood.views.wording import format_value as format_value
+from ashwood.terminal.text import brief, on_one_line, printable, say
+from ashwood.terminal.text import cut as shortened
+from ashwood.views.table import to_json
+from ashwood.views.wording import format_duration, format_value
 
 # If the output is a file or a pipe, tables are this wide, so that nothing is cut.
 _PIPE_WIDTH = 400

@@ -54,7 +54,7 @@ class Refusal(NamedTuple):
     asks_for_token: bool = False
 
 
-class Answer(NamedTuple):
+class GuardResponse(NamedTuple):
     """A response of the guard: status code, headers and body."""
 
     status: int
@@ -83,22 +83,22 @@ def protected(headers: Iterable[tuple[bytes, bytes]], *, stored: bool) -> Header
     return [*kept, *PROTECTION.items(), *([] if stored else [_NO_STORE])]
 
 
-def refused(refusal: Refusal, *, page: bool) -> Answer:
+def refused(refusal: Refusal, *, page: bool) -> GuardResponse:
     """Return a refusal as JSON, or as an HTML page if a browser requested a page."""
     if page:
         kind, body = b"text/html; charset=utf-8", _page(refusal).encode()
     else:
         kind, body = b"application/json", json.dumps(error_body(refusal.what, refusal.hint)).encode()
     about = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    return Answer(refusal.status, protected([*about, *refusal.headers], stored=False), body)
+    return GuardResponse(refusal.status, protected([*about, *refusal.headers], stored=False), body)
 
 
-def sent_on(location: str, cookie: bytes | None) -> Answer:
+def sent_on(location: str, cookie: bytes | None) -> GuardResponse:
     """Return a redirect to another address of this server, which can set a cookie."""
     headers = [(b"location", location.encode()), (b"content-length", b"0")]
     if cookie is not None:
         headers.append((b"set-cookie", cookie))
-    return Answer(303, protected(headers, stored=False))
+    return GuardResponse(303, protected(headers, stored=False))
 
 
 _FIELD = """

@@ -1,4 +1,4 @@
-"""What a dashboard holds of an experiment, without its routes."""
+"""Tests of the experiment cache: what it reads, finds and keeps of an experiment."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from ashwood.dashboard.context import cards
-from ashwood.dashboard.library import Followed, Library, Remembered
-from ashwood.dashboard.shapes import Card
+from ashwood.dashboard.answers import ExperimentSummary, list_experiments
+from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, WeightedCache
 from ashwood.eventlog.fold_cache import fold, save
 from ashwood.eventlog.home import Home, open_home
+from ashwood.eventlog.port import Seq
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import CheckpointSaved, ValidationReported
 from ashwood.views.chronicle import STRETCH, Chronicle
@@ -34,23 +35,27 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 @pytest.fixture
-def followed(home: Home) -> Followed:
-    followed = Followed(home, 1)
-    while not followed.advance():
+def cached(home: Home) -> CachedExperiment:
+    cached = ExperimentCache(home).get(1)
+    while not cached.read_entries():
         pass
-    return followed
+    return cached
+
+
+def everything_in(cached: CachedExperiment) -> list[tuple[Seq, Entry]]:
+    return list(cached.cache.home.store.log(cached.id).read())
 
 
 @pytest.mark.parametrize("limit", [1, 3, 50])
-def test_a_trials_entries_are_found_page_by_page(followed: Followed, limit: int) -> None:
-    everything = followed.entries(after=0, limit=10**6)
+def test_a_trials_entries_are_found_page_by_page(cached: CachedExperiment, limit: int) -> None:
+    everything = everything_in(cached)
     assert len(everything) > 2 * STRETCH
     for trial in (0, 7, 30):
         about = [seq for seq, entry in everything if trial in trials_of(entry.event, entry.decisions)]
         found: list[int] = []
         before = None
         while before is None or before > 1:
-            page, before = followed.latest(before=before, limit=limit, trial=trial)
+            page, before = cached.latest_entries(before=before, limit=limit, trial=trial)
             found = [*(seq for seq, _ in page), *found]
         assert found == about
 
@@ -61,16 +66,16 @@ def test_entries_are_found_while_more_come(tmp_path: Path) -> None:
     cuts = [0, 5, STRETCH - 1, STRETCH, STRETCH + 7, 2 * STRETCH + 1, len(entries)]
     with open_home(tmp_path, create=True) as home:
         experiment = add(home, workers, until=0)
-        followed = Followed(home, experiment)
+        cached = ExperimentCache(home).get(experiment)
         for begin, end in pairwise(cuts):
             append(home, experiment, spec, entries[begin:end], before=entries[:begin])
-            while not followed.advance():
+            while not cached.read_entries():
                 pass
-            everything = followed.entries(after=0, limit=10**6)
+            everything = everything_in(cached)
             for _ in "as it was", "as it is known":
-                assert followed.latest(limit=20)[0] == everything[-20:]
+                assert cached.latest_entries(limit=20)[0] == everything[-20:]
                 about = [each for each in everything if 3 in trials_of(each[1].event, each[1].decisions)]
-                assert followed.latest(limit=10**6, trial=3)[0] == about
+                assert cached.latest_entries(limit=10**6, trial=3)[0] == about
 
 
 def test_first_checkpoint_changes_the_rows_of_all_trials(tmp_path: Path) -> None:
@@ -80,40 +85,40 @@ def test_first_checkpoint_changes_the_rows_of_all_trials(tmp_path: Path) -> None
     entries, first = [*reports, saves[0]], len(reports)
     with open_home(tmp_path, create=True) as home:
         experiment = add(home, workers, until=0)
-        followed = Followed(home, experiment)
+        cached = ExperimentCache(home).get(experiment)
         append(home, experiment, spec, entries[:first], before=[])
-        while not followed.advance():
+        while not cached.read_entries():
             pass
-        reported = [trial for trial in followed.find() if followed.record(trial)["best.loss"] is not None]
+        reported = [trial for trial in cached.find() if cached.record(trial)["best.loss"] is not None]
         assert len(reported) > 1
-        since = followed.seq
+        since = cached.seq
         append(home, experiment, spec, entries[first : first + 1], before=entries[:first])
-        while not followed.advance():
+        while not cached.read_entries():
             pass
-        saved = [trial for trial in followed.find() if followed.record(trial)["best.loss"] is not None]
+        saved = [trial for trial in cached.find() if cached.record(trial)["best.loss"] is not None]
         assert saved == [entries[first].event.trial]  # type: ignore[union-attr]
-        assert set(reported) <= set(followed.changed(since))
-        ranked = [row.id for row in followed.chronicle.progress.trials.ranked()]
-        assert list(followed.find()) == ranked
+        assert set(reported) <= set(cached.changed_trials(since))
+        ranked = [row.id for row in cached.chronicle.progress.trials.ranked()]
+        assert list(cached.find()) == ranked
 
 
-def test_of_a_trial_that_isnt_there_nothing_is_found(followed: Followed) -> None:
-    assert followed.latest(limit=10, trial=10**6) == ([], 1)
+def test_of_a_trial_that_isnt_there_nothing_is_found(cached: CachedExperiment) -> None:
+    assert cached.latest_entries(limit=10, trial=10**6) == ([], 1)
 
 
 def test_while_somebody_looks_nothing_is_read(home: Home) -> None:
-    followed = Followed(home, 1)
-    with followed.still:
-        assert followed.advance()
-        assert followed.seq == 0
-    while not followed.advance():
+    cached = ExperimentCache(home).get(1)
+    with cached.lock:
+        assert cached.read_entries()
+        assert cached.seq == 0
+    while not cached.read_entries():
         pass
-    assert followed.seq > 0
+    assert cached.seq > 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 120))))
 def test_what_is_remembered_is_the_latest_and_weighs_no_more_than_it_may(puts: list[tuple[int, int]]) -> None:
-    remembered: Remembered[int, int] = Remembered(100)
+    remembered: WeightedCache[int, int] = WeightedCache(100)
     for place, (key, weight) in enumerate(puts):
         remembered.put(key, place, weight)
         latest = {of: (earlier, weighs) for earlier, (of, weighs) in enumerate(puts[: place + 1])}
@@ -137,23 +142,23 @@ def test_damaged_experiment_does_not_break_the_list(tmp_path: Path, change: str)
     with open_home(tmp_path, create=True) as home:
         for _ in range(2):
             add(home, ran(3))
-        sound, _ = cards(Library(home))
+        sound, _ = list_experiments(ExperimentCache(home))
         assert isinstance(home.store, SqliteStore)
         home.store._connection.execute(change)
-        library = Library(home)
-        other, damaged = cards(library)
+        cache = ExperimentCache(home)
+        other, damaged = list_experiments(cache)
         assert other == sound
-        assert damaged["state"] == "damaged"
-        assert damaged["damage"]
-        assert library.follow(2).spec == home.store.spec(2)
-        assert TypeAdapter(Card).validate_python(damaged) == damaged
+        assert damaged.state == "damaged"
+        assert damaged.damage
+        assert cache.get(2).spec == home.store.spec(2)
+        assert TypeAdapter(ExperimentSummary).validate_python(damaged) == damaged
 
 
 @pytest.mark.parametrize("cut", [1, 200, None])
 def test_progress_is_read_from_the_snapshot_of_a_driver_and_history_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int | None
 ) -> None:
-    monkeypatch.setattr("ashwood.dashboard.library._TURN_SECONDS", 0.0)
+    monkeypatch.setattr("ashwood.dashboard.experiment_cache._TURN_SECONDS", 0.0)
     workers = ran(60)
     spec, entries = workers.experiment.spec, workers.entries
     with open_home(tmp_path, create=True) as home:
@@ -162,19 +167,19 @@ def test_progress_is_read_from_the_snapshot_of_a_driver_and_history_later(
         spec, log = home.store.spec(experiment), home.store.log(experiment)
         save(home.snapshot(experiment), fold(spec, log))
         append(home, experiment, spec, entries[log.last() :], before=entries[: log.last()])
-        followed = Followed(home, experiment)
-        assert followed.seq == (cut or len(entries))
-        while not followed.advance(whole=False):
+        cached = ExperimentCache(home).get(experiment)
+        assert cached.seq == (cut or len(entries))
+        while not cached.read_entries(with_history=False):
             pass
-        assert followed.seq == len(entries)
-        assert not followed.is_whole
-        assert followed.read < 1
-        while not followed.advance():
+        assert cached.seq == len(entries)
+        assert not cached.has_history
+        assert cached.fraction_read < 1
+        while not cached.read_entries():
             pass
-        assert followed.read == 1
-        assert views_of(followed.chronicle) == views_of(fold_entries(Chronicle(spec), entries))
-        assert followed.about(3) == [
+        assert cached.fraction_read == 1
+        assert views_of(cached.chronicle) == views_of(fold_entries(Chronicle(spec), entries))
+        assert cached.entries_about(3) == [
             entry
-            for _, entry in followed.latest(limit=10**6, trial=3)[0]
+            for _, entry in cached.latest_entries(limit=10**6, trial=3)[0]
             if entry.decisions or not isinstance(entry.event, ValidationReported)
         ]

@@ -2,7 +2,7 @@
 
 Names, labels, metrics and errors come from users and training code. They can contain anything, even sequences that
 change the title of a terminal or hide lines. All output of commands passes `printable`, either in `say` or in the
-console of `ashwood.cli.output`.
+console of `ashwood.terminal.output`.
 """
 
 from __future__ import annotations

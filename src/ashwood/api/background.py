@@ -1,4 +1,4 @@
-"""``ashwood activate``: start a driver in the background."""
+"""Starts drivers in the background."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from ashwood.checkpoints.regular import open_to_append, open_to_read
-from ashwood.cli import job
-from ashwood.cli.run import RunOptions, resume_experiment
-from ashwood.cli.where import BackendOptions
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import Action, ExperimentState, allowed_actions
 
 _POLL_SECONDS = 0.05
@@ -25,48 +21,34 @@ _START_SECONDS = 60.0
 _LAST_LINES = 20
 
 
-def activate_experiment(
-    home: str | None, experiment: int, *, workers: int | None, where: BackendOptions, share: bool = False
-) -> str:
-    """Start a driver that outlives this terminal, and return a line about it for the user.
-
-    Raises:
-        RequestRefused, AshwoodError: see `start_driver`.
-    """
-    # A job of a Ray cluster is in the background already.  Ray kills the children of a job that ends, so the driver
-    # must be this process.
-    if job.is_in_a_job():
-        with open_home(home) as opened:
-            _check_can_start(opened, experiment)
-        raise typer.Exit(
-            resume_experiment(experiment, RunOptions(home=home, workers=workers, where=where, share=share))
-        )
-    driver, log = start_driver(home, experiment, workers=workers, where=where, share=share)
-    with open_home(home) as opened:
-        waits = opened.waits_for(opened.store.record(experiment))
-    does = "resumed in the background" if waits is None else f"waits in the background for {waits}"
-    return f"experiment {experiment} {does} (pid {driver.pid}); output: {log}"
-
-
 def start_driver(
-    home: str | None, experiment: int, *, workers: int | None, where: BackendOptions, share: bool = False
+    home: str | None, experiment: ExperimentId, options: Sequence[str] = ()
 ) -> tuple[subprocess.Popen[bytes], Path]:
     """Start a driver that outlives this process; return its process and the file with its output.
+
+    Args:
+        home: the home as ``--home`` takes it, or None for the default home.
+        experiment: ID of the experiment.
+        options: options of ``ashwood resume``.
 
     Raises:
         RequestRefused: the experiment is running or has ended, or trials of its former driver are still running.
         AshwoodError: the driver ended without having started the experiment.
     """
     with open_home(home) as opened:
-        _check_can_start(opened, experiment)
+        check_can_start(opened, experiment)
         log = opened.directory(experiment) / "driver.log"
-        slots = [] if workers is None else ["--workers", str(workers)]
-        driver = _start(home, experiment, [*slots, *where.options, *["--share"] * share], log)
+        driver = _start(home, experiment, options, log)
         _wait_until_it_drives(opened, experiment, driver, log)
     return driver, log
 
 
-def _check_can_start(home: Home, experiment: int) -> None:
+def check_can_start(home: Home, experiment: ExperimentId) -> None:
+    """Wait until a former driver has released the experiment, and check that it can be resumed.
+
+    Raises:
+        RequestRefused: the experiment is running or has ended, or trials of its former driver are still running.
+    """
     _wait_for_former_driver(home, experiment)
     state = home.store.record(experiment).state
     if Action.ACTIVATE not in allowed_actions(state, interrupted=state.active):
@@ -76,7 +58,7 @@ def _check_can_start(home: Home, experiment: int) -> None:
         )
 
 
-def _wait_for_former_driver(home: Home, experiment: int) -> None:
+def _wait_for_former_driver(home: Home, experiment: ExperimentId) -> None:
     deadline = time.monotonic() + _RELEASE_SECONDS
     while (state := home.store.record(experiment).state, home.is_driven(experiment))[1]:
         if state in (ExperimentState.CREATED, ExperimentState.RUNNING):
@@ -89,7 +71,7 @@ def _wait_for_former_driver(home: Home, experiment: int) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _start(home: str | None, experiment: int, options: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def _start(home: str | None, experiment: ExperimentId, options: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     # Passed in the environment: the home may be a URL with a password, and all users can read command lines.
     environment = {**os.environ, **({} if home is None else {"ASHWOOD_HOME": home})}
     try:
@@ -98,7 +80,7 @@ def _start(home: str | None, experiment: int, options: Sequence[str], log: Path)
         raise AshwoodError(f"cannot write the driver's output: {log} {error.strerror}; remove it") from None
     with out:
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-P", "-c", _DRIVER, "resume", str(experiment), *options],
+            [sys.executable, "-P", "-m", "ashwood", "resume", str(experiment), *options],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -107,10 +89,7 @@ def _start(home: str | None, experiment: int, options: Sequence[str], log: Path)
         )
 
 
-_DRIVER = "from ashwood.cli.main import main; main()"
-
-
-def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_it_drives(home: Home, experiment: ExperimentId, driver: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the driver runs the experiment, waits for GPUs, or has already finished the experiment."""
     start = log.stat().st_size
     deadline = time.monotonic() + _START_SECONDS
@@ -125,7 +104,7 @@ def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[
         time.sleep(_POLL_SECONDS)
 
 
-def _drives(home: Home, experiment: int, driver: subprocess.Popen[bytes]) -> bool:
+def _drives(home: Home, experiment: ExperimentId, driver: subprocess.Popen[bytes]) -> bool:
     lease, record = home.store.lease(experiment), home.store.record(experiment)
     if lease is None or lease.driver.process != driver.pid:
         return False

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import ashwood
-from ashwood.cli import activate
-from ashwood.cli.where import BackendOptions
+from ashwood.api import background
+from ashwood.cli.options import BackendKind, DriverOptions
+from ashwood.cli.run import activate_experiment
 from ashwood.engine import Session, open_home
 from ashwood.engine.session import Cluster
 from ashwood.errors import ConfigError
@@ -120,12 +121,12 @@ def test_activate_passes_backend_options_to_driver(
         raise KeyboardInterrupt
 
     workplace.ashwood("run", "toy.yaml")
-    monkeypatch.setattr(activate, "_start", start)
+    monkeypatch.setattr(background, "_start", start)
     home = str(workplace.path / ".ashwood")
     with pytest.raises(KeyboardInterrupt):
-        activate.activate_experiment(home, 1, workers=2, where=BackendOptions("ray", "a:1"))
+        activate_experiment(1, DriverOptions(home=home, workers=2, backend=BackendKind.RAY, ray_address="a:1"))
     with pytest.raises(KeyboardInterrupt):
-        activate.activate_experiment(home, 1, workers=None, where=BackendOptions(), share=True)
+        activate_experiment(1, DriverOptions(home=home, share=True))
     assert started == [["--workers", "2", "--backend", "ray", "--ray-address", "a:1"], ["--share"]]
 
 

@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ashwood.dashboard.guard import GuardRules, bare, is_everywhere, rules_for, tokens
-from ashwood.dashboard.guard.answers import PROTECTION, Refusal, protected, refused
+from ashwood.dashboard.guard.checks import forbidden, misdirected
 from ashwood.dashboard.guard.hosts import is_loopback
-from ashwood.dashboard.guard.rates import Buckets, Places
-from ashwood.dashboard.guard.request import Request
-from ashwood.dashboard.guard.verdicts import forbidden, misdirected
+from ashwood.dashboard.guard.rates import StreamSlots, TokenBuckets
+from ashwood.dashboard.guard.request import HttpRequest
+from ashwood.dashboard.guard.responses import PROTECTION, Refusal, protected, refused
 from ashwood.dashboard.server import listen
 from ashwood.errors import AshwoodError
 
@@ -51,13 +51,13 @@ HOSTS = st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join)
 HEADERS = st.lists(st.tuples(NAMES, VALUES | st.binary(max_size=40)), max_size=8)
 
 
-def request(method: str = "GET", path: str = "/", query: str = "", **headers: str) -> Request:
+def request(method: str = "GET", path: str = "/", query: str = "", **headers: str) -> HttpRequest:
     given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return asked(method, path, [(b"host", b"127.0.0.1:8000"), *given], query.encode())
 
 
-def asked(method: str, path: str, headers: list[tuple[bytes, bytes]], query: bytes = b"") -> Request:
-    return Request.of({"method": method, "path": path, "query_string": query, "scheme": "http", "headers": headers})
+def asked(method: str, path: str, headers: list[tuple[bytes, bytes]], query: bytes = b"") -> HttpRequest:
+    return HttpRequest.of({"method": method, "path": path, "query_string": query, "scheme": "http", "headers": headers})
 
 
 def status(refusal: Refusal | None) -> int:
@@ -333,7 +333,7 @@ def test_cookies_of_two_servers_on_one_host_differ() -> None:
         assert tokens.has_pass(request(cookie=both), GuardRules(port=port), "pass")
         assert not tokens.has_pass(request(cookie=both), GuardRules(port=port), "other")
     assert not tokens.has_pass(request(cookie=both), GuardRules(port=80), "pass")
-    secure = Request.of({"method": "GET", "path": "/", "scheme": "https", "headers": []})
+    secure = HttpRequest.of({"method": "GET", "path": "/", "scheme": "https", "headers": []})
     assert tokens.cookie_with_pass(secure, RULES, "pass").endswith(b"; Secure")
 
 
@@ -359,7 +359,7 @@ class Clock:
 
 def test_buckets_fill_up_again() -> None:
     clock = Clock()
-    buckets = Buckets(3, 6.0, clock)
+    buckets = TokenBuckets(3, 6.0, clock)
     assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 2, 2]
     assert buckets.wait("b") == 0
     clock.now += 2
@@ -371,7 +371,7 @@ def test_buckets_fill_up_again() -> None:
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 10)), max_size=60))
 def test_nobody_gets_more_than_a_bucket_and_its_rate(steps: list[tuple[str, float]]) -> None:
     clock = Clock()
-    buckets = Buckets(5, 10.0, clock)
+    buckets = TokenBuckets(5, 10.0, clock)
     got = {"a": 0, "b": 0}
     for client, seconds in steps:
         clock.now += seconds
@@ -381,7 +381,7 @@ def test_nobody_gets_more_than_a_bucket_and_its_rate(steps: list[tuple[str, floa
 
 def test_what_is_remembered_of_clients_is_bounded() -> None:
     clock = Clock()
-    buckets = Buckets(1, 60.0, clock)
+    buckets = TokenBuckets(1, 60.0, clock)
     for n in range(10_000):
         buckets.take(str(n))
     assert len(buckets._left) == 4096
@@ -389,9 +389,9 @@ def test_what_is_remembered_of_clients_is_bounded() -> None:
 
 
 def test_places() -> None:
-    places = Places(3, 2)
+    places = StreamSlots(3, 2)
     assert [places.take("a") for _ in range(3)] == [True, True, False]
     assert [places.take("b") for _ in range(2)] == [True, False]
-    places.leave("a")
+    places.release("a")
     assert places.take("b")
     assert not places.take("a")

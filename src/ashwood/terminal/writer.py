@@ -13,7 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TextIO, cast
 
-from ashwood.cli.text import say
+from ashwood.terminal.text import say
 
 _FAR_BEHIND = 100
 """Number of waiting messages from which on lines are left out."""

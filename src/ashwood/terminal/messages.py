@@ -1,0 +1,198 @@
+"""Messages about an experiment: what it is, how far it is, how it ended, and which commands come next."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.decisions import (
+    Asked,
+    CommonFailure,
+    GoalReached,
+    NoSpace,
+    NoStorage,
+    TimeIsUp,
+    TooManyInvalid,
+    WhyLeave,
+)
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.forecast.time_left import Forecast, Forecaster
+from ashwood.search.vocabulary import TrialId
+from ashwood.terminal.text import brief, say
+from ashwood.views.progress import Progress
+from ashwood.views.table import flatten
+from ashwood.views.wording import format_duration, format_length, format_value
+
+if TYPE_CHECKING:
+    from ashwood.eventlog.home import Home
+
+COMMAND: Final = "ASHWOOD_CALLED"
+"""Environment variable with the command by which the user reaches this cluster, such as ``ashwood --on URL``."""
+
+LONGEST_ERROR = 1_000
+"""Largest width of an error message of training code, in columns."""
+LONGEST_NAME = 60
+"""Largest width of a name of an experiment or a metric, in columns."""
+_LONGEST_VALUE = 200
+_MOST_TRIALS = 10
+_WORTH_A_RANGE = 1.1
+
+
+def command_prefix() -> str:
+    """Return how the user starts the next command: ``ashwood``, or ``ashwood --on URL`` in a job of a cluster."""
+    return os.environ.get(COMMAND, "ashwood")
+
+
+def warn_of_damage(home: Home, experiment: ExperimentId) -> None:
+    """Print a warning if an experiment is damaged, so that a command shows only a part of it."""
+    if (damage := home.damage(home.store.record(experiment))) is not None:
+        say(f"warning: experiment {experiment} is damaged: {damage}", err=True)
+
+
+def is_over(state: ExperimentState) -> bool:
+    """Return whether an experiment has ended, or has stopped at its goal or time limit."""
+    return state.ended or state is ExperimentState.STOPPED
+
+
+def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
+    """Return the first line: what is going to run."""
+    spec = progress.spec
+    trials, length = progress.trials_planned, spec.search.max_length
+    workers = format_length(slots, "workers") if slots else "workers as they join"
+    name = brief(spec.name, LONGEST_NAME)
+    return (
+        f"experiment {experiment} ({name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
+        f"{format_length(length, spec.unit)}, {workers}, seed {spec.seed}"
+    )
+
+
+def status_line(forecaster: Forecaster, now: float) -> str:
+    """Return the progress as one line."""
+    progress, forecast = forecaster.progress, forecaster.forecast(now)
+    states = progress.trials.states
+    return (
+        f"{forecast.fraction:.0%} done, {time_left(forecast)}; "
+        f"{format_length(states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
+        f"{format_length(progress.length_trained, progress.spec.unit)} trained, "
+        f"workers {progress.utilisation(now):.0%} busy"
+    )
+
+
+def time_left(forecast: Forecast) -> str:
+    """Return the forecast time left, with the range in which it lies in four of five cases."""
+    if forecast.seconds is None:
+        return "estimating…"
+    words = f"{format_duration(forecast.seconds)} left"
+    left = forecast.time_left
+    if left is None or left.high < 10 or left.high < _WORTH_A_RANGE * left.low:
+        return words
+    return f"{words} ({format_duration(left.low)}–{format_duration(left.high)})"
+
+
+def named_trials(trials: Sequence[TrialId]) -> str:
+    """Return the numbers of trials as a phrase: ``trial 3``, ``trials 3 and 5``."""
+    *others, last = [str(trial) for trial in trials[:_MOST_TRIALS]]
+    if len(trials) > _MOST_TRIALS:
+        return f"{len(trials):,} trials: {', '.join([*others, last])}, …"
+    return f"trials {', '.join(others)} and {last}" if others else f"trial {last}"
+
+
+def leaving(state: ExperimentState, why: WhyLeave) -> str:
+    """Return the line about why the experiment pauses or ends, from which time on no trial gets a job."""
+    if state is ExperimentState.PAUSED:
+        return f"pausing {str(why).removeprefix('paused ')}" if isinstance(why, Asked) else f"pausing: {why}"
+    return f"ending: {why}"
+
+
+def closing(experiment: ExperimentId, progress: Progress) -> str:
+    """Return the last lines: how the run ended, the best trial, and the next commands."""
+    return "\n".join([*how_it_ended(experiment, progress), *_best(progress), *what_next(experiment, progress)])
+
+
+def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
+    """Yield why the experiment ended or paused, and how many trials failed."""
+    state, why = str(progress.state), brief(progress.why_ended, LONGEST_ERROR)
+    if progress.state is ExperimentState.COMPLETED:
+        yield f"experiment {experiment} completed"
+    else:  # Some reasons begin with the state.
+        yield f"experiment {experiment} {why if why.startswith(f'{state} ') else f'{state}: {why}'}"
+    if failed := progress.trials.states[TrialState.ERRORED]:
+        see = f"{command_prefix()} trials {experiment} --filter state=errored"
+        yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
+
+
+def best_so_far(progress: Progress) -> str:
+    """Return the best result: its trial, metric and length.  There must be one."""
+    best, spec = progress.best, progress.spec
+    if best is None:
+        raise AssertionError("no trial has a result")
+    metric = f"{brief(spec.metric, LONGEST_NAME)} {format_value(best.metric)}"
+    return f"trial {best.trial}, {metric} at {format_length(best.length, spec.unit)}"
+
+
+def _best(progress: Progress) -> Iterator[str]:
+    if progress.best is not None:
+        yield f"best: {best_so_far(progress)}"
+        if (seen := progress.describe_seen()) is not None:
+            yield seen
+        for name, value in flatten(progress.trials.rows[progress.best.trial].hparams).items():
+            yield f"  {brief(name, LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
+    elif progress.reports:
+        yield no_best(progress)
+
+
+def no_best(progress: Progress) -> str:
+    """Return why there is no best result."""
+    metric = brief(progress.spec.metric, LONGEST_NAME)
+    if (seen := progress.describe_seen()) is not None:
+        return f"best: no checkpoint with a {metric}; {seen}"
+    return f"best: no trial has reported a {metric} that is a finite number{'' if progress.state.ended else ' yet'}"
+
+
+def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
+    """Yield the commands that can come next."""
+    if progress.state in (ExperimentState.PAUSED, ExperimentState.STOPPED):
+        yield from how_to_resume(experiment, None if progress.leaving is None else progress.leaving.why)
+    has_failed = progress.state is ExperimentState.ERRORED or progress.trials.states[TrialState.ERRORED]
+    if has_failed and progress.state in (ExperimentState.ERRORED, ExperimentState.COMPLETED):
+        yield f"to retry failed trials, fix the cause, then: {command_prefix()} resume {experiment} --retry-failed"
+    if progress.trials.leader is not None and progress.state is not ExperimentState.PAUSED:
+        more = (f"{command_prefix()} {command} {experiment}" for command in ("best", "describe", "trials"))
+        yield f"more: {' · '.join(more)}"
+
+
+def how_to_resume(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
+    """Yield how to resume an experiment that paused or stopped for a reason."""
+    resume = f"{command_prefix()} resume {experiment}"
+    match why:
+        case CommonFailure():
+            yield f"Fix the error, then continue with: {resume} (--retry-failed also retries failed trials)"
+            yield "(to let a search continue through such failures, run it with --set max_common_failures=0)"
+        case TooManyInvalid(trials=trials):
+            yield f"To continue, raise the limit: {command_prefix()} set {experiment} max_invalid_trials={2 * trials}"
+            yield f"then resume: {resume}"
+        case NoSpace():
+            yield f"Free disk space, then continue with: {resume}"
+        case NoStorage():
+            yield f"When the checkpoint storage can be used again, continue with: {resume}"
+        case GoalReached():
+            yield f"To continue, set a better goal or none: {resume} --stop-when metric_at=METRIC (or none)"
+        case TimeIsUp():
+            yield f"To continue, set a longer time or none: {resume} --stop-when max_time=TIME (or none)"
+        case _:
+            yield f"To continue: {resume}"
+
+
+def interruption(count: int) -> str:
+    """Return the line about the effect of the first or a later Ctrl-C."""
+    if count == 1:
+        return "pausing: running trials save a checkpoint (press Ctrl-C again to end at once)"
+    return "ending at once: running trials lose their work since their latest checkpoint"
+
+
+def clock_time(at: float) -> str:
+    """Return the local time of day."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
