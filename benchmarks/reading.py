@@ -68,7 +68,7 @@ def _table(directory: Path, trials: int, experiments: int) -> Table:
         making.start()
         making.join()
     # What a dashboard keeps would make the next one faster.
-    (large / "experiments" / "1" / "chronicle").unlink(missing_ok=True)
+    (large / "experiments" / "1" / "history").unlink(missing_ok=True)
     rows = [_row(f"`{name}`", _command(large, *words)) for name, words in _COMMANDS.items()]
     rows.append(_row(f"`list` of {experiments:,} experiments", _command(many, "list")))
     for start in ("first", "second"):

@@ -83,7 +83,7 @@ def _ask_first(served: Served) -> None:
 def _experiment_page(home: Path, what: str, repeats: int) -> Table:
     rows: list[list[object]] = []
     overview, trials = pages.experiment_page(EXPERIMENT), pages.trials_page(EXPERIMENT)
-    kept = home / "experiments" / str(EXPERIMENT) / "chronicle"
+    kept = home / "experiments" / str(EXPERIMENT) / "history"
 
     def row(name: str, seen: pages.Visit, served: Served) -> None:
         marks = [seen.marks.get("usable"), seen.marks.get("drawn"), seen.longest_block]

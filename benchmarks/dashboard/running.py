@@ -37,7 +37,7 @@ class Running:
         self.path = self._made.with_name(f"{self._made.name}-running")
         self._size = size
         self.rate = size.rate
-        self._kept = self.path / "experiments" / str(EXPERIMENT) / "chronicle"
+        self._kept = self.path / "experiments" / str(EXPERIMENT) / "history"
         self._backup = self._kept.with_suffix(".first")
         if not (self.path / "made").exists():
             shutil.rmtree(self.path, ignore_errors=True)

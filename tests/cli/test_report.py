@@ -20,7 +20,7 @@ from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.experiment.entry import Entry, fold
 from ashwood.search.space import Double, Space
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from tests.browser import chromium
 from tests.dashboard.homes import add, append, ran
 from tests.views.simulate import asha, spec_of
@@ -74,7 +74,7 @@ def test_report_of_experiment_that_ends_during_reading_shows_it_ended(
     with open_home(tmp_path, create=True) as home:
         experiment = add(home, workers, until=half)
 
-        def slowly(views: Chronicle, _: Iterable[Entry]) -> Chronicle:
+        def slowly(views: History, _: Iterable[Entry]) -> History:
             append(home, experiment, views.spec, workers.entries[half:], workers.entries[:half])
             return fold(views, workers.entries)
 

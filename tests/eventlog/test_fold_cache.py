@@ -17,7 +17,7 @@ from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import DriverStarted
 from ashwood.experiment.experiment import Experiment
 from ashwood.testing.records import full_spec
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.progress import Progress
 from tests.engine.instant_backend import InstantBackend
 from tests.engine.test_loop import SPEC, new_log, objective
@@ -120,12 +120,12 @@ class _Classes(pickle.Unpickler):
 
 def test_folding_packages_are_all_packages_that_snapshots_depend_on() -> None:
     log = new_log()
-    progress, chronicle = Progress(SPEC), Chronicle(SPEC)
+    progress, history = Progress(SPEC), History(SPEC)
     experiment = Experiment(SPEC)
     Engine(experiment, log, InstantBackend(objective)).run()
     fold(progress, (entry for _, entry in log.read()))
-    fold(chronicle, (entry for _, entry in log.read()))
-    unpickler = _Classes(pickle.dumps((experiment, progress.parts(), chronicle.history)))
+    fold(history, (entry for _, entry in log.read()))
+    unpickler = _Classes(pickle.dumps((experiment, progress.parts(), history.details)))
     unpickler.load()
     pickled = {module for module in unpickler.modules if module.startswith("ashwood.")}
     grimp = pytest.importorskip("grimp", reason="import-linter is not installed")

@@ -10,7 +10,7 @@ from typing import Any
 from ashwood.experiment.entry import fold
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from tests.views.simulate import Curve, Workers, asha, power_law, spec_of
 
 SCRIPT = "<script>alert(1)</script>"
@@ -33,13 +33,13 @@ def spec(trials: int = 60, **more: Any) -> ExperimentSpec:
 
 def simulated(
     trials: int = 60, *, stop_after: int | None = None, faults: float = 0.0, curve: Curve | None = None, **more: Any
-) -> Chronicle:
+) -> History:
     """Return the views of a simulated experiment, complete or up to entry ``stop_after`` of its event log."""
     ran = Workers(
         spec(trials, **more), curve or power_law(3), workers=6, faults=(faults, faults / 4, faults / 4), period=1
     )
     ran.run(stop_after=stop_after, crash=True)
-    return fold(Chronicle(ran.experiment.spec), ran.entries[:stop_after])
+    return fold(History(ran.experiment.spec), ran.entries[:stop_after])
 
 
 def texts(figure: Any) -> Iterator[str]:

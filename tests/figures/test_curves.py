@@ -8,18 +8,18 @@ import pytest
 
 from ashwood.errors import AshwoodError
 from ashwood.figures.curves import draw_learning_curves
-from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import By, curve, leading
+from ashwood.views.history import History
 from tests.figures.simulated import is_safe, simulated, trials_of
 
 
 @pytest.fixture(scope="module")
-def known() -> Chronicle:
+def known() -> History:
     return simulated(60)
 
 
 @pytest.mark.parametrize("by", ["metric", "length"])
-def test_each_top_trial_has_its_own_line(known: Chronicle, by: By) -> None:
+def test_each_top_trial_has_its_own_line(known: History, by: By) -> None:
     lines = {
         trials_of(trace)[0]: trace
         for trace in draw_learning_curves(known, top=7, by=by).data
@@ -28,19 +28,19 @@ def test_each_top_trial_has_its_own_line(known: Chronicle, by: By) -> None:
     first = leading(known.progress.trials, 7, by)
     assert set(lines) == {row.id for row in first}
     for row in first:
-        lengths, values = curve(known.history.reports.of(row.id), known.spec.metric)
+        lengths, values = curve(known.details.reports.of(row.id), known.spec.metric)
         assert list(lines[row.id].x) == list(lengths)
         assert list(lines[row.id].y) == list(values)
     assert len({trace.line.color for trace in lines.values()}) == 7
 
 
-def test_best_trial_is_drawn_last_and_widest(known: Chronicle) -> None:
+def test_best_trial_is_drawn_last_and_widest(known: History) -> None:
     lines = [trace for trace in draw_learning_curves(known, top=5).data if trace.name != "other trials"]
     assert trials_of(lines[-1])[0] == known.progress.trials.best()[0].id
     assert max(lines, key=lambda line: line.line.width) is lines[-1]
 
 
-def test_log_options_make_axes_logarithmic(known: Chronicle) -> None:
+def test_log_options_make_axes_logarithmic(known: History) -> None:
     layout = draw_learning_curves(known, log_x=True, log_y=True).layout
     assert (layout.xaxis.type, layout.yaxis.type) == ("log", "log")
     assert all(-10 < end < 10 for end in layout.yaxis.range)
@@ -62,11 +62,11 @@ def test_figure_before_first_report_shows_message(stop_after: int) -> None:
     )
 
 
-def test_message_names_metric_that_no_trial_reported(known: Chronicle) -> None:
+def test_message_names_metric_that_no_trial_reported(known: History) -> None:
     figure = draw_learning_curves(known, metric="<b>accuracy")
     assert "No trial has reported &lt;b&gt;accuracy yet" in figure.layout.annotations[0].text
 
 
-def test_unknown_order_is_refused(known: Chronicle) -> None:
+def test_unknown_order_is_refused(known: History) -> None:
     with pytest.raises(AshwoodError, match=r"by 'name': expected metric or length"):
         draw_learning_curves(known, by="name")  # type: ignore[arg-type]

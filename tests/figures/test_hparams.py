@@ -16,7 +16,7 @@ from ashwood.figures.hparams import draw_heatmap, draw_scatter
 from ashwood.figures.parallel import draw_parallel_coordinates
 from ashwood.figures.theme import DARK
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.hparams import varied
 from ashwood.views.results import comparable, last_results
 from ashwood.views.wording import format_length
@@ -26,16 +26,16 @@ NESTED = f"model.{LINK}"
 
 
 @pytest.fixture(scope="module")
-def known() -> Chronicle:
+def known() -> History:
     return simulated(80)
 
 
 @pytest.fixture(scope="module")
-def without_results() -> Chronicle:
+def without_results() -> History:
     return simulated(8, stop_after=2)
 
 
-def value(known: Chronicle, trial: int, *path: str) -> Any:
+def value(known: History, trial: int, *path: str) -> Any:
     found: Any = known.progress.trials.rows[trial].hparams
     for name in path:
         found = found[name]
@@ -46,7 +46,7 @@ def value(known: Chronicle, trial: int, *path: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "path"), [("lr", ("lr",)), ("drop", ("drop",)), (NESTED, ("model", LINK))])
-def test_scatter_point_is_trial_at_its_value_and_result(known: Chronicle, name: str, path: tuple[str, ...]) -> None:
+def test_scatter_point_is_trial_at_its_value_and_result(known: History, name: str, path: tuple[str, ...]) -> None:
     figure = draw_scatter(known, name)
     drawn = {
         (trial, x, y)
@@ -61,7 +61,7 @@ def test_scatter_point_is_trial_at_its_value_and_result(known: Chronicle, name: 
     assert is_safe(figure)
 
 
-def test_scatter_separates_categories_that_look_equal(known: Chronicle) -> None:
+def test_scatter_separates_categories_that_look_equal(known: History) -> None:
     figure = draw_scatter(known, "opt", theme=DARK)
     assert list(figure.layout.xaxis.ticktext) == ["adam", "&lt;script&gt;alert(1)&lt;/scr…", "–", "true", "1"]
     for trace in figure.data:
@@ -71,7 +71,7 @@ def test_scatter_separates_categories_that_look_equal(known: Chronicle) -> None:
     assert is_safe(figure)
 
 
-def test_unknown_hyperparameter_is_refused_with_suggestion(known: Chronicle) -> None:
+def test_unknown_hyperparameter_is_refused_with_suggestion(known: History) -> None:
     with pytest.raises(
         AshwoodError, match=r"varies no hyperparameter 'dorp', did you mean 'drop'\?; it varies: lr, drop"
     ):
@@ -83,7 +83,7 @@ def test_unknown_hyperparameter_is_refused_with_suggestion(known: Chronicle) -> 
 
 @pytest.mark.parametrize("summary", ["best", "mean"])
 @pytest.mark.parametrize(("x", "y"), [("lr", "drop"), ("opt", NESTED), (NESTED, "opt")])
-def test_heatmap_cell_shows_summary_of_its_results(known: Chronicle, x: str, y: str, summary: Any) -> None:
+def test_heatmap_cell_shows_summary_of_its_results(known: History, x: str, y: str, summary: Any) -> None:
     heat = draw_heatmap(known, x, y, summary=summary).data[0]
     compared = comparable(known.ladder, 50)
     assert compared is not None
@@ -98,7 +98,7 @@ def test_heatmap_cell_shows_summary_of_its_results(known: Chronicle, x: str, y: 
         assert np.nansum(cells * counts) == pytest.approx(sum(metrics))
 
 
-def test_heatmap_title_says_which_results_are_compared(known: Chronicle) -> None:
+def test_heatmap_title_says_which_results_are_compared(known: History) -> None:
     figure = draw_heatmap(known)
     compared = comparable(known.ladder, 50)
     assert compared is not None
@@ -106,7 +106,7 @@ def test_heatmap_title_says_which_results_are_compared(known: Chronicle) -> None
     assert is_safe(figure)
 
 
-def test_heatmap_needs_two_hyperparameters(known: Chronicle) -> None:
+def test_heatmap_needs_two_hyperparameters(known: History) -> None:
     alone = simulated(8)
     alone.spec = replace(alone.spec, space=Space({"lr": Log(-5, -1), "width": Const(3)}))
     assert "fewer than two" in draw_heatmap(alone).layout.annotations[0].text
@@ -122,7 +122,7 @@ def dimensions(figure: Any) -> dict[str, Any]:
     return {dimension.label: dimension for dimension in figure.data[0].dimensions}
 
 
-def test_parallel_line_has_values_of_its_trial(known: Chronicle) -> None:
+def test_parallel_line_has_values_of_its_trial(known: History) -> None:
     figure = draw_parallel_coordinates(known)
     shown = dimensions(figure)
     results = {result.trial: result for result in last_results(known.ladder)}
@@ -135,7 +135,7 @@ def test_parallel_line_has_values_of_its_trial(known: Chronicle) -> None:
     assert trained["values"] == pytest.approx([log10(results[trial].length) for trial in trials], abs=1e-5)
 
 
-def test_parallel_metric_axis_has_best_on_top(known: Chronicle) -> None:
+def test_parallel_metric_axis_has_best_on_top(known: History) -> None:
     figure = draw_parallel_coordinates(known)
     trace = figure.data[0]
     metric = trace.dimensions[-1]
@@ -149,7 +149,7 @@ def test_parallel_metric_axis_has_best_on_top(known: Chronicle) -> None:
     assert metric.range[0] < metric.range[1]
 
 
-def test_parallel_ticks_show_values_and_are_unique(known: Chronicle) -> None:
+def test_parallel_ticks_show_values_and_are_unique(known: History) -> None:
     shown = dimensions(draw_parallel_coordinates(known))
     lr = shown["lr"]
     named = {word: place for word, place in zip(lr.ticktext, lr.tickvals, strict=True) if word[0].isdigit()}
@@ -159,7 +159,7 @@ def test_parallel_ticks_show_values_and_are_unique(known: Chronicle) -> None:
             assert len(set(dimension.ticktext)) == len(dimension.ticktext) == len(dimension.tickvals)
 
 
-def test_parallel_selects_best_tenth_of_many_lines(known: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_selects_best_tenth_of_many_lines(known: History, monkeypatch: pytest.MonkeyPatch) -> None:
     assert draw_parallel_coordinates(known).data[0].dimensions[-1].constraintrange is None
     monkeypatch.setattr(parallel, "_CROWDED", 10)
     figure = draw_parallel_coordinates(known)
@@ -178,7 +178,7 @@ def test_parallel_counts_trials_without_finite_result() -> None:
     assert "without a result left out" in figure.layout.title.text
 
 
-def test_parallel_labels_are_escaped(known: Chronicle) -> None:
+def test_parallel_labels_are_escaped(known: History) -> None:
     figure = draw_parallel_coordinates(known)
     # Tick labels are not checked: Plotly shows them as plain text.
     for dimension in figure.data[0].dimensions:
@@ -198,7 +198,7 @@ def test_trials_without_value_of_hyperparameter_are_left_out() -> None:
         assert "No trial has been compared" in figure.layout.annotations[0].text
 
 
-def test_figures_without_results_or_hyperparameters_show_message(without_results: Chronicle) -> None:
+def test_figures_without_results_or_hyperparameters_show_message(without_results: History) -> None:
     history = without_results
     for figure in (draw_scatter(history), draw_heatmap(history), draw_parallel_coordinates(history)):
         assert "No trial has been compared" in figure.layout.annotations[0].text

@@ -13,14 +13,14 @@ from ashwood.figures.importance import draw_importance, importances
 from ashwood.search.draw import unit_draw
 from ashwood.search.settings import Method
 from ashwood.search.space import Const, Space
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.results import comparable
 from tests.figures.simulated import is_safe, simulated, spec
 
 optuna = pytest.importorskip("optuna")
 
 
-def decided_by(name: str) -> Chronicle:
+def decided_by(name: str) -> History:
     """Return a random search in which a single hyperparameter decides the metric, except for noise."""
     space = spec().space
 

@@ -11,7 +11,7 @@ from ashwood.figures import ladder
 from ashwood.figures.ladder import draw_ladder
 from ashwood.figures.theme import DARK, LIGHT, Theme
 from ashwood.search.settings import Method
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from tests.figures.simulated import is_safe, simulated, trials_of
 
 
@@ -20,11 +20,11 @@ def trace(figure: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module", params=[None, 150], ids=["over", "running"])
-def known(request: pytest.FixtureRequest) -> Chronicle:
+def known(request: pytest.FixtureRequest) -> History:
     return simulated(60, stop_after=request.param, faults=0.02)
 
 
-def counts(known: Chronicle) -> Counter[str]:
+def counts(known: History) -> Counter[str]:
     """Return the expected number of points of each kind, from the views."""
     rungs = [rung for bracket in known.progress.ladder.brackets for rung in bracket.rungs]
     lasts = [bracket.rungs[-1] for bracket in known.progress.ladder.brackets]
@@ -37,7 +37,7 @@ def counts(known: Chronicle) -> Counter[str]:
     )
 
 
-def test_ladder_has_same_counts_as_views(known: Chronicle) -> None:
+def test_ladder_has_same_counts_as_views(known: History) -> None:
     figure = draw_ladder(known)
     now, promoted = trace(figure, "trials"), trace(figure, "promoted")
     expected = counts(known)
@@ -48,7 +48,7 @@ def test_ladder_has_same_counts_as_views(known: Chronicle) -> None:
     assert list(now.ids) == [str(trial) for trial in trials_of(now)]
 
 
-def test_packed_ladder_has_same_counts(known: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_ladder_has_same_counts(known: History, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "MANY", 10)
     figure = draw_ladder(known)
     kinds = {trace.name: len(trace.x) for trace in figure.data if trace.type == "scattergl"}

@@ -12,7 +12,7 @@ from ashwood.figures import Figures, compare
 from ashwood.figures.axes import AGAINST, Against
 from ashwood.figures.progress import draw_best_so_far
 from ashwood.figures.theme import DARK
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from tests.figures.simulated import SCRIPT, is_safe, simulated, spec, trials_of
 from tests.views.simulate import Workers, power_law
 
@@ -69,7 +69,7 @@ def test_experiments_are_compared_as_they_are_at_hand() -> None:
     ran = Workers(spec(20), power_law(3))
     ran.run()
     figures = Figures(ran.experiment.spec, lambda: ran.entries)
-    figure = compare({"figures": figures, "told": fold(Chronicle(ran.experiment.spec), ran.entries)}, theme=DARK)
+    figure = compare({"figures": figures, "told": fold(History(ran.experiment.spec), ran.entries)}, theme=DARK)
     one, other = figure.data
     assert list(one.y) == list(other.y)
     assert figure.layout.paper_bgcolor == figures.dark.ladder().layout.paper_bgcolor == DARK.paper

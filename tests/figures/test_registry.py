@@ -13,20 +13,20 @@ from ashwood.experiment.entry import fold
 from ashwood.figures import Figures, ladder, timeline
 from ashwood.figures.registry import FIGURES, OptionKind, describe, draw
 from ashwood.figures.theme import DARK, LIGHT
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from tests.figures.simulated import LINK, SPACE, is_safe, simulated
 from tests.views.simulate import Workers
 from tests.views.streams import runs
 
 
 @pytest.fixture(scope="module")
-def known() -> Chronicle:
+def known() -> History:
     return simulated(60, faults=0.01)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 @pytest.mark.parametrize("name", FIGURES)
-def test_figure_has_background_of_theme(name: str, theme: object, known: Chronicle) -> None:
+def test_figure_has_background_of_theme(name: str, theme: object, known: History) -> None:
     figure = draw(name, known, theme=theme)  # type: ignore[arg-type]
     assert figure.layout.paper_bgcolor == theme.paper  # type: ignore[attr-defined]
     assert figure.layout.title.text
@@ -42,12 +42,12 @@ def test_figure_can_be_drawn_early_in_a_search(name: str, stop_after: int) -> No
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
 def test_figures_can_be_drawn_for_any_history(ran: Workers) -> None:
-    known = fold(Chronicle(ran.experiment.spec), ran.entries)
+    known = fold(History(ran.experiment.spec), ran.entries)
     for name in FIGURES:
         json.loads(draw(name, known).to_json())
 
 
-def test_every_allowed_value_of_options_can_be_drawn(known: Chronicle) -> None:
+def test_every_allowed_value_of_options_can_be_drawn(known: History) -> None:
     for kind in describe(known):
         for option in kind["options"]:
             for value in option["allowed"] or []:
@@ -59,11 +59,11 @@ def test_every_figure_is_a_method_of_figures() -> None:
     assert set(FIGURES) <= set(dir(Figures))
 
 
-def test_methods_and_registry_draw_same_figures(known: Chronicle) -> None:
+def test_methods_and_registry_draw_same_figures(known: History) -> None:
     ran = Workers(replace(known.spec, name="x"), lambda trial, length: trial + 1 / length)
     ran.run()
     figures = Figures(ran.experiment.spec, lambda: ran.entries)
-    again = fold(Chronicle(ran.experiment.spec), ran.entries)
+    again = fold(History(ran.experiment.spec), ran.entries)
     for name in FIGURES:
         assert getattr(figures, name)().to_json() == draw(name, again).to_json()
 
@@ -82,19 +82,19 @@ def test_methods_and_registry_draw_same_figures(known: Chronicle) -> None:
     ],
 )
 def test_unknown_figures_options_and_values_are_refused(
-    name: str, options: dict[str, object], message: str, known: Chronicle
+    name: str, options: dict[str, object], message: str, known: History
 ) -> None:
     with pytest.raises(AshwoodError, match=message):
         draw(name, known, options)
 
 
-def test_options_are_read_from_text(known: Chronicle) -> None:
+def test_options_are_read_from_text(known: History) -> None:
     figure = draw("learning_curves", known, {"top": "3", "log_x": "true", "log_y": "0", "metric": LINK, "by": ""})
     assert len([trace for trace in figure.data if trace.name != "other trials"]) == 3
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", None)
 
 
-def test_options_list_their_allowed_values(known: Chronicle) -> None:
+def test_options_list_their_allowed_values(known: History) -> None:
     options = {option.name: option for kind in FIGURES.values() for option in kind.options}
     assert options["hparam"].allowed(known) == ["lr", "drop", "opt", f"model.{LINK}"]
     assert options["metric"].allowed(known) == [known.spec.metric]
@@ -103,7 +103,7 @@ def test_options_list_their_allowed_values(known: Chronicle) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "parallel_coordinates"])
-def test_names_are_escaped(name: str, known: Chronicle) -> None:
+def test_names_are_escaped(name: str, known: History) -> None:
     assert is_safe(draw(name, known))
 
 

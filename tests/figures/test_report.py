@@ -16,15 +16,15 @@ import pytest
 from ashwood.errors import AshwoodError
 from ashwood.experiment.entry import fold
 from ashwood.experiment.spec import CheckpointPolicy
-from ashwood.figures import account, importance, report
+from ashwood.figures import importance, report, report_sections
 from ashwood.figures.extras import plotly_script
 from ashwood.figures.markup import Markup, h
 from ashwood.figures.registry import draw
-from ashwood.figures.report import About, render_report
+from ashwood.figures.report import ReportHeader, render_report
 from ashwood.figures.theme import DARK, LIGHT
 from ashwood.search.settings import Method
 from ashwood.search.space import Categorical, Double, Log, Space
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from tests.dashboard.homes import NASTY, nasty_spec, ran
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
@@ -78,23 +78,23 @@ class Page(HTMLParser):
         return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
 
 
-def about(told: Chronicle, **more: Any) -> About:
+def about(told: History, **more: Any) -> ReportHeader:
     known = {"state": str(told.progress.state), "name": told.spec.name, "labels": told.spec.labels}
-    return About(**{"id": 3, "created_at": 1_000.0, "made_at": 90_000.0, **known, **more})
+    return ReportHeader(**{"id": 3, "created_at": 1_000.0, "made_at": 90_000.0, **known, **more})
 
 
-def page_of(told: Chronicle, **more: Any) -> Page:
+def page_of(told: History, **more: Any) -> Page:
     return Page(render_report(told, about(told, **more)))
 
 
 @pytest.fixture(scope="module")
-def nasty() -> Chronicle:
+def nasty() -> History:
     workers = ran(40)
-    return fold(Chronicle(workers.experiment.spec), workers.entries)
+    return fold(History(workers.experiment.spec), workers.entries)
 
 
 @pytest.fixture(scope="module")
-def page(nasty: Chronicle) -> Page:
+def page(nasty: History) -> Page:
     return page_of(nasty)
 
 
@@ -112,7 +112,7 @@ def test_half_a_character_is_no_obstacle() -> None:
     half = "\udcff"
     space = Space({"lr": Log(-4, 0), f"k{half}": Categorical((f"a{half}", "b")), "d": Double(0.0, 1.0)})
     spec = replace(nasty_spec(asha(20)), space=space, config_text=half)
-    page = page_of(fold(Chronicle(spec), ran(spec=spec).entries))
+    page = page_of(fold(History(spec), ran(spec=spec).entries))
     assert "k?" in page.said.encode().decode()
     assert "Left out" not in page.said
 
@@ -136,7 +136,7 @@ def test_its_policy_lets_its_own_scripts_run_and_nothing_out(page: Page) -> None
         assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in rules["script-src"]
 
 
-def test_figures_are_those_that_everybody_sees(page: Page, nasty: Chronicle) -> None:
+def test_figures_are_those_that_everybody_sees(page: Page, nasty: History) -> None:
     assert page.attribute("data-figure") == list(page.figures)
     assert {"ladder", "best_so_far", "learning_curves", "importance", "spending", "timeline"} <= set(page.figures)
     for name, island in page.figures.items():
@@ -160,7 +160,7 @@ def patched(figure: Any, changes: Any) -> Any:
 def test_dark_paper_costs_no_second_copy_of_the_data() -> None:
     workers = Workers(spec_of(asha(1_500)), power_law(3), workers=16)
     workers.run()
-    told = fold(Chronicle(workers.experiment.spec), workers.entries)
+    told = fold(History(workers.experiment.spec), workers.entries)
     sizes = {
         name: [len(json.dumps(each)) for each in (island["light"], island["dark"])]
         for name, island in page_of(told).figures.items()
@@ -169,7 +169,7 @@ def test_dark_paper_costs_no_second_copy_of_the_data() -> None:
     assert sum(light for light, _ in sizes.values()) < 1_000_000, sizes
 
 
-def test_what_a_colleague_wants_to_know(page: Page, nasty: Chronicle) -> None:
+def test_what_a_colleague_wants_to_know(page: Page, nasty: History) -> None:
     best = nasty.progress.trials.leader
     assert best is not None
     said = page.said
@@ -189,7 +189,7 @@ def test_better_report_without_checkpoint_is_a_second_line() -> None:
     spec = replace(spec_of(asha(8)), checkpoint_policy=CheckpointPolicy(save_trial_best=0))
     workers = Workers(spec, lambda _, length: 0.01 if length == 3 else 1.0, period=1)
     workers.run()
-    told = fold(Chronicle(workers.experiment.spec), workers.entries)
+    told = fold(History(workers.experiment.spec), workers.entries)
     seen = told.progress.describe_seen()
     assert seen is not None
     assert seen.startswith("lowest seen: ")
@@ -200,7 +200,7 @@ def test_what_it_was_run_with() -> None:
     workers = ran(8)
     git = {"root": "/home/me/x", "commit": "0123456789abcdef", "branch": "main", "prefix": "", "dirty": 2}
     provenance = {"ashwood": "0.1.0", "python": "3.12.1", "platform": "Linux", "packages": {}, "git": git}
-    told = fold(Chronicle(replace(workers.experiment.spec, provenance=provenance)), workers.entries)
+    told = fold(History(replace(workers.experiment.spec, provenance=provenance)), workers.entries)
     said = page_of(told).said
     assert "Ashwood 0.1.0, Python 3.12.1, Linux" in said
     assert "0123456789 of main; 2 files differed from it, unrecorded" in said
@@ -216,13 +216,13 @@ def test_failures_are_counted_by_their_first_lines(page: Page) -> None:
 def test_one_that_has_not_ended_says_so() -> None:
     workers = ran(40, stop_after=80)
     spec = workers.experiment.spec
-    half = fold(Chronicle(spec), workers.entries[:60])
+    half = fold(History(spec), workers.entries[:60])
     assert "It has not ended. It is still running; about" in page_of(half).said
     assert (
         "It has not ended. It was interrupted: its driver is no longer running"
         in page_of(half, state="interrupted").said
     )
-    paused = fold(Chronicle(spec), workers.entries)
+    paused = fold(History(spec), workers.entries)
     assert paused.progress.state == "paused"
     assert "It has not ended. It is paused" in page_of(paused).said
 
@@ -231,7 +231,7 @@ def test_one_that_was_stopped_or_failed_says_why() -> None:
     spec = replace(spec_of(asha(12)), stop_at=1.9)
     workers = Workers(spec, power_law(3))
     workers.run()
-    stopped = fold(Chronicle(spec), workers.entries)
+    stopped = fold(History(spec), workers.entries)
     assert stopped.progress.state == "stopped"
     said = page_of(stopped).said
     assert f"It stopped before its search was done: {stopped.progress.why_ended}. It can be resumed." in said
@@ -241,7 +241,7 @@ def test_one_that_was_stopped_or_failed_says_why() -> None:
 
 
 def test_one_that_has_not_begun() -> None:
-    said = page_of(fold(Chronicle(nasty_spec(asha(4))), [])).said
+    said = page_of(fold(History(nasty_spec(asha(4))), [])).said
     assert "It had not begun" in said
     assert "No trial has reported" in said
 
@@ -251,11 +251,11 @@ def test_any_method(method: Method) -> None:
     trials = 1 if method is Method.SINGLE else 9
     workers = Workers(spec_of(asha(trials, method=method)), power_law(3))
     workers.run()
-    told = fold(Chronicle(workers.experiment.spec), workers.entries)
+    told = fold(History(workers.experiment.spec), workers.entries)
     assert f"{method}: {trials} trial" in page_of(told).said
 
 
-def test_a_figure_whose_library_is_missing_is_left_out(nasty: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_whose_library_is_missing_is_left_out(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
         raise AshwoodError("this needs optuna 5 or newer")
 
@@ -265,7 +265,7 @@ def test_a_figure_whose_library_is_missing_is_left_out(nasty: Chronicle, monkeyp
     assert "Left out: this needs optuna 5 or newer." in page.said
 
 
-def test_without_plotly_there_is_no_report(nasty: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly_there_is_no_report(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
         raise AshwoodError("this needs plotly")
 
@@ -287,6 +287,6 @@ def test_elements_escape_text_and_attributes() -> None:
 
 
 def test_counts_are_sentences() -> None:
-    assert account._counted(1, "attempts lost their worker") == "1 attempt lost its worker"
-    assert account._counted(2, "trials were given up") == "2 trials were given up"
-    assert account._counted(1, "warnings") == "1 warning"
+    assert report_sections._counted(1, "attempts lost their worker") == "1 attempt lost its worker"
+    assert report_sections._counted(2, "trials were given up") == "2 trials were given up"
+    assert report_sections._counted(1, "warnings") == "1 warning"

@@ -8,14 +8,14 @@ from hypothesis import given
 from ashwood.experiment.entry import fold
 from ashwood.forecast.arrivals import expected_length
 from ashwood.forecast.budget import budget
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 
 
 @given(runs())
 def test_budget_adds_up_to_spending(ran: Workers) -> None:
-    told = fold(Chronicle(ran.experiment.spec), ran.entries)
+    told = fold(History(ran.experiment.spec), ran.entries)
     found, spending = budget(told), told.progress.trials.spending
     shares = [share for bracket in found.shares for share in bracket]
     assert sum(share.seconds for share in shares) == pytest.approx(spending.busy_seconds)
@@ -27,7 +27,7 @@ def test_budget_adds_up_to_spending(ran: Workers) -> None:
 
 def test_budget_without_failures_has_no_repeated_training() -> None:
     ran = Workers(spec_of(asha(100)), power_law(3))
-    told = fold(Chronicle(ran.experiment.spec), ran.run())
+    told = fold(History(ran.experiment.spec), ran.run())
     found = budget(told)
     assert (found.trained, found.repeated) == (told.progress.length_trained, 0)
     assert found.expected == pytest.approx(expected_length(ran.experiment.spec.search))
@@ -36,5 +36,5 @@ def test_budget_without_failures_has_no_repeated_training() -> None:
 
 def test_training_without_checkpoint_counts_as_repeated() -> None:
     ran = Workers(spec_of(asha(30), max_restarts=5), power_law(3), faults=(0.03, 0.0, 0.0), period=1, checkpoints=False)
-    told = fold(Chronicle(ran.experiment.spec), ran.run())
+    told = fold(History(ran.experiment.spec), ran.run())
     assert budget(told).repeated == told.progress.length_repeated > 0

@@ -5,10 +5,10 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.views.reports import Report, Reports
+from ashwood.views.reports import Reports, TrialReport
 
 reports = st.builds(
-    Report,
+    TrialReport,
     st.floats(0, 1e10),
     st.integers(1, 9),
     st.integers(0, 10**12),
@@ -17,7 +17,7 @@ reports = st.builds(
 
 
 @given(st.lists(reports))
-def test_reports_return_what_was_added(made: list[Report]) -> None:
+def test_reports_return_what_was_added(made: list[TrialReport]) -> None:
     kept = Reports()
     for report in made:
         kept.add(*report)
@@ -27,7 +27,7 @@ def test_reports_return_what_was_added(made: list[Report]) -> None:
 
 
 @given(st.lists(reports, min_size=1))
-def test_places_match_values(made: list[Report]) -> None:
+def test_places_match_values(made: list[TrialReport]) -> None:
     kept = Reports()
     for report in made:
         kept.add(*report)
@@ -44,5 +44,5 @@ def test_rare_metric_stores_only_reported_values() -> None:
     assert len(pickle.dumps(kept)) < 500_000
 
 
-def _in_order(report: Report, kept: Reports) -> dict[str, float]:
+def _in_order(report: TrialReport, kept: Reports) -> dict[str, float]:
     return {name: report.metrics[name] for name in kept.values if name in report.metrics}

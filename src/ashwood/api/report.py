@@ -9,8 +9,8 @@ from ashwood.api.browser import find_browser, write_whole
 from ashwood.engine import Home
 from ashwood.errors import AshwoodError
 from ashwood.experiment.entry import fold
-from ashwood.figures.report import About, render_report
-from ashwood.views.chronicle import Chronicle
+from ashwood.figures.report import ReportHeader, render_report
+from ashwood.views.history import History
 
 _PAGE, _PAPER, _PICTURE = ".html", ".pdf", ".png"
 
@@ -44,9 +44,9 @@ def make_page(home: Home, experiment: int) -> str:
     """Return the report as HTML, of the event log as it is now."""
     store = home.store
     spec = store.spec(experiment)
-    history = fold(Chronicle(spec), (entry for _, entry in store.log(experiment).read()))
+    history = fold(History(spec), (entry for _, entry in store.log(experiment).read()))
     record = store.record(experiment)
     is_interrupted = history.progress.state.active and home.is_interrupted(record)
     state = "interrupted" if is_interrupted else str(history.progress.state)
-    about = About(experiment, record.name, state, record.created_at, time.time(), record.labels)
+    about = ReportHeader(experiment, record.name, state, record.created_at, time.time(), record.labels)
     return render_report(history, about)

@@ -312,7 +312,7 @@ def header(cached: CachedExperiment) -> ExperimentHeader:
 
 def _header(cached: CachedExperiment) -> dict[str, Any]:
     listed = cached.cache.list_experiment(cached.id)
-    progress, spending, now = cached.chronicle.progress, cached.chronicle.progress.trials.spending, time.time()
+    progress, spending, now = cached.history.progress, cached.history.progress.trials.spending, time.time()
     interrupted = listed.record.state.active and not listed.driven and progress.state.active
     runs = progress.state.active and not interrupted
     allowed = allowed_actions(progress.state, interrupted=interrupted)
@@ -357,7 +357,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
 
 
 def _settings(cached: CachedExperiment) -> CurrentSettings:
-    spec, progress = cached.spec, cached.chronicle.progress
+    spec, progress = cached.spec, cached.history.progress
     changed = progress.settings
     return CurrentSettings(
         max_concurrent_trials=(spec.search if changed is None else changed).max_concurrent_trials,
@@ -380,14 +380,14 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         config=spec.config_text,
         provenance=spec.provenance,
         divisor=float(spec.search.divisor),
-        lengths=cached.chronicle.ladder.lengths,
+        lengths=cached.history.ladder.lengths,
         best_trial=_best_trial(cached),
     )
 
 
 def _best_trial(cached: CachedExperiment) -> Row | None:
     """Return the best trial with its hyperparameters and its best checkpoint, or None if none has reported a number."""
-    row = cached.chronicle.progress.trials.leader
+    row = cached.history.progress.trials.leader
     if row is None:
         return None
     saved = row.best_checkpoint

@@ -23,8 +23,8 @@ from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
+from ashwood.views.history import STRETCH, History
 from ashwood.views.progress import VIEWS, Progress
 from ashwood.views.table import Record, columns_in, select, trial_record
 from ashwood.views.trials import TrialRow
@@ -32,7 +32,7 @@ from ashwood.views.trials import TrialRow
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-_SNAPSHOT = "chronicle"
+_SNAPSHOT = "history"
 """File name of the dashboard's snapshot in the directory of an experiment."""
 _TURN_SECONDS = 0.05
 _CHECKED_EVERY = 64
@@ -100,8 +100,8 @@ class CachedExperiment:
         id: number of the experiment.
         spec: specification of the experiment.
         files: experiment directory on this machine; it may not exist.
-        chronicle: all views of the experiment.
-        seq: sequence number of the last entry that the chronicle's progress includes.
+        history: all views of the experiment.
+        seq: sequence number of the last entry that the history's progress includes.
         first_seq: sequence number at which this dashboard began to read; which trials changed earlier is not known.
         figures: the figures that were requested last, by their request.
         columns: known columns of the table of trials, each with an example value.
@@ -135,13 +135,13 @@ class CachedExperiment:
         driven = read_snapshot(home.snapshot(experiment), identity, self._log, views)
         self._is_driven_here = driven is not None
         # A driver saves the progress on this machine, so the dashboard's own snapshot adds only the history.
-        own_views = ("history",) if driven else ("history", *views)
+        own_views = ("details",) if driven else ("details", *views)
         own = read_snapshot(self.files / _SNAPSHOT, identity, self._log, own_views)
         found = driven or own
-        self.chronicle = Chronicle(
+        self.history = History(
             self.spec,
             None if found is None else Progress.from_parts(found.parts),
-            None if own is None else own.parts["history"],
+            None if own is None else own.parts["details"],
         )
         self.seq: Seq = 0 if found is None else found.seq
         self._last = None if found is None else found.last
@@ -190,9 +190,9 @@ class CachedExperiment:
             _spare_collector()
 
     def _take(self, seq: Seq, entry: Entry) -> None:
-        table = self.chronicle.progress.trials
+        table = self.history.progress.trials
         by_checkpoint = table.by_checkpoint
-        self.chronicle.progress.apply(entry)
+        self.history.progress.apply(entry)
         if table.by_checkpoint != by_checkpoint:  # The first checkpoint changes the results of all trials.
             self._touched = OrderedDict.fromkeys(table.rows, seq)
         self._touch(seq, entry)
@@ -201,7 +201,7 @@ class CachedExperiment:
             self._take_history(seq, entry)
 
     def _take_history(self, seq: Seq, entry: Entry) -> None:
-        self.chronicle.history.apply(entry)
+        self.history.details.apply(entry)
         self._history_seq = seq
 
     @property
@@ -211,7 +211,7 @@ class CachedExperiment:
 
     def entries_about(self, trial: TrialId) -> list[Entry]:
         """Return the entries about a trial or with decisions about it, without those that contain only a report."""
-        return [entry for seq in self.chronicle.history.entries.of(trial) for _, entry in self._between(seq, seq + 1)]
+        return [entry for seq in self.history.details.entries.of(trial) for _, entry in self._between(seq, seq + 1)]
 
     def changed_trials(self, since: Seq) -> list[TrialId]:
         """Return the trials that changed after an entry, in the order of their last changes."""
@@ -224,9 +224,9 @@ class CachedExperiment:
 
     def record(self, trial: TrialId) -> Record:
         """Return a trial as a row of a table, with the rung to which it trains or at which it paused or ended."""
-        table = self.chronicle.progress.trials
+        table = self.history.progress.trials
         record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
-        record["rung"] = self.chronicle.ladder.rung(trial)
+        record["rung"] = self.history.ladder.rung(trial)
         return record
 
     @property
@@ -246,7 +246,7 @@ class CachedExperiment:
         """
         asked = (self.seq, tuple(where), sort, text)
         if self._found[0] != asked:
-            rows = self.chronicle.progress.trials.ranked()
+            rows = self.history.progress.trials.ranked()
             self._note_columns(rows)
             if rows and (where or sort or text):
                 held = {"trial", *columns_in(where, sort, self.columns)}
@@ -283,7 +283,7 @@ class CachedExperiment:
             begin = max(1, end - limit)
             return self._between(begin, end), begin
         found: list[tuple[Seq, Entry]] = []
-        stretches = self.chronicle.history.stretches.of(trial)
+        stretches = self.history.details.stretches.of(trial)
         begin = 1
         for looked, stretch in enumerate(reversed(stretches[: bisect_left(stretches, ceil((end - 1) / STRETCH))])):
             if len(found) >= limit or looked >= _MOST_STRETCHES:
@@ -324,8 +324,8 @@ class CachedExperiment:
             with suppress(OSError):  # If this fails, writing the snapshot fails too, which only costs time later.
                 make_shared(self.files)
             # A driver saves snapshots of the other views on this machine, so they are not saved twice.
-            views = {} if self._is_driven_here else self.chronicle.progress.parts()
-            parts = {**views, "history": self.chronicle.history}
+            views = {} if self._is_driven_here else self.history.progress.parts()
+            parts = {**views, "details": self.history.details}
             write_snapshot(self.files / _SNAPSHOT, LogSnapshot(self.spec.identity, parts, self.seq, self._last))
             self._saved_seq = self.seq
 
@@ -341,7 +341,7 @@ class CachedExperiment:
             trials: Collection[TrialId] = trials_of(entry.event, entry.decisions)
             if isinstance(entry.decisions[-1], EndExperiment):
                 # Trials that continue with the experiment are shown as paused now.
-                rows = self.chronicle.progress.trials.rows.values()
+                rows = self.history.progress.trials.rows.values()
                 trials = {*trials, *(row.id for row in rows if row.has_job)}
         else:  # Nearly every entry is of this kind, so this path is the fast one.
             about = getattr(entry.event, "trial", None)

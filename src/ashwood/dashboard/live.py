@@ -127,7 +127,7 @@ def _difference(cached: CachedExperiment, since: Seq, before: Changes) -> Change
     trials = cached.changed_trials(since)
     if since < cached.first_seq:
         # This dashboard began to read after `since`, so it does not know which trials have changed since then.
-        difference["many"] = len(cached.chronicle.progress.trials.rows)
+        difference["many"] = len(cached.history.progress.trials.rows)
     elif len(trials) > _MOST_TRIALS:
         difference["many"] = len(trials)
     else:

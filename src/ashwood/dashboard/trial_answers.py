@@ -170,7 +170,7 @@ def find_trial(cached: CachedExperiment, trial: TrialId) -> TrialRow:
     Raises:
         NotFound: there is no such trial, or the event log has not been read far enough yet.
     """
-    rows = cached.chronicle.progress.trials.rows
+    rows = cached.history.progress.trials.rows
     if trial not in rows:
         there = f"it has trials 0 to {len(rows) - 1}" if rows else "it has none yet"
         raise NotFound(f"experiment {cached.id} has no trial {trial}; {there}")
@@ -179,7 +179,7 @@ def find_trial(cached: CachedExperiment, trial: TrialId) -> TrialRow:
 
 def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
     """Return a trial's page without its curves and its output."""
-    row, unit, views = find_trial(cached, trial), cached.spec.unit, cached.chronicle
+    row, unit, views = find_trial(cached, trial), cached.spec.unit, cached.history
     entries = cached.entries_about(trial)
     happenings = [
         (at, event)
@@ -206,7 +206,7 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
 
 
 def _checkpoints(cached: CachedExperiment, trial: TrialId) -> list[TrialCheckpoint]:
-    table, root = cached.chronicle.checkpoints, cached.cache.home.checkpoints(cached.id, cached.spec)
+    table, root = cached.history.checkpoints, cached.cache.home.checkpoints(cached.id, cached.spec)
     kept = table.kept_as(trial)
 
     def answer(name: str, length: int, metric: float | None, saved_at: float) -> TrialCheckpoint:
@@ -261,7 +261,7 @@ def _attempts(
         elif isinstance(event, e.FinalEvent) and event.attempt in attempts:
             how, error = _end_of(event)
             attempts[event.attempt] = replace(attempts[event.attempt], ended_at=at, how=how, error=error)
-    live = cached.chronicle.progress.trials.spending.live.get(trial)
+    live = cached.history.progress.trials.spending.live.get(trial)
     lost = {number for number, each in attempts.items() if each.ended_at is None}
     for number in lost - ({live.attempt} if live else set()):
         ended_at = _end_of_driver(cached, attempts[number].started_at)
@@ -271,7 +271,7 @@ def _attempts(
 
 def _end_of_driver(cached: CachedExperiment, at: float) -> float:
     """Return the last known time of the driver that ran at the time ``at``."""
-    shifts = cached.chronicle.timeline.shifts
+    shifts = cached.history.timeline.shifts
     return next((end for begin, end in reversed(shifts) if begin <= at), at)
 
 

@@ -13,8 +13,8 @@ from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures.axes import Against, Summary
 from ashwood.figures.theme import DARK, LIGHT, Theme
-from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import By
+from ashwood.views.history import History
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -124,12 +124,12 @@ class Figures:
 
         return draw_spending(self.history(), theme=self._theme)
 
-    def history(self) -> Chronicle:
+    def history(self) -> History:
         """Return the views of the experiment, folded from the current event log."""
-        return fold(Chronicle(self._spec), self._read())
+        return fold(History(self._spec), self._read())
 
 
-def compare(several: Mapping[str, Figures | Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+def compare(several: Mapping[str, Figures | History], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
     """Return one figure of the best metric so far of several experiments.
 
     Args:

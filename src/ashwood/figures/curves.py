@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ashwood.errors import AshwoodError
 from ashwood.figures.axes import axis_of, metric_range, narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
-from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import BY, By, Curve, curve, leading, thin
+from ashwood.views.history import History
 from ashwood.views.trials import TrialRow
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PALEST = 0.3
 
 
 def draw_learning_curves(
-    history: Chronicle,
+    history: History,
     *,
     top: int = 10,
     by: By = "metric",
@@ -85,20 +85,20 @@ def draw_learning_curves(
     )
 
 
-def _shown(history: Chronicle, row: TrialRow, metric: str, most: int) -> Curve:
-    return thin(curve(history.history.reports.of(row.id), metric), most)
+def _shown(history: History, row: TrialRow, metric: str, most: int) -> Curve:
+    return thin(curve(history.details.reports.of(row.id), metric), most)
 
 
-def _others(history: Chronicle, first: Sequence[TrialRow], metric: str) -> tuple[list[Curve], bool]:
+def _others(history: History, first: Sequence[TrialRow], metric: str) -> tuple[list[Curve], bool]:
     """Return curves of at most `_OTHERS` other trials, evenly chosen, and whether some trials are left out."""
     taken = {row.id for row in first}
-    rows, reports = history.progress.trials.rows.values(), history.history.reports
+    rows, reports = history.progress.trials.rows.values(), history.details.reports
     rest = [row for row in rows if row.id not in taken and row.id in reports]
     stride = max(1, -(-len(rest) // _OTHERS))
     return [_shown(history, row, metric, _POINTS_OF_OTHERS) for row in rest[::stride]], stride > 1
 
 
-def _lines(lines: Sequence[tuple[TrialRow, Curve]], metric: str, history: Chronicle, theme: Theme) -> Iterator[Trace]:
+def _lines(lines: Sequence[tuple[TrialRow, Curve]], metric: str, history: History, theme: Theme) -> Iterator[Trace]:
     """Draw a line for each trial, the best last, so that it lies on top."""
     import numpy as np
 
@@ -143,7 +143,7 @@ def _faint(others: Sequence[Curve], theme: Theme) -> Iterator[Trace]:
     }
 
 
-def _rungs(history: Chronicle, theme: Theme) -> Iterator[dict[str, object]]:
+def _rungs(history: History, theme: Theme) -> Iterator[dict[str, object]]:
     """Draw a dotted line at the length of each rung."""
     for length in sorted({length for lengths in history.ladder.lengths for length in lengths}):
         yield {

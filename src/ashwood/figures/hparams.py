@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ashwood.errors import AshwoodError
+from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.figures.axes import SUMMARIES, Summary, metric_range
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.space import Categorical, Log
 from ashwood.views.bins import Bins, bins_of
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.results import Comparable, Result, comparable, last_results
 from ashwood.views.wording import format_length
@@ -38,7 +37,7 @@ WORD = 22
 """Largest number of characters of a label at an axis."""
 
 
-def find(history: Chronicle, name: str) -> Varied:
+def find(history: History, name: str) -> Varied:
     """Return the varied hyperparameter of a name.
 
     Raises:
@@ -47,15 +46,14 @@ def find(history: Chronicle, name: str) -> Varied:
     known = {each.name: each for each in varied(history.spec.space)}
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, known)
     raise AshwoodError(f"the search varies no hyperparameter {name!r}{hint}; it varies: {', '.join(known) or 'none'}")
 
 
 # -- one hyperparameter --------------------------------------------------------------------------
 
 
-def draw_scatter(history: Chronicle, hparam: str | None = None, *, theme: Theme = LIGHT) -> Figure:
+def draw_scatter(history: History, hparam: str | None = None, *, theme: Theme = LIGHT) -> Figure:
     """Return a scatter plot of each trial's result at its highest rung against one hyperparameter.
 
     Args:
@@ -108,14 +106,14 @@ def draw_scatter(history: Chronicle, hparam: str | None = None, *, theme: Theme 
     )
 
 
-def _points(history: Chronicle, shown: Varied) -> list[tuple[Result, float]]:
+def _points(history: History, shown: Varied) -> list[tuple[Result, float]]:
     rows = history.progress.trials.rows
     found = ((result, shown.number(rows[result.trial].hparams)) for result in last_results(history.ladder))
     return [(result, number) for result, number in found if number is not None]
 
 
 def _scattered(
-    history: Chronicle,
+    history: History,
     shown: Varied,
     points: Sequence[tuple[Result, float]],
     lengths: Sequence[int],
@@ -162,7 +160,7 @@ def _scattered(
 
 
 def draw_heatmap(
-    history: Chronicle, x: str | None = None, y: str | None = None, *, summary: Summary = "best", theme: Theme = LIGHT
+    history: History, x: str | None = None, y: str | None = None, *, summary: Summary = "best", theme: Theme = LIGHT
 ) -> Figure:
     """Return a heat map of the best or mean result over two hyperparameters, all results at one length.
 
@@ -228,7 +226,7 @@ def draw_heatmap(
     )
 
 
-def _pair(history: Chronicle, x: str | None, y: str | None) -> tuple[Varied, Varied] | None:
+def _pair(history: History, x: str | None, y: str | None) -> tuple[Varied, Varied] | None:
     chosen = [find(history, name) for name in (x, y) if name is not None]
     rest = [each for each in varied(history.spec.space) if each not in chosen]
     if len(chosen) + len(rest) < 2 or (x is not None and x == y):
@@ -238,7 +236,7 @@ def _pair(history: Chronicle, x: str | None, y: str | None) -> tuple[Varied, Var
 
 
 def _cells(
-    history: Chronicle, compared: Comparable, across: Bins, up: Bins, summary: Summary
+    history: History, compared: Comparable, across: Bins, up: Bins, summary: Summary
 ) -> tuple[Numbers, NDArray[np.int64]]:
     """Return the summary and the number of results of each cell, by row and column; empty cells are NaN."""
     import numpy as np
@@ -300,6 +298,6 @@ def _bin_words(bins: Bins) -> list[str]:
     return [f"{name} {low:.3g} to {high:.3g}" for low, high in zip(bins.edges, bins.edges[1:], strict=False)]
 
 
-def _compared_results(compared: Comparable, history: Chronicle) -> str:
+def _compared_results(compared: Comparable, history: History) -> str:
     results = format_length(len(compared.results), "results")
     return f"{results} at {format_length(compared.length, history.spec.unit)}"

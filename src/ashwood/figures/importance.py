@@ -12,7 +12,7 @@ from ashwood.figures.hparams import ENOUGH, NO_HPARAMS, NOTHING
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, text_of
 from ashwood.search.space import Categorical, Int
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.results import Comparable, Result, comparable
 from ashwood.views.wording import format_length
@@ -31,7 +31,7 @@ _QUANTILE, _FEWEST_BEST = 0.1, 5
 _SHOWN = 15
 
 
-def draw_importance(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+def draw_importance(history: History, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure of the importance of each hyperparameter for being among the best trials.
 
     The shares add up to 1.  Only results at one length are compared: the longest with at least `ENOUGH` results, or
@@ -99,13 +99,13 @@ def draw_importance(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
     )
 
 
-def _sample_text(compared: Comparable, sample: Sequence[Result], history: Chronicle) -> str:
+def _sample_text(compared: Comparable, sample: Sequence[Result], history: History) -> str:
     count, length = len(compared.results), format_length(compared.length, history.spec.unit)
     of = f"{len(sample):,} of {count:,} results" if len(sample) < count else format_length(count, "results")
     return f"{of} at {length}"
 
 
-def importances(history: Chronicle, results: Sequence[Result], quantile: float) -> Mapping[str, float] | None:
+def importances(history: History, results: Sequence[Result], quantile: float) -> Mapping[str, float] | None:
     """Return the importance of each hyperparameter, which add up to 1, or None if no hyperparameter matters.
 
     Args:
@@ -156,7 +156,7 @@ def _distribution(library: Any, shown: Varied) -> Any:
     return library.distributions.FloatDistribution(0.0, 1.0)
 
 
-def _values(shown: Sequence[Varied], history: Chronicle, trial: TrialId) -> dict[str, Any] | None:
+def _values(shown: Sequence[Varied], history: History, trial: TrialId) -> dict[str, Any] | None:
     values = {}
     hparams = history.progress.trials.rows[trial].hparams
     for each in shown:

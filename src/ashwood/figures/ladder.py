@@ -20,7 +20,7 @@ from ashwood.experiment.lifecycle import TrialState
 from ashwood.figures.axes import narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.ladder import RungRanking, Standing
 from ashwood.views.trials import TrialRow
@@ -155,7 +155,7 @@ Brackets: TypeAlias = Sequence[Sequence[RungRanking]]
 RungLines: TypeAlias = Sequence[Sequence[_RungLine]]
 
 
-def draw_ladder(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+def draw_ladder(history: History, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure of every trial at its rung, those on their way to a rung, and those that may be promoted.
 
     Raises:
@@ -208,7 +208,7 @@ def _rungs(brackets: Brackets, layout: RungLines) -> Iterator[tuple[RungRanking,
         yield from zip(bracket, rung_lines, strict=True)
 
 
-def _rung_lines(history: Chronicle, brackets: Brackets) -> list[list[_RungLine]]:
+def _rung_lines(history: History, brackets: Brackets) -> list[list[_RungLine]]:
     """Return the position of each rung: equal lengths are equally high, and all expected trials have room."""
     lengths = sorted({rung.length for bracket in brackets for rung in bracket})
     planned = [max(1, bracket.planned) for bracket in history.ladder.brackets]
@@ -233,7 +233,7 @@ def _rung_lines(history: Chronicle, brackets: Brackets) -> list[list[_RungLine]]
 # -- trials --------------------------------------------------------------------------------------
 
 
-def _dots(history: Chronicle, brackets: Brackets, layout: RungLines) -> Iterator[tuple[str, _Dot]]:
+def _dots(history: History, brackets: Brackets, layout: RungLines) -> Iterator[tuple[str, _Dot]]:
     """Yield each point of each trial with the key of its style in `_styles`."""
     rows = history.progress.trials.rows
     running = {span.trial: span for span in history.timeline.live}
@@ -261,7 +261,7 @@ def _dots(history: Chronicle, brackets: Brackets, layout: RungLines) -> Iterator
 class _HoverTexts:
     """The hover texts of trials."""
 
-    def __init__(self, history: Chronicle, *, many: bool) -> None:
+    def __init__(self, history: History, *, many: bool) -> None:
         self._rows = history.progress.trials.rows
         self.unit = history.spec.unit
         self.metric = text_of(history.spec.metric)
@@ -286,7 +286,7 @@ class _HoverTexts:
 
 
 def _draw_few(
-    history: Chronicle, brackets: Brackets, layout: RungLines, hover: _HoverTexts, theme: Theme
+    history: History, brackets: Brackets, layout: RungLines, hover: _HoverTexts, theme: Theme
 ) -> Iterator[Trace]:
     styles = _styles(theme)
     dots: defaultdict[str, list[_Dot]] = defaultdict(list)
@@ -343,7 +343,7 @@ def _entry(style: _Style) -> Trace:
 
 
 def _draw_many(
-    history: Chronicle, brackets: Brackets, layout: RungLines, hover: _HoverTexts, theme: Theme
+    history: History, brackets: Brackets, layout: RungLines, hover: _HoverTexts, theme: Theme
 ) -> Iterator[Trace]:
     import numpy as np
 
@@ -443,7 +443,7 @@ def _line(
     }
 
 
-def _captions(history: Chronicle, brackets: Brackets, layout: RungLines, theme: Theme) -> Iterator[dict[str, Any]]:
+def _captions(history: History, brackets: Brackets, layout: RungLines, theme: Theme) -> Iterator[dict[str, Any]]:
     shared = {"showarrow": False, "xanchor": "left", "font": {"size": 11, "color": theme.muted}}
     for bracket, rung_lines, view in zip(brackets, layout, history.ladder.brackets, strict=True):
         words = f"{view.created:,} of {view.planned:,}"
@@ -467,7 +467,7 @@ def _captions(history: Chronicle, brackets: Brackets, layout: RungLines, theme: 
                 }
 
 
-def _subtitle(history: Chronicle) -> str:
+def _subtitle(history: History) -> str:
     divisor = float(history.spec.search.divisor)
     if all(len(bracket.rungs) == 1 for bracket in history.ladder.brackets):
         return "Best on the left. Every trial trains to full length."

@@ -10,7 +10,7 @@ from ashwood.figures.axes import metric_range, narrow
 from ashwood.figures.hparams import NO_HPARAMS, NOTHING, WORD
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
 from ashwood.search.space import Categorical, Int, Log
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.results import last_results
 from ashwood.views.wording import format_value
@@ -41,7 +41,7 @@ class _Scale(NamedTuple):
     labels: list[str] | None = None
 
 
-def draw_parallel_coordinates(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+def draw_parallel_coordinates(history: History, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure with each trial that has a result as a line through its hyperparameters to its metric.
 
     Better metrics are higher.  Dragging along an axis selects the trials whose lines pass there.
@@ -111,7 +111,7 @@ def draw_parallel_coordinates(history: Chronicle, *, theme: Theme = LIGHT) -> Fi
     )
 
 
-def _subtitle(history: Chronicle, results: int, hparams: int, *, crowded: bool) -> str:
+def _subtitle(history: History, results: int, hparams: int, *, crowded: bool) -> str:
     missing = len(history.progress.trials.rows) - results
     without = f" ({missing:,} without a result left out)" if missing else ""
     first = f", first {_MOST_AXES} of {hparams} hyperparameters" if hparams > _MOST_AXES else ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ashwood.errors import AshwoodError
 from ashwood.figures.axes import AGAINST, Against, TimeUnit, axis_of, metric_range, narrow, time_unit
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.wording import format_duration, format_length, format_value
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ class _Course(NamedTuple):
 
     x: list[float]
     y: list[float]
-    told: list[str]
+    texts: list[str]
     trials: list[int]
 
 
-def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+def draw_best_so_far(history: History, *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
     """Draw the best metric so far as steps, with the best result of each trial behind them.
 
     Args:
-        told: views of the experiment.
+        history: views of the experiment.
         against: horizontal axis: ``time`` that drivers have run, ``trials`` created, or ``units`` of training.
         theme: colours of the figure.
 
@@ -47,31 +47,31 @@ def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme
         AshwoodError: ``against`` has another value, or plotly is not installed.
     """
     check_against(against)
-    if not told.improvements:
-        is_unsaved = told.progress.seen is not None
-        words = f"No checkpoint has a {text_of(told.spec.metric)} yet." if is_unsaved else NOTHING
+    if not history.improvements:
+        is_unsaved = history.progress.seen is not None
+        words = f"No checkpoint has a {text_of(history.spec.metric)} yet." if is_unsaved else NOTHING
         return blank(theme, TITLE, words)
     import numpy as np
 
-    unit = _unit([told])
-    course = _course(told, against, unit)
-    results = _results(told, against, unit)
-    best = told.improvements[-1]
-    metric = text_of(told.spec.metric)
+    unit = _unit([history])
+    course = _course(history, against, unit)
+    results = _results(history, against, unit)
+    best = history.improvements[-1]
+    metric = text_of(history.spec.metric)
     seen = np.concatenate([course.y, *([] if results is None else [results[1]])])
     return compose(
         [
-            *([] if results is None else [_dots(told, *results, theme)]),
+            *([] if results is None else [_dots(history, *results, theme)]),
             _steps(course, "best so far", theme.accent, named=False),
         ],
         theme,
         TITLE,
-        f"{metric} {format_value(best.metric)}, trial {best.trial} at {format_length(best.length, told.spec.unit)}",
+        f"{metric} {format_value(best.metric)}, trial {best.trial} at {format_length(best.length, history.spec.unit)}",
         showlegend=False,
         uirevision=f"best {against}",
         margin={"r": 76},
-        xaxis={**axis_of(_axis(told, against, unit)), "rangemode": "tozero"},
-        yaxis=axis_of(metric, span=metric_range(seen, smaller_is_better=told.spec.smaller_is_better)),
+        xaxis={**axis_of(_axis(history, against, unit)), "rangemode": "tozero"},
+        yaxis=axis_of(metric, span=metric_range(seen, smaller_is_better=history.spec.smaller_is_better)),
         shapes=[
             {
                 "type": "line",
@@ -99,21 +99,21 @@ def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme
     )
 
 
-def draw_comparison(several: Mapping[str, Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+def draw_comparison(several: Mapping[str, History], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
     """Draw the best metric so far of several experiments, whose keys are their names in the legend.
 
     Raises:
         AshwoodError: ``against`` has an unknown value, or plotly is not installed.
     """
     check_against(against)
-    known = {name: told for name, told in several.items() if told.improvements}
+    known = {name: history for name, history in several.items() if history.improvements}
     if not known:
         return blank(theme, COMPARED, NOTHING)
     import numpy as np
 
     unit = _unit(known.values())
-    courses = {name: _course(told, against, unit) for name, told in known.items()}
-    metrics = sorted({told.spec.metric for told in known.values()})
+    courses = {name: _course(history, against, unit) for name, history in known.items()}
+    metrics = sorted({history.spec.metric for history in known.values()})
     first = next(iter(known.values()))
     silent = [name for name in several if name not in known]
     seen = np.concatenate([course.y for course in courses.values()])
@@ -151,33 +151,33 @@ def check_against(against: str) -> None:
         raise AshwoodError(f"against {against!r}: expected {', '.join(AGAINST[:-1])} or {AGAINST[-1]}")
 
 
-def _unit(several: Iterable[Chronicle]) -> TimeUnit:
-    return time_unit(max(told.progress.trials.spending.driver_seconds for told in several))
+def _unit(several: Iterable[History]) -> TimeUnit:
+    return time_unit(max(history.progress.trials.spending.driver_seconds for history in several))
 
 
-def _axis(told: Chronicle, against: Against, unit: TimeUnit) -> str:
+def _axis(history: History, against: Against, unit: TimeUnit) -> str:
     if against == "time":
         return f"time it ran ({unit.name})"
-    return "trials created" if against == "trials" else f"training of all trials together ({told.spec.unit})"
+    return "trials created" if against == "trials" else f"training of all trials together ({history.spec.unit})"
 
 
-def _course(told: Chronicle, against: Against, unit: TimeUnit) -> _Course:
-    table = told.progress.trials
-    last = told.improvements[-1]
+def _course(history: History, against: Against, unit: TimeUnit) -> _Course:
+    table = history.progress.trials
+    last = history.improvements[-1]
     now = last._replace(driven=table.spending.driver_seconds, created=len(table.rows), trained=table.spending.trained)
-    points = [*told.improvements, now]
+    points = [*history.improvements, now]
     if against == "time":
         x = [each.driven / unit.seconds for each in points]
     else:
         x = [float(each.created if against == "trials" else each.trained) for each in points]
-    metric = text_of(told.spec.metric)
+    metric = text_of(history.spec.metric)
     return _Course(
         x,
         [each.metric for each in points],
         [
-            f"<b>trial {each.trial}</b> at {format_length(each.length, told.spec.unit)}<br>"
+            f"<b>trial {each.trial}</b> at {format_length(each.length, history.spec.unit)}<br>"
             f"{metric} {format_value(each.metric)}<br>after {format_duration(each.driven)}, "
-            f"{format_length(each.created, 'trials')}, {format_length(each.trained, told.spec.unit)}"
+            f"{format_length(each.created, 'trials')}, {format_length(each.trained, history.spec.unit)}"
             for each in points
         ],
         [each.trial for each in points],
@@ -195,20 +195,20 @@ def _steps(course: _Course, name: str, colour: str, dash: str = "solid", *, name
         # The last point has no marker, because it is the current time and not an improvement.
         "marker": {"size": [*[5.5] * (len(course.x) - 1), 0], "color": colour, "line": {"width": 0}},
         "customdata": [[trial] for trial in course.trials],
-        "hovertext": course.told,
+        "hovertext": course.texts,
         "hoverinfo": "text+name" if named else "text",
     }
 
 
 def _results(
-    told: Chronicle, against: Against, unit: TimeUnit
+    history: History, against: Against, unit: TimeUnit
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]] | None:
     """Return the positions, metrics and ids of the best result of each trial, or None if no position is known."""
     if against == "units":
         return None
     import numpy as np
 
-    table = told.progress.trials
+    table = history.progress.trials
     rows = [row for row in table.best(len(table.rows)) if row.metric is not None and row.metric_at is not None]
     if not rows:
         return None
@@ -218,14 +218,14 @@ def _results(
         created = np.array([row.created_at for row in table.rows.values()])
         x = np.searchsorted(np.sort(created), at, side="right").astype(np.float64)
     else:
-        shifts = np.array(told.timeline.shifts)
+        shifts = np.array(history.timeline.shifts)
         ran = np.cumsum(shifts[:, 1] - shifts[:, 0])
         x = np.interp(at, shifts.ravel(), np.stack([np.append(0.0, ran[:-1]), ran], axis=1).ravel()) / unit.seconds
     return x, metrics, np.array([row.id for row in rows], dtype=np.int32)
 
 
 def _dots(
-    told: Chronicle, x: NDArray[np.float64], metrics: NDArray[np.float64], trials: NDArray[np.int32], theme: Theme
+    history: History, x: NDArray[np.float64], metrics: NDArray[np.float64], trials: NDArray[np.int32], theme: Theme
 ) -> Trace:
     return {
         "type": "scattergl" if len(x) > _MARKED else "scatter",
@@ -234,6 +234,6 @@ def _dots(
         "x": narrow(x),
         "y": narrow(metrics),
         "customdata": trials[:, None],
-        "hovertemplate": f"trial %{{customdata[0]}}: {text_of(told.spec.metric)} %{{y:.5~g}}<extra></extra>",
+        "hovertemplate": f"trial %{{customdata[0]}}: {text_of(history.spec.metric)} %{{y:.5~g}}<extra></extra>",
         "marker": {"size": 4 if len(x) < _MANY else 3, "color": theme.faint, "opacity": 0.6 if len(x) < _MANY else 0.3},
     }

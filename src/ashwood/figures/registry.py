@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ashwood.errors import AshwoodError
+from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.figures.axes import AGAINST, SUMMARIES
 from ashwood.figures.curves import MOST, draw_learning_curves
 from ashwood.figures.hparams import draw_heatmap, draw_scatter
@@ -19,8 +18,8 @@ from ashwood.figures.progress import draw_best_so_far
 from ashwood.figures.spending import draw_spending
 from ashwood.figures.theme import LIGHT, Theme
 from ashwood.figures.timeline import draw_timeline
-from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import BY
+from ashwood.views.history import History
 from ashwood.views.hparams import varied
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Option:
     least: int = 1
     most: int = 1
 
-    def allowed(self, history: Chronicle) -> Sequence[str] | None:
+    def allowed(self, history: History) -> Sequence[str] | None:
         """Return the allowed values for an experiment, or None for a number or a flag."""
         match self.kind:
             case OptionKind.CHOICE:
@@ -72,7 +71,7 @@ class Option:
                 return metrics_of(history)
         return None
 
-    def read(self, value: str | float | None, history: Chronicle) -> str | int | bool | None:
+    def read(self, value: str | float | None, history: History) -> str | int | bool | None:
         """Return a value as the figure's function takes it; an empty one gives the default.
 
         Args:
@@ -91,8 +90,7 @@ class Option:
                 return self._number(value)
         allowed = self.allowed(history) or ()
         if value not in allowed:
-            near = get_close_matches(str(value), allowed, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(str(value), allowed)
             raise AshwoodError(f"{self.name}: there is no {value!r}{hint}; there are: {', '.join(allowed) or 'none'}")
         return str(value)
 
@@ -206,12 +204,11 @@ def kind_of(name: str) -> Kind:
     """
     if name in FIGURES:
         return FIGURES[name]
-    near = get_close_matches(name, FIGURES, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, FIGURES)
     raise AshwoodError(f"there is no figure {name!r}{hint}; there are: {', '.join(FIGURES)}")
 
 
-def draw(name: str, history: Chronicle, options: Mapping[str, Any] | None = None, *, theme: Theme = LIGHT) -> Figure:
+def draw(name: str, history: History, options: Mapping[str, Any] | None = None, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure by its name.
 
     Args:
@@ -232,7 +229,7 @@ def draw(name: str, history: Chronicle, options: Mapping[str, Any] | None = None
     return kind.function(history, **values, theme=theme)
 
 
-def describe(history: Chronicle) -> list[dict[str, Any]]:
+def describe(history: History) -> list[dict[str, Any]]:
     """Return all figures and their options, with the allowed values for an experiment, as JSON-able data."""
     return [
         {
@@ -255,7 +252,7 @@ def describe(history: Chronicle) -> list[dict[str, Any]]:
     ]
 
 
-def metrics_of(history: Chronicle) -> list[str]:
+def metrics_of(history: History) -> list[str]:
     """Return the names of all reported metrics, the searcher's first."""
     rows = history.progress.trials.rows.values()
     found = dict.fromkeys([history.spec.metric, *(name for row in rows for name in row.metrics)])

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ashwood import __version__
 from ashwood.errors import AshwoodError
-from ashwood.figures import account
-from ashwood.figures.account import About as About
+from ashwood.figures import report_sections
 from ashwood.figures.extras import graph_objects, plotly_script
 from ashwood.figures.markup import Child, Markup, h
 from ashwood.figures.registry import FIGURES, draw
+from ashwood.figures.report_sections import ReportHeader as ReportHeader
 from ashwood.figures.theme import DARK, LIGHT
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 
 Json: TypeAlias = Any
 
@@ -53,29 +53,29 @@ class _Drawn(NamedTuple):
     missing: str = ""
 
 
-def render_report(told: Chronicle, about: About) -> str:
+def render_report(history: History, about: ReportHeader) -> str:
     """Return the report of an experiment as HTML.
 
     Raises:
         AshwoodError: plotly is not installed.
     """
     graph_objects()
-    drawn = [_drawn(name, told) for name in _SHOWN]
+    drawn = [_drawn(name, history) for name in _SHOWN]
     island = {each.name: {"light": each.light, "dark": each.dark} for each in drawn if not each.missing}
     page = _page(
         about.name,
         [
-            h("header", *account.head(told, about)),
+            h("header", *report_sections.head(history, about)),
             h(
                 "main",
-                account.result(told),
-                account.search(told),
+                report_sections.result(history),
+                report_sections.search(history),
                 *map(_figure, drawn),
-                account.trials(told),
-                account.trouble(told),
-                account.experiment_file(told.spec),
+                report_sections.trials(history),
+                report_sections.trouble(history),
+                report_sections.experiment_file(history.spec),
             ),
-            h("footer", h("p", account.made(about, __version__))),
+            h("footer", h("p", report_sections.made(about, __version__))),
         ],
         island,
     )
@@ -86,10 +86,10 @@ def render_report(told: Chronicle, about: About) -> str:
 # -- figures -----------------------------------------------------------------------------------------
 
 
-def _drawn(name: str, told: Chronicle) -> _Drawn:
+def _drawn(name: str, history: History) -> _Drawn:
     try:
         light, dark = (
-            json.loads(draw(name, told, _OPTIONS.get(name), theme=theme).to_json()) for theme in (LIGHT, DARK)
+            json.loads(draw(name, history, _OPTIONS.get(name), theme=theme).to_json()) for theme in (LIGHT, DARK)
         )
     except AshwoodError as error:
         return _Drawn(name, None, None, str(error))

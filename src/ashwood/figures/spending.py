@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose
 from ashwood.forecast.budget import RungSpending, Spent, budget
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.wording import format_duration, format_length
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _NARROWEST = 3.0
 NOTHING = "No driver has run yet."
 
 
-def draw_spending(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+def draw_spending(history: History, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure of the training towards each rung, the training expected there, and the share of idle time.
 
     Raises:
@@ -75,7 +75,7 @@ def _positions(shares: Sequence[Sequence[RungSpending]]) -> Iterator[float]:
 
 
 def _training(
-    shares: Sequence[RungSpending], positions: Sequence[float], spent: Spent, history: Chronicle, theme: Theme
+    shares: Sequence[RungSpending], positions: Sequence[float], spent: Spent, history: History, theme: Theme
 ) -> Iterator[Trace]:
     unit = history.spec.unit
     rungs = [(share.bracket, rung, len(bracket)) for bracket in spent.shares for rung, share in enumerate(bracket)]
@@ -170,7 +170,7 @@ def _captions(spent: Spent, positions: Sequence[float], theme: Theme) -> Iterato
         }
 
 
-def _subtitle(spent: Spent, history: Chronicle) -> str:
+def _subtitle(spent: Spent, history: History) -> str:
     unit = history.spec.unit
     repeated = f" ({spent.repeated:,} repeated)" if spent.repeated else ""
     trained = spent.trained + spent.repeated

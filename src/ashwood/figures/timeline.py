@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashwood.figures.axes import narrow, time_unit
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.timeline import SlotTime, Span, SpanEnd, Timeline
 from ashwood.views.wording import format_duration, format_length, format_value
 
@@ -31,7 +31,7 @@ _SYMBOLS = {
 }
 
 
-def draw_timeline(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+def draw_timeline(history: History, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure with one row per worker.
 
     There is one trace per bracket and rung, because the time to draw grows with the number of traces.
@@ -120,7 +120,7 @@ def _idle(gaps: Iterable[SlotTime], axis: _Axis) -> Trace:
     }
 
 
-def _work(spans: Sequence[Span], history: Chronicle, axis: _Axis) -> Trace:
+def _work(spans: Sequence[Span], history: History, axis: _Axis) -> Trace:
     first = spans[0]
     brackets, unit = history.ladder.brackets, history.spec.unit
     rungs = len(brackets[first.bracket].rungs)
@@ -203,7 +203,7 @@ def _marks(timeline: Timeline, axis: _Axis) -> Iterable[Trace]:
             }
 
 
-def _subtitle(history: Chronicle, gaps: Iterable[SlotTime]) -> str:
+def _subtitle(history: History, gaps: Iterable[SlotTime]) -> str:
     there = sum(end - begin for _, begin, end in history.timeline.presences())
     idle = sum(end - begin for _, begin, end in gaps)
     busy = f"workers busy {1 - idle / there:.0%} of the time" if there else _NO_WORK

@@ -11,7 +11,7 @@ from ashwood.forecast.arrivals import MeanArrivals, expected_arrivals
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import SearchSettings
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Spent:
         return sum(share.expected for bracket in self.shares for share in bracket)
 
 
-def budget(views: Chronicle) -> Spent:
+def budget(views: History) -> Spent:
     """Return what an experiment took according to reports, in O(n) time for n spans of work."""
     timeline, spending = views.timeline, views.progress.trials.spending
     shares = _expectations(views)
@@ -81,7 +81,7 @@ def budget(views: Chronicle) -> Spent:
     return Spent(shares, spending.busy_seconds, max(0.0, spending.slot_seconds - spending.busy_seconds))
 
 
-def _expectations(views: Chronicle) -> list[list[RungSpending]]:
+def _expectations(views: History) -> list[list[RungSpending]]:
     plan = plan_search(views.spec.search)
     return [
         [

@@ -18,13 +18,12 @@ from ashwood.checkpoints import (
     named_position,
     open_storage,
 )
-from ashwood.errors import StorageUnreachable, TrainingCodeError
+from ashwood.errors import StorageUnreachable, TrainingCodeError, did_you_mean
 from ashwood.trial.channel import Link, ReportAnswer
 from ashwood.trial.heartbeat import Heartbeat
 from ashwood.trial.job import WorkerJob
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
-from ashwood.trial.values import nearest
 
 Save = Write
 Position = tuple[str, int]
@@ -646,7 +645,7 @@ class Attempt:
     def _unfinished(self) -> str:
         metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"
         said = ", ".join(f"{name!r} (last at length {length})" for name, length in self._reported.items())
-        hint = nearest(metric, self._reported) if metric not in self._reported else ""
+        hint = did_you_mean(metric, self._reported) if metric not in self._reported else ""
         advice = ""
         if self._lacks_validation and not hint:
             hint = "; set min_validation_period if it validates less often"

@@ -11,7 +11,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.numbers import Numbers
 
 
-class Report(NamedTuple):
+class TrialReport(NamedTuple):
     """The metrics that an attempt of a trial reported at a total length; ``at`` is in seconds since 1970."""
 
     at: float
@@ -20,7 +20,7 @@ class Report(NamedTuple):
     metrics: Mapping[str, float]
 
 
-class Reports(Sequence[Report]):
+class Reports(Sequence[TrialReport]):
     """Reports in the order in which they arrived, as columns of times, attempts, lengths and metrics.
 
     Attributes:
@@ -81,10 +81,10 @@ class Reports(Sequence[Report]):
         return len(self.at)
 
     @overload
-    def __getitem__(self, index: int) -> Report: ...
+    def __getitem__(self, index: int) -> TrialReport: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Report]: ...
-    def __getitem__(self, index: int | slice) -> Report | Sequence[Report]:
+    def __getitem__(self, index: slice) -> Sequence[TrialReport]: ...
+    def __getitem__(self, index: int | slice) -> TrialReport | Sequence[TrialReport]:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         index = range(len(self))[index]
@@ -94,7 +94,7 @@ class Reports(Sequence[Report]):
             place = bisect_left(places, index)
             if place < len(places) and places[place] == index:
                 metrics[name] = column[place]
-        return Report(self.at[index], self.attempts[index], self.lengths[index], metrics)
+        return TrialReport(self.at[index], self.attempts[index], self.lengths[index], metrics)
 
 
 class ReportsByTrial:
@@ -108,7 +108,7 @@ class ReportsByTrial:
         """Return whether a trial has reported anything."""
         return trial in self._indices
 
-    def add(self, trial: TrialId, report: Report) -> None:
+    def add(self, trial: TrialId, report: TrialReport) -> None:
         """Add a report of a trial."""
         self._indices.add(trial, len(self._reports))
         self._reports.add(*report)

@@ -12,7 +12,7 @@ from ashwood import __version__
 from ashwood.dashboard import answers, live, trial_answers
 from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
-from ashwood.views.curves import telling as telling_points
+from ashwood.views.curves import telling as points_to_show
 from ashwood.views.improvements import POINTS, thinned
 
 router = APIRouter(default_response_class=Json)
@@ -74,7 +74,7 @@ async def spark(context: Context, experiment: ExperimentNumber) -> Json:
         return cache.list_experiment(experiment).record.summary
 
     def points(cached: CachedExperiment) -> list[list[float]]:
-        progress = cached.chronicle.progress
+        progress = cached.history.progress
         shown = [[each.driven, each.metric] for each in thinned(progress.improvements, POINTS)]
         return _to_end(shown, progress.trials.spending.driver_seconds)
 
@@ -109,7 +109,7 @@ async def trials(
     def page(cached: CachedExperiment) -> trial_answers.TrialsPage:
         found = cached.find(where, sort, q.lower())
         return trial_answers.TrialsPage(
-            total=len(cached.chronicle.progress.trials.rows),
+            total=len(cached.history.progress.trials.rows),
             matching=len(found),
             seq=cached.seq,
             sort=sort or cached.best_first,
@@ -139,10 +139,10 @@ async def metrics(
     """Return a trial's curves ``{name: {lengths, at, values}}``, thinned so that peaks remain."""
 
     def curves(cached: CachedExperiment) -> trial_answers.TrialMetrics:
-        reports = cached.chronicle.history.reports.of(trial_answers.find_trial(cached, trial).id)
+        reports = cached.history.details.reports.of(trial_answers.find_trial(cached, trial).id)
         shown: dict[str, trial_answers.MetricCurve] = {}
         for name, values in reports.values.items():
-            places, kept = reports.places(name), telling_points(values, points)
+            places, kept = reports.places(name), points_to_show(values, points)
             shown[name] = trial_answers.MetricCurve(
                 lengths=[reports.lengths[places[point]] for point in kept],
                 at=[reports.at[places[point]] for point in kept],

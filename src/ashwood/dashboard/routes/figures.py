@@ -18,7 +18,7 @@ from ashwood.figures import registry
 from ashwood.figures.axes import Against
 from ashwood.figures.progress import draw_comparison
 from ashwood.figures.theme import THEMES
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 
 router = APIRouter(default_response_class=Json)
 
@@ -34,7 +34,7 @@ Etag = Annotated[str | None, Header(description="ETag of a known figure; if it i
 @router.get("/experiments/{experiment}/figures", responses=responses_of(list[FigureKind], 404))
 async def figures(context: Context, experiment: ExperimentNumber) -> Json:
     """Return the figures of an experiment, with their options."""
-    return Json(await context.store.ask(experiment, lambda cached: registry.describe(cached.chronicle)))
+    return Json(await context.store.ask(experiment, lambda cached: registry.describe(cached.history)))
 
 
 @router.get("/experiments/{experiment}/figures/{name}", responses=responses_of(dict[str, Any], 400, 404) | {304: {}})
@@ -58,7 +58,7 @@ async def figure(
     cached, known = await context.store.ask(experiment, of, with_history=kind is not None and kind.needs_history)
 
     def draw() -> str:
-        return str(registry.draw(name, cached.chronicle, options, theme=THEMES[theme]).to_json())
+        return str(registry.draw(name, cached.history, options, theme=THEMES[theme]).to_json())
 
     return await _shown(context, [cached], key, known, draw, if_none_match)
 
@@ -90,8 +90,8 @@ async def compared(
     key = ("compare", theme, against, *several)
 
     def draw() -> str:
-        told: dict[str, Chronicle] = {name: each.chronicle for name, each in several.items()}
-        return str(draw_comparison(told, against=against, theme=THEMES[theme]).to_json())
+        views: dict[str, History] = {name: each.history for name, each in several.items()}
+        return str(draw_comparison(views, against=against, theme=THEMES[theme]).to_json())
 
     return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
 
@@ -128,7 +128,7 @@ def _stale_in(known: RenderedFigure, several: Sequence[CachedExperiment]) -> flo
     """Return the seconds until a figure must be drawn again, infinite if it shows the latest entries."""
     if known.seqs == tuple(each.seq for each in several):
         return inf
-    if not any(each.chronicle.progress.state.active for each in several):
+    if not any(each.history.progress.state.active for each in several):
         return 0.0
     return known.at + max(_LEAST_SECONDS, _PATIENCE * known.cost) - time.monotonic()
 

@@ -85,7 +85,7 @@ async def download(context: Context, experiment: ExperimentNumber, trial: TrialN
     full = f"trial-{trial}/{name}"
 
     def storage_of(cached: CachedExperiment) -> Storage:
-        if parse_name(full) is None or full not in cached.chronicle.checkpoints.rows:
+        if parse_name(full) is None or full not in cached.history.checkpoints.rows:
             raise NotFound(f"trial {trial} of experiment {experiment} has no checkpoint of that name (deleted?)")
         return cached.cache.home.storage(experiment, cached.spec)
 
@@ -174,7 +174,7 @@ async def _follow(
         ended = await context.store.ask(
             experiment,
             lambda cached: (
-                find_trial(cached, trial).state.ended and trial not in cached.chronicle.progress.trials.spending.live
+                find_trial(cached, trial).state.ended and trial not in cached.history.progress.trials.spending.live
             ),
         )
         piece = await run_sync(_read_log, path, limit, known, 0)

@@ -24,14 +24,14 @@ from ashwood.views.improvements import Improvement
 from ashwood.views.ladder import Ladder
 from ashwood.views.numbers import Numbers
 from ashwood.views.progress import Progress
-from ashwood.views.reports import Report, ReportsByTrial
+from ashwood.views.reports import ReportsByTrial, TrialReport
 from ashwood.views.timeline import Timeline
 
 STRETCH = 500
-"""Number of entries in a stretch of the log; `History.stretches` says which stretches are about a trial."""
+"""Number of entries in a stretch of the log; `TrialDetails.stretches` says which stretches are about a trial."""
 
 
-class History:
+class TrialDetails:
     """The reports of each trial and the entries about it, as a fold over log entries.
 
     Attributes:
@@ -62,7 +62,7 @@ class History:
         if isinstance(event, ValidationReported):
             # A report of another attempt came too late and does not count.
             if self._attempts.get(event.trial) == event.attempt:
-                self.reports.add(event.trial, Report(at, event.attempt, event.length, event.metrics))
+                self.reports.add(event.trial, TrialReport(at, event.attempt, event.length, event.metrics))
         elif about is not None:
             self.entries.add(about, self._count)
             if isinstance(event, HparamsInvalid | AttemptPreempted):
@@ -88,25 +88,27 @@ class History:
                 self._attempts.pop(trial, None)
 
 
-class Chronicle:
+class History:
     """All views of an experiment, as a fold over log entries that takes O(log n) time for each.
 
     Attributes:
         spec: the description of the experiment.
         progress: the view of the whole experiment.
-        history: the view of each trial in detail.
+        details: the view of each trial in detail.
     """
 
-    def __init__(self, spec: ExperimentSpec, progress: Progress | None = None, history: History | None = None) -> None:
+    def __init__(
+        self, spec: ExperimentSpec, progress: Progress | None = None, details: TrialDetails | None = None
+    ) -> None:
         """Continue the fold of given views, or start new ones."""
         self.spec = spec
         self.progress = progress or Progress(spec)
-        self.history = history or History(spec)
+        self.details = details or TrialDetails(spec)
 
     def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
         self.progress.apply(entry)
-        self.history.apply(entry)
+        self.details.apply(entry)
 
     @property
     def timeline(self) -> Timeline:

@@ -18,7 +18,7 @@ from ashwood.forecast.budget import Spent, budget
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.history import History
 from ashwood.views.hparams import varied
 from ashwood.views.ladder import BracketView, RungView
 from ashwood.views.plain import plain
@@ -37,7 +37,7 @@ _LOOKS = {"completed": "good", "errored": "bad", "canceled": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ReportHeader:
     """What a home stores of an experiment in addition to its event log.
 
     Attributes:
@@ -62,7 +62,7 @@ class About:
         return self.state in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
 
 
-def head(told: Chronicle, about: About) -> Iterator[Child]:
+def head(history: History, about: ReportHeader) -> Iterator[Child]:
     """Yield the head of the report: name, state, description and facts of the experiment."""
     yield h(
         "div",
@@ -72,16 +72,16 @@ def head(told: Chronicle, about: About) -> Iterator[Child]:
         h("button", "Light / dark", id="theme", type="button"),
         class_="head",
     )
-    if told.spec.description:
-        yield h("p", told.spec.description, class_="muted")
-    if words := _unfinished(told, about):
+    if history.spec.description:
+        yield h("p", history.spec.description, class_="muted")
+    if words := _unfinished(history, about):
         yield h("p", words, class_="notice", role="note")
-    yield h("div", h("dl", _pairs(_facts(told, about))), class_="facts keep")
+    yield h("div", h("dl", _pairs(_facts(history, about))), class_="facts keep")
 
 
-def _unfinished(told: Chronicle, about: About) -> str:
+def _unfinished(history: History, about: ReportHeader) -> str:
     """Return a notice that the results are incomplete and why, or an empty string if the search has completed."""
-    progress = told.progress
+    progress = history.progress
     if about.state == ExperimentState.ERRORED:
         return f"It failed: {progress.why_ended or 'no reason was recorded'}."
     if about.state == ExperimentState.CANCELED:
@@ -109,9 +109,9 @@ def _unfinished(told: Chronicle, about: About) -> str:
     )
 
 
-def _facts(told: Chronicle, about: About) -> Iterator[tuple[str, Child]]:
-    spec, progress = told.spec, told.progress
-    spending, began = progress.trials.spending, told.timeline.began
+def _facts(history: History, about: ReportHeader) -> Iterator[tuple[str, Child]]:
+    spec, progress = history.spec, history.progress
+    spending, began = progress.trials.spending, history.timeline.began
     now = about.made_at if about.runs else None
     yield "experiment", str(about.id)
     yield "searched for", f"{spec.metric}, {'smaller' if spec.smaller_is_better else 'larger'} is better"
@@ -120,7 +120,7 @@ def _facts(told: Chronicle, about: About) -> Iterator[tuple[str, Child]]:
         yield "started", _moment(began)
     if progress.state.ended or progress.state is ExperimentState.STOPPED:
         why = f": {progress.why_ended}" if progress.why_ended else ""
-        yield "ended", f"{_moment(told.timeline.until)}{why}"
+        yield "ended", f"{_moment(history.timeline.until)}{why}"
     if began is not None:
         seconds = spending.driver_seconds if now is None else spending.driven(now)
         yield "ran for", f"{format_duration(seconds)}, workers {progress.utilisation(now):.0%} busy"
@@ -156,9 +156,9 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Child]]:
 # -- result ------------------------------------------------------------------------------------------
 
 
-def result(told: Chronicle) -> Child:
+def result(history: History) -> Child:
     """Return the section about the best trial and its hyperparameters."""
-    best, spec = told.progress.trials.leader, told.spec
+    best, spec = history.progress.trials.leader, history.spec
     if best is None:
         return _section("Result", h("p", f"No trial has reported a {spec.metric} that is a finite number."))
     where = f"trial {best.id}"
@@ -168,7 +168,7 @@ def result(told: Chronicle) -> Child:
         if length < spec.search.max_length:
             where += f" of {spec.search.max_length:,}"
     value = f"{spec.metric} {format_value(best.metric)}" if best.metric is not None else "no checkpoint"
-    seen = told.progress.describe_seen()
+    seen = history.progress.describe_seen()
     text = yaml.safe_dump({"hyperparameters": plain(best.hparams)}, sort_keys=False, allow_unicode=True)
     return _section(
         "Result",
@@ -200,10 +200,10 @@ def result(told: Chronicle) -> Child:
 # -- search ------------------------------------------------------------------------------------------
 
 
-def search(told: Chronicle) -> Child:
+def search(history: History) -> Child:
     """Return the section about the search: its settings, its trials, its training and its brackets."""
-    settings, unit = told.spec.search, told.spec.unit
-    brackets = told.ladder.brackets
+    settings, unit = history.spec.search, history.spec.unit
+    brackets = history.ladder.brackets
     lengths = sorted({length for bracket in brackets for length in bracket.lengths})
     rows = [
         (str(bracket.number), f"{bracket.created:,} of {bracket.planned:,}", *(_rung(bracket, at) for at in lengths))
@@ -211,24 +211,24 @@ def search(told: Chronicle) -> Child:
     ]
     return _section(
         "What the search did",
-        h("p", _method(told)),
-        h("p", _created(told)),
-        *(h("p", line) for line in _training(told, budget(told))),
+        h("p", _method(history)),
+        h("p", _created(history)),
+        *(h("p", line) for line in _training(history, budget(history))),
         h("h3", "Brackets"),
         _wide(_table(("bracket", "trials", *(format_length(length, unit) for length in lengths)), rows)),
         h("p", _arrows(settings), class_="muted small"),
     )
 
 
-def _method(told: Chronicle) -> str:
-    settings, unit = told.spec.search, told.spec.unit
+def _method(history: History) -> str:
+    settings, unit = history.spec.search, history.spec.unit
     concurrent = (
         settings.max_concurrent_trials
-        if told.progress.settings is None
-        else told.progress.settings.max_concurrent_trials
+        if history.progress.settings is None
+        else history.progress.settings.max_concurrent_trials
     )
     at_once = f"at most {concurrent:,} at once" if concurrent else "as many at once as there was room for"
-    planned = _count(told.progress.trials_planned, "trials")
+    planned = _count(history.progress.trials_planned, "trials")
     parts = [f"{settings.method}: {planned}, each up to {_count(settings.max_length, unit)}, {at_once}"]
     if settings.method is Method.ADAPTIVE_ASHA:
         rungs = settings.bracket_rungs
@@ -239,9 +239,9 @@ def _method(told: Chronicle) -> str:
         parts.append("each trial judged once")
     if settings.sampler != "random":
         parts.append(f"hyperparameters drawn by {settings.sampler}")
-    bounds = told.spec if told.progress.settings is None else told.progress.settings
+    bounds = history.spec if history.progress.settings is None else history.progress.settings
     if bounds.stop_at is not None:
-        parts.append(f"until {told.spec.metric} is {format_value(bounds.stop_at)} or better")
+        parts.append(f"until {history.spec.metric} is {format_value(bounds.stop_at)} or better")
     if bounds.max_seconds is not None:
         parts.append(f"for {format_duration(bounds.max_seconds)} at most")
     return ", ".join(parts) + "."
@@ -251,20 +251,20 @@ def _halves(settings: SearchSettings) -> bool:
     return settings.method in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING)
 
 
-def _created(told: Chronicle) -> str:
-    states = told.progress.trials.states
+def _created(history: History) -> str:
+    states = history.progress.trials.states
     there = [f"{states[state]:,} {state}" for state in TrialState if states[state]]
-    count = _count(len(told.progress.trials.rows), "trials")
+    count = _count(len(history.progress.trials.rows), "trials")
     return f"{count} created{': ' if there else ''}{', '.join(there)}."
 
 
-def _training(told: Chronicle, spent: Spent) -> Iterator[str]:
-    unit = told.spec.unit
-    trials = sum(bracket.created for bracket in told.ladder.brackets)
-    everything = trials * told.spec.search.max_length
+def _training(history: History, spent: Spent) -> Iterator[str]:
+    unit = history.spec.unit
+    trials = sum(bracket.created for bracket in history.ladder.brackets)
+    everything = trials * history.spec.search.max_length
     if not everything:
         return
-    trained = told.progress.length_trained
+    trained = history.progress.length_trained
     if trials == 1:
         yield f"{trained:,} {unit} were trained."
     else:
@@ -272,7 +272,7 @@ def _training(told: Chronicle, spent: Spent) -> Iterator[str]:
             f"{trained:,} {unit} were trained: {_percent(trained / everything)} of what training all {trials:,} trials "
             f"to the end would take ({everything:,})."
         )
-    if repeated := told.progress.length_repeated:
+    if repeated := history.progress.length_repeated:
         yield f"{repeated:,} {unit} more were trained again, because no checkpoint held them."
     yield f"Of a whole search like this, {spent.expected:,.0f} {unit} are to be expected."
 
@@ -308,14 +308,14 @@ def _arrows(settings: SearchSettings) -> str:
 # -- trials ------------------------------------------------------------------------------------------
 
 
-def trials(told: Chronicle) -> Child:
+def trials(history: History) -> Child:
     """Return the table of the best trials, or None if there is none."""
-    best = told.progress.trials.best(SHOWN_TRIALS)
+    best = history.progress.trials.best(SHOWN_TRIALS)
     if not best:
         return None
-    shown = varied(told.spec.space)
+    shown = varied(history.spec.space)
     columns = shown[:SHOWN_HPARAMS]
-    unit = told.spec.unit
+    unit = history.spec.unit
     rows = [
         (
             str(place),
@@ -329,7 +329,7 @@ def trials(told: Chronicle) -> Child:
         )
         for place, row in enumerate(best, 1)
     ]
-    names = ("", "trial", f"best {told.spec.metric}", f"at ({unit})", f"trained ({unit})", "state", "bracket")
+    names = ("", "trial", f"best {history.spec.metric}", f"at ({unit})", f"trained ({unit})", "state", "bracket")
     title = "The best trial" if len(best) == 1 else f"The best {len(best)} trials"
     left_out = (
         f"The first {len(columns)} of {len(shown)} hyperparameters are shown." if len(shown) > len(columns) else ""
@@ -352,9 +352,9 @@ def _short(value: Any) -> str:
 # -- trouble -----------------------------------------------------------------------------------------
 
 
-def trouble(told: Chronicle) -> Child:
+def trouble(history: History) -> Child:
     """Return the section about failures and warnings, or None if there were none."""
-    progress = told.progress
+    progress = history.progress
     counts = [
         (progress.failed_attempts, "attempts failed"),
         (sum(row.preempted for row in progress.trials.rows.values()), "attempts lost their worker"),
@@ -367,7 +367,7 @@ def trouble(told: Chronicle) -> Child:
         return None
     reasons = Counter[str]()
     trials: dict[str, list[int]] = {}
-    for trial, reason in _reasons(told):
+    for trial, reason in _reasons(history):
         reasons[reason] += 1
         trials.setdefault(reason, []).append(trial)
     rows = [
@@ -392,13 +392,13 @@ def _counted(count: int, words: str) -> str:
     return f"1 {noun.removesuffix('s')} {one}".strip() if count == 1 else f"{count:,} {words}"
 
 
-def _reasons(told: Chronicle) -> Iterator[tuple[int, str]]:
+def _reasons(history: History) -> Iterator[tuple[int, str]]:
     """Yield each failure, as its trial and the first line of its message."""
     losses: defaultdict[TrialId, list[str]] = defaultdict(list)
-    for loss in told.history.losses:
+    for loss in history.details.losses:
         what = "declared its hyperparameters invalid" if isinstance(loss, HparamsInvalid) else "lost its worker"
         losses[loss.trial].append(f"{what}: {_headline(loss.why)}")
-    for row in told.progress.trials.rows.values():
+    for row in history.progress.trials.rows.values():
         for error in row.errors:
             yield row.id, _headline(error)
         for line in losses[row.id]:
@@ -484,6 +484,6 @@ def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def made(about: About, version: str) -> str:
+def made(about: ReportHeader, version: str) -> str:
     """Return the line that says how and when the report was made."""
     return f"Made with Ashwood {version} on {_moment(about.made_at)} from the record of experiment {about.id}."

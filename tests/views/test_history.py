@@ -10,11 +10,11 @@ from ashwood.experiment.entry import fold
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
-from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
+from ashwood.views.history import STRETCH, History
 from ashwood.views.ladder import RungView
 from ashwood.views.progress import Progress
-from ashwood.views.reports import Report
+from ashwood.views.reports import TrialReport
 from tests.views.simulate import Workers
 from tests.views.streams import runs
 
@@ -22,7 +22,7 @@ from tests.views.streams import runs
 @given(runs())
 def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
     spec = ran.experiment.spec
-    told = fold(Chronicle(spec), ran.entries)
+    told = fold(History(spec), ran.entries)
     sign = 1 if spec.smaller_is_better else -1
     losses = [sign * each.metric for each in told.improvements]
     assert losses == sorted(losses, reverse=True)
@@ -33,7 +33,7 @@ def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
 
 @given(runs())
 def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) -> None:
-    told = fold(Chronicle(ran.experiment.spec), ran.entries)
+    told = fold(History(ran.experiment.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for number, (_, event, decisions) in enumerate(ran.entries, start=1):
         mere = isinstance(event, ValidationReported)
@@ -41,33 +41,33 @@ def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) ->
         for trial in trials_of(event, decisions):
             if not mere or trial in decided:
                 expected.setdefault(trial, []).append(number)
-    assert {trial: told.history.entries.of(trial) for trial in expected} == expected
+    assert {trial: told.details.entries.of(trial) for trial in expected} == expected
 
 
 @given(runs())
 def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
-    told = fold(Chronicle(ran.experiment.spec), ran.entries)
+    told = fold(History(ran.experiment.spec), ran.entries)
     replayed = Experiment(ran.experiment.spec)
-    expected: dict[int, list[Report]] = {}
+    expected: dict[int, list[TrialReport]] = {}
     for at, event, _ in ran.entries:
         if isinstance(event, ValidationReported):
             trial = replayed.trials[event.trial]
             if trial.state is TrialState.RUNNING and trial.attempt == event.attempt:
-                expected.setdefault(trial.id, []).append(Report(at, event.attempt, event.length, event.metrics))
+                expected.setdefault(trial.id, []).append(TrialReport(at, event.attempt, event.length, event.metrics))
         replayed.handle(event)
     for row in told.progress.trials.rows.values():
-        assert repr(list(told.history.reports.of(row.id))) == repr(expected.get(row.id, []))
-        assert (row.id in told.history.reports) == (row.id in expected)
+        assert repr(list(told.details.reports.of(row.id))) == repr(expected.get(row.id, []))
+        assert (row.id in told.details.reports) == (row.id in expected)
 
 
 @given(runs(), st.data())
 def test_views_continued_from_snapshot_equal_views_of_whole_log(ran: Workers, data: st.DataObject) -> None:
     spec, entries = ran.experiment.spec, ran.entries
     cut = data.draw(st.integers(0, len(entries)))
-    first = fold(Chronicle(spec), entries[:cut])
-    parts = pickle.loads(pickle.dumps({**first.progress.parts(), "history": first.history}))
-    again = fold(Chronicle(spec, Progress.from_parts(parts), parts["history"]), entries[cut:])
-    assert views_of(again) == views_of(fold(Chronicle(spec), entries))
+    first = fold(History(spec), entries[:cut])
+    parts = pickle.loads(pickle.dumps({**first.progress.parts(), "details": first.details}))
+    again = fold(History(spec, Progress.from_parts(parts), parts["details"]), entries[cut:])
+    assert views_of(again) == views_of(fold(History(spec), entries))
 
 
 def vars_of(rung: RungView) -> dict[str, object]:
@@ -75,9 +75,9 @@ def vars_of(rung: RungView) -> dict[str, object]:
     return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
 
 
-def views_of(told: Chronicle) -> list[str]:
-    """Return everything that a chronicle shows, as text, because NaN differs from itself."""
-    progress, timeline, history = told.progress, told.timeline, told.history
+def views_of(told: History) -> list[str]:
+    """Return everything that a history shows, as text, because NaN differs from itself."""
+    progress, timeline, history = told.progress, told.timeline, told.details
     trials = progress.trials
     shown = [
         progress.summary(),
@@ -106,11 +106,11 @@ def views_of(told: Chronicle) -> list[str]:
 
 @given(runs())
 def test_stretches_of_trial_contain_its_entries(ran: Workers) -> None:
-    told = fold(Chronicle(ran.experiment.spec), ran.entries)
+    told = fold(History(ran.experiment.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for place, (_, event, decisions) in enumerate(ran.entries):
         for trial in trials_of(event, decisions):
             known = expected.setdefault(trial, [])
             if known[-1:] != [place // STRETCH]:
                 known.append(place // STRETCH)
-    assert {trial: told.history.stretches.of(trial) for trial in expected} == expected
+    assert {trial: told.details.stretches.of(trial) for trial in expected} == expected
