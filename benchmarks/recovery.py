@@ -53,7 +53,7 @@ def tables(options: Options) -> Iterator[Table]:
 def _resume(trials: int) -> Table:
     reports = 30 * trials
     with tempfile.TemporaryDirectory() as directory:
-        place = _Place(Path(directory), trials)
+        place = _SlotState(Path(directory), trials)
         place.build(reports)
         killed = place.seconds_to_first_step(signal.SIGKILL)
         killed_again = place.seconds_to_first_step(signal.SIGINT)
@@ -74,7 +74,7 @@ def _resume(trials: int) -> Table:
     )
 
 
-class _Place:
+class _SlotState:
     """A directory with a large experiment.
 
     Attributes:

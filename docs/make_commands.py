@@ -47,6 +47,7 @@ def _reference() -> Iterator[str]:
 def _table(command: Any) -> Iterator[str]:
     shown = [each for each in command.params if isinstance(each, TyperArgument | TyperOption) and not each.hidden]
     shown = [each for each in shown if each.name not in ("install_completion", "show_completion")]
+    shown.sort(key=lambda each: isinstance(each, TyperOption))
     if shown:
         yield from ("| | | default |", "|---|---|---|")
         for each in shown:

@@ -144,6 +144,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return longer[0] if len(longer) == 1 else None
 
 
+def did_you_mean(word: object, known: Iterable[object]) -> str:
+    """Return ``, did you mean 'lr'?`` with the nearest known word, or an empty text if no word is similar."""
+    close = nearest(str(word), map(str, known))
+    return f", did you mean {close!r}?" if close else ""
+
+
 def _plain(word: str) -> str:
     """Return a name in lower case with underscores, so that maxTrials and MAX-TRIALS equal max_trials."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower().replace("-", "_").replace(" ", "_")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.testing.backend import toy_spec
 from tests.backends.helpers import Make

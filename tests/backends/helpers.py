@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.experiment.events import AttemptFailed, Event, ValidationReported
 
 Make = Callable[..., LocalBackend]

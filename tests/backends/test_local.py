@@ -8,8 +8,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from ashwood.backends.local import LocalBackend
-from ashwood.backends.local.children import Command as Runner
+from ashwood.backends.local.backend import LocalBackend
+from ashwood.backends.local.children import CommandRunner as Runner
 from ashwood.backends.local.logs import trial_log
 from ashwood.backends.port import Command, ContinueAttempt, Finish, Suspend
 from ashwood.errors import BackendError
@@ -275,14 +275,14 @@ from ashwood.trial import get_trial
 
 trial = get_trial(epochs=1000)
 link = trial._attempt._link
-answer = link.verdict
+answer = link.answer
 
 def answer_after_all_is_sent():
     while not Path("sent").exists():
         time.sleep(0.01)
     return answer()
 
-link.verdict = answer_after_all_is_sent
+link.answer = answer_after_all_is_sent
 for epoch in trial.epochs():
     pass
 trial.report(loss=trial.length, checkpoint=lambda d: (d / "x").touch())

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.port import Backend
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.testing.process_backend import ProcessBackendContract

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.logs import trial_log
 from ashwood.experiment.events import AttemptEnded, CheckpointSaved, Event, StorageFailed
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
@@ -88,10 +88,10 @@ def test_print_on_full_disk_fails_nothing_and_is_not_in_later_log(
         disk.fill()
         error = filled(drive(local, [job(trial=0)])[-1])
         assert error.startswith("OSError: [Errno 28] No space left on device\nTraceback")
-        worker = local._places[0].worker
+        worker = local._slot_states[0].worker
         disk.empty()
         assert drive(local, [job(trial=1)])[-1] == AttemptEnded(1, 1, 1)
-        assert local._places[0].worker is worker
+        assert local._slot_states[0].worker is worker
     header, line = trial_log(disk.path / "logs", 1).read_text().splitlines()
     assert header.endswith("trial 1, attempt 1, to length 1")
     assert line == "x" * 70_000

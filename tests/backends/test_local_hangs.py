@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.port import Suspend
-from ashwood.experiment.events import AttemptEnded, AttemptPreempted, CheckpointSaved, LastWord, ValidationReported
+from ashwood.experiment.events import AttemptEnded, AttemptPreempted, CheckpointSaved, FinalEvent, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
 from ashwood.testing.backend import drive, events_of, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
@@ -16,8 +16,8 @@ from tests.backends.helpers import Make
 KILLED = AttemptPreempted(0, 1, "it finished no step and no save for 0.3 s after the request to stop", hung=True)
 
 
-def last_word(backend: LocalBackend) -> LastWord:
-    return next(event for event in events_of(backend) if isinstance(event, LastWord))
+def final_event(backend: LocalBackend) -> FinalEvent:
+    return next(event for event in events_of(backend) if isinstance(event, FinalEvent))
 
 
 def suspend_after_report(backend: LocalBackend) -> None:
@@ -31,7 +31,7 @@ def test_hung_command_is_killed_with_all_its_processes(tmp_path: Path, make: Mak
     backend.dispatch([job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})])
     process = wait_for_number(tmp_path / "pid")
     backend.dispatch([Suspend(0, 1)])
-    assert last_word(backend) == KILLED
+    assert final_event(backend) == KILLED
     wait_for_end(process)
     assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2)])
 
@@ -51,7 +51,7 @@ def test_training_code_that_hangs_while_it_saves_is_killed(tmp_path: Path, make:
     backend = make("saving:train", grace_period=0.3, process_per_attempt=forks)
     backend.dispatch([job(target=10**9)])
     suspend_after_report(backend)
-    assert last_word(backend) == KILLED
+    assert final_event(backend) == KILLED
     wait_for_end(wait_for_number(tmp_path / "pid"))
 
 
@@ -68,4 +68,4 @@ def test_code_that_hangs_after_it_saved_keeps_its_checkpoint(tmp_path: Path, mak
     suspend_after_report(backend)
     saved = next(event for event in events_of(backend) if isinstance(event, CheckpointSaved))
     assert saved.length > 0
-    assert last_word(backend) == KILLED
+    assert final_event(backend) == KILLED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.port import Abort, Command, ContinueAttempt
 from ashwood.experiment.events import AttemptEnded, AttemptFailed, AttemptStarted, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
@@ -37,9 +37,9 @@ def test_killed_child_is_reported_like_killed_worker_and_worker_survives(make: M
     backend = mode(make)
     events = drive(backend, [job(target=5, hparams={"do": "kill", "at": 1})])
     assert error(events) == f"{process} was killed by SIGKILL: perhaps out of memory"
-    worker = backend._places[0].worker
+    worker = backend._slot_states[0].worker
     assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
-    assert backend._places[0].worker is worker
+    assert backend._slot_states[0].worker is worker
 
 
 @with_children
@@ -48,7 +48,7 @@ def test_worker_survives_abort_of_its_child(tmp_path: Path, make: Make, mode: Mo
     start = job(hparams={"do": "tell", "until": "doomsday", "pid_file": str(tmp_path / "pid")})
     backend.dispatch([start])
     child = wait_for_number(tmp_path / "pid")
-    worker = backend._places[0].worker
+    worker = backend._slot_states[0].worker
     for event in events_of(backend):
         if isinstance(event, AttemptStarted):  # so the group is known
             break
@@ -58,7 +58,7 @@ def test_worker_survives_abort_of_its_child(tmp_path: Path, make: Make, mode: Mo
     assert drive(backend, [start]) == [AttemptFailed(0, 1, "killed on request")]
     wait_for_end(child)
     assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
-    assert backend._places[0].worker is worker
+    assert backend._slot_states[0].worker is worker
 
 
 def test_child_that_holds_socket_of_killed_worker_is_killed(tmp_path: Path, make: Make) -> None:
@@ -66,7 +66,7 @@ def test_child_that_holds_socket_of_killed_worker_is_killed(tmp_path: Path, make
     start = job(target=2, hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
 
     def answer(_: ValidationReported) -> None:
-        worker = backend._places[0].worker
+        worker = backend._slot_states[0].worker
         assert worker is not None
         os.kill(worker.pid, signal.SIGKILL)
 
@@ -81,7 +81,7 @@ def test_child_of_killed_worker_is_killed(tmp_path: Path, make: Make, mode: Mode
     start = job(hparams={"do": "tell", "until": "doomsday", "pid_file": str(tmp_path / "pid")})
     backend.dispatch([start])
     child = wait_for_number(tmp_path / "pid")
-    worker = backend._places[0].worker
+    worker = backend._slot_states[0].worker
     assert worker is not None
     os.kill(worker.pid, signal.SIGKILL)
     assert error(drive(backend, [start])).startswith("the worker process was killed by SIGKILL: perhaps out of memory")
@@ -102,7 +102,7 @@ def test_abort_between_two_runs_of_command_kills_second_run(tmp_path: Path, make
     backend = make(f"{sys.executable} script.py", EntrypointKind.COMMAND)
 
     def answer(report: ValidationReported) -> Command:
-        worker = backend._places[0].worker
+        worker = backend._slot_states[0].worker
         assert worker is not None
         assert report.length == 1
         worker.group = 2**22 + 1  # as if the first run had ended already: nobody has such a number
@@ -160,7 +160,7 @@ class Sabotage(RandomKills):
         super()._send_random(trial, attempt)
         backend = self._backend
         assert isinstance(backend, LocalBackend)
-        workers = [place.worker for place in backend._places if place.worker is not None]
+        workers = [place.worker for place in backend._slot_states if place.worker is not None]
         if workers and self._random.random() < 0.3:
             os.kill(self._random.choice(workers).pid, signal.SIGKILL)
         if backend._reaper is not None and self._random.random() < 0.1:

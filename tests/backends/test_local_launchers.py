@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local import LocalBackend, server, sockets
-from ashwood.backends.local.children import Command as Runner
+from ashwood.backends.local import server, sockets
+from ashwood.backends.local.backend import LocalBackend
+from ashwood.backends.local.children import CommandRunner as Runner
 from ashwood.backends.port import Abort, Command, ContinueAttempt, Suspend
 from ashwood.experiment.events import (
     ABORTED,
@@ -325,7 +326,7 @@ def test_ranks_die_with_their_killed_worker(tmp_path: Path, launch: Callable[...
     start = job(target=5)
 
     def kill(_: ValidationReported) -> None:
-        worker = backend._places[0].worker
+        worker = backend._slot_states[0].worker
         assert worker is not None
         wait_for_number(tmp_path / "pid-1")
         os.kill(worker.pid, signal.SIGKILL)

@@ -144,7 +144,7 @@ def test_drivers_that_use_cores_warn_of_each_other(monkeypatch: pytest.MonkeyPat
 DRIVER = """
 import json, sys
 from pathlib import Path
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.reservation import reserve
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.testing.backend import job, toy_spec
@@ -158,7 +158,7 @@ with (
                  machine=got.machine, locks=got.inherited, process_per_attempt=per_attempt) as backend,
 ):
     backend.dispatch([job(target=100, hparams=hparams)])
-    (directory / "worker").write_text(str(backend._places[0].worker.pid))
+    (directory / "worker").write_text(str(backend._slot_states[0].worker.pid))
     (directory / "reaper").write_text(str(backend._reaper.pid))
     while True:
         backend.next_events(None)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local import clear_former_workers, reaper, worker_lock
+from ashwood.backends.local import reaper, worker_lock
 from ashwood.backends.local.process import ReaperProcess
+from ashwood.backends.local.worker_lock import clear_former_workers
 from ashwood.errors import BackendError
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from tests.backends.test_local_launchers import LAUNCH
@@ -20,7 +21,7 @@ from tests.backends.test_local_launchers import LAUNCH
 DRIVER = """
 import json, os, sys, time
 from pathlib import Path
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.experiment.events import ValidationReported
 from ashwood.backends.port import StartAttempt
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, SaveOn, Unit
@@ -35,7 +36,7 @@ spec = ExperimentSpec(name="driver", space=Space({}), search=search, metric="los
 backend = LocalBackend(spec, checkpoints=directory / "checkpoints", logs=directory / "logs", workers=1,
                        process_per_attempt=per_attempt, worker_lock=directory / "workers.lock", grace=grace)
 backend.dispatch([StartAttempt(0, 1, goal, hparams, seed=0, length=0, checkpoint=None)])
-(directory / "worker").write_text(str(backend._places[0].worker.pid))
+(directory / "worker").write_text(str(backend._slot_states[0].worker.pid))
 (directory / "reaper").write_text(str(backend._reaper.pid))
 if forks and os.fork() == 0:
     (directory / "fork").write_text(str(os.getpid()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.logs import trial_log
 from ashwood.backends.port import Abort, Command, ContinueAttempt, Suspend
 from ashwood.experiment.events import (

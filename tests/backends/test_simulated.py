@@ -25,7 +25,7 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointSaved,
     Event,
-    LastWord,
+    FinalEvent,
     ValidationReported,
 )
 from ashwood.experiment.spec import ExperimentSpec
@@ -65,7 +65,7 @@ def course(backend: SimulatedBackend, starts: Sequence[StartAttempt], answer: An
             events.append((backend.clock(), type(event).__name__))
             if isinstance(event, ValidationReported) and (command := answer(event)) is not None:
                 backend.dispatch([command])
-            left -= isinstance(event, LastWord)
+            left -= isinstance(event, FinalEvent)
     return events
 
 
@@ -426,7 +426,7 @@ class BackendMachine(RuleBasedStateMachine):
         known = self.live[event.trial]  # type: ignore[union-attr]
         assert event.attempt == known.start.attempt  # type: ignore[union-attr]
         if known.slot is None:  # the start of an attempt that is aborted at once is not reported
-            assert isinstance(event, AttemptStarted | LastWord)
+            assert isinstance(event, AttemptStarted | FinalEvent)
         else:
             assert not isinstance(event, AttemptStarted)
         match event:
@@ -444,7 +444,7 @@ class BackendMachine(RuleBasedStateMachine):
                 assert known.length <= length <= max(known.start.length, known.start.target)
                 known.length = known.saved = length
             case _:
-                assert isinstance(event, LastWord)
+                assert isinstance(event, FinalEvent)
                 if isinstance(event, AttemptEnded):
                     assert event.length >= known.length
                 self.attempts[event.trial] = known.start.attempt, known.saved

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.checkpoints import MANIFEST, ONCE, open_storage
 from ashwood.errors import StorageUnreachable
 from ashwood.experiment.events import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from ashwood.terminal.output import make_console, make_table, print_json
+from ashwood.terminal.output import print_json, print_table
 from ashwood.terminal.text import brief, cut, on_one_line, printable, without_sequences
 
 from .conftest import RANDOM, Workplace
@@ -162,7 +162,7 @@ def test_sequences_of_control_characters_are_left_out() -> None:
 
 
 def test_cells_are_no_markup_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    make_console().print(make_table(["[red]a", "b"], [["[bold]x[/nothing]", "c\nd\x1b"]]))
+    print_table(["[red]a", "b"], [["[bold]x[/nothing]", "c\nd\x1b"]])
     assert capsys.readouterr().out.splitlines()[1].split() == ["[bold]x[/nothing]", "c", "d?"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import clear_former_workers
+from ashwood.backends.local.worker_lock import clear_former_workers
 from ashwood.engine import open_home
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.head import head_path, read_head

@@ -1,4 +1,4 @@
-"""Homes to look at, without training anything."""
+"""Homes with simulated experiments for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ashwood.views.progress import Progress
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
 NASTY = "<b>&amp;</b><script>alert(1)</script><img src=x onerror=alert(2)>"
-"""What users may call anything."""
+"""A text that users may enter anywhere."""
 
 
 def nasty_spec(settings: SearchSettings, name: str = f"nasty {NASTY}") -> ExperimentSpec:
@@ -43,7 +43,7 @@ def nasty_spec(settings: SearchSettings, name: str = f"nasty {NASTY}") -> Experi
 def ran(
     trials: int = 20, *, spec: ExperimentSpec | None = None, stop_after: int | None = None, crash: bool = False
 ) -> Workers:
-    """Workers that have trained in virtual time, not without trouble."""
+    """Return workers that have trained in virtual time, with failures."""
     workers = Workers(
         nasty_spec(asha(trials)) if spec is None else spec,
         power_law(3),
@@ -55,7 +55,7 @@ def ran(
 
 
 def add(home: Home, workers: Workers, *, until: int | None = None) -> ExperimentId:
-    """Record what workers did, or its beginning."""
+    """Create an experiment with the entries of simulated workers, or the first ones of them."""
     spec = workers.experiment.spec
     experiment = home.store.create(spec, at=1_000.0)
     append(home, experiment, spec, workers.entries[:until])
@@ -69,7 +69,7 @@ def append(
     entries: Sequence[Entry],
     before: Sequence[Entry] = (),
 ) -> None:
-    """Record more, with the summary that a driver would write."""
+    """Append entries, with the summary that a driver would write."""
     progress = fold(Progress(spec), (*before, *entries))
     summary = Forecaster(progress).summary(entries[-1].at if entries else None)
     home.store.log(experiment).append(entries, summary=summary)
@@ -86,7 +86,7 @@ def a_home(path: Path) -> Path:
 
 
 class Steered:
-    """Notes what was asked for."""
+    """Steering that records all requests."""
 
     def __init__(self) -> None:
         self.asked: list[object] = []

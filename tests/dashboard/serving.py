@@ -1,4 +1,4 @@
-"""Real servers on loopback, in a thread of their own."""
+"""Real servers on loopback for tests, each in its own thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ashwood.eventlog.home import open_home
 def served(
     app: ASGIApp, rules: GuardRules, *, lifespan: Literal["on", "off"] = "off", port: int = 0
 ) -> Iterator[tuple[str, int]]:
-    """Where it takes connections."""
+    """Serve an application, and yield its address."""
     with socket.create_server(("127.0.0.1", port)) as listening:
         config = uvicorn.Config(
             Guard(app, rules),
@@ -44,7 +44,7 @@ def served(
 
 @contextmanager
 def shown(home: Path, steering: Steering | None = None, *, port: int = 0, **rules: Any) -> Iterator[str]:
-    """The URL of a home's dashboard."""
+    """Serve the dashboard of a home, and yield its URL."""
     app = create_app(lambda: open_home(home), name=home.name, steering=steering)
     with served(app, rules_for("127.0.0.1", port, **rules), lifespan="on", port=port) as (host, taken):
         yield f"http://{host}:{taken}"

@@ -1,4 +1,4 @@
-"""The REST interface tells what the record tells, a page at a time, and has done what is asked for."""
+"""Tests of the REST API: it returns what the event log contains, and passes requests on."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def told(home: Path) -> History:
 # -- looking --------------------------------------------------------------------------------------------
 
 
-def test_the_list_has_every_experiment(client: TestClient, told: History) -> None:
+def test_list_contains_every_experiment(client: TestClient, told: History) -> None:
     cards = get(client, "experiments")["experiments"]
     assert [(card["id"], card["state"]) for card in cards] == [(3, "created"), (2, "interrupted"), (1, "completed")]
     assert cards[2]["best"] == told.progress.summary()["best"]
@@ -71,7 +71,7 @@ def test_the_list_has_every_experiment(client: TestClient, told: History) -> Non
     assert cards[2]["labels"] == ["nice", f"l{NASTY}"]
 
 
-def test_an_experiment_is_told_as_its_record_tells_it(client: TestClient, told: History) -> None:
+def test_experiment_page_agrees_with_event_log(client: TestClient, told: History) -> None:
     page = get(client, "experiments/1")
     assert page["best"]["metric"] == page["best_trial"]["best.loss"] == told.improvements[-1].metric
     saved = told.progress.trials.rows[page["best"]["trial"]].best_checkpoint
@@ -87,7 +87,7 @@ def test_an_experiment_is_told_as_its_record_tells_it(client: TestClient, told: 
     assert "lr:" in page["best_trial"]["as_yaml"]
 
 
-def test_a_spark_is_what_the_driver_summed_up_and_older_records_are_read_for_it(tmp_path: Path) -> None:
+def test_sparkline_comes_from_summary_or_else_from_event_log(tmp_path: Path) -> None:
     whole = ran()
     with open_home(tmp_path, create=True) as home:
         summed_up, older = add(home, whole), add(home, whole)
@@ -110,7 +110,7 @@ def test_a_spark_is_what_the_driver_summed_up_and_older_records_are_read_for_it(
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])
-def test_pages_of_trials_are_the_table_in_order(client: TestClient, told: History, limit: int) -> None:
+def test_pages_of_trials_contain_the_whole_table_in_order(client: TestClient, told: History, limit: int) -> None:
     rows: list[dict[str, Any]] = []
     while True:
         page = get(client, f"experiments/1/trials?offset={len(rows)}&limit={limit}")
@@ -150,7 +150,7 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     assert "KEY=VALUE" in get(client, "experiments/1/trials?where=completed", 400)["error"]["what"]
 
 
-def test_a_trial_says_its_way_and_why(client: TestClient, told: History) -> None:
+def test_trial_page_has_decisions_with_reasons(client: TestClient, told: History) -> None:
     trial = told.progress.best
     assert trial is not None
     page = get(client, f"experiments/1/trials/{trial.trial}")
@@ -164,7 +164,7 @@ def test_a_trial_says_its_way_and_why(client: TestClient, told: History) -> None
     assert any((attempt["error"] or "").startswith("boom\n") for attempt in attempts)
 
 
-def test_an_attempt_ends_with_its_driver(tmp_path: Path) -> None:
+def test_attempt_ends_with_its_driver(tmp_path: Path) -> None:
     workers = ran(stop_after=200, crash=True)
     died = workers.entries[-1].at
     live = fold(History(workers.experiment.spec), workers.entries).progress.trials.spending.live
@@ -180,7 +180,7 @@ def test_an_attempt_ends_with_its_driver(tmp_path: Path) -> None:
     assert all(attempt["ended_at"] for attempt in attempts)
 
 
-def test_curves_are_thinned_to_what_was_asked_for(client: TestClient, told: History) -> None:
+def test_curves_have_at_most_the_requested_points(client: TestClient, told: History) -> None:
     row = max(told.progress.trials.rows.values(), key=lambda row: len(told.details.reports.of(row.id)))
     reports = told.details.reports.of(row.id)
     whole = get(client, f"experiments/1/trials/{row.id}/metrics?points=5000")
@@ -191,7 +191,7 @@ def test_curves_are_thinned_to_what_was_asked_for(client: TestClient, told: Hist
     assert min(few) == min(reports.values["loss"])
 
 
-def test_pages_of_events_are_the_log(client: TestClient) -> None:
+def test_pages_of_events_contain_the_whole_log(client: TestClient) -> None:
     page = get(client, "experiments/1/events?limit=50")
     seqs = [event["seq"] for event in page["events"]]
     while page["first"] > 1:
@@ -213,11 +213,11 @@ def test_pages_of_events_are_the_log(client: TestClient) -> None:
         ("nothing", "there is no such page"),
     ],
 )
-def test_what_isnt_there_is_said(client: TestClient, path: str, what: str) -> None:
+def test_missing_experiment_trial_or_page_is_named(client: TestClient, path: str, what: str) -> None:
     assert what in get(client, path, 404)["error"]["what"]
 
 
-def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
+def test_values_that_json_cannot_hold_are_encoded(tmp_path: Path) -> None:
     workers = ran()
     place, failed = next(
         (place, entry.event) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
@@ -235,7 +235,7 @@ def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_a_metric_that_is_measured_less_often_is_told_where_it_was(tmp_path: Path) -> None:
+def test_metric_in_some_reports_only_has_points_at_their_lengths(tmp_path: Path) -> None:
     workers = ran()
     for place, entry in enumerate(workers.entries):
         if isinstance(entry.event, ValidationReported) and entry.event.length % 2 == 0:
@@ -258,7 +258,7 @@ def test_a_metric_that_is_measured_less_often_is_told_where_it_was(tmp_path: Pat
 # -- files ------------------------------------------------------------------------------------------------
 
 
-def test_a_log_is_read_by_places_and_no_character_is_cut(client: TestClient, home: Path) -> None:
+def test_log_is_read_by_position_without_splitting_characters(client: TestClient, home: Path) -> None:
     text = "epoch 1 ✓ größer\n" * 50
     path = home / "experiments" / "1" / "logs" / "trial-1.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -272,7 +272,7 @@ def test_a_log_is_read_by_places_and_no_character_is_cut(client: TestClient, hom
     assert not get(client, "experiments/1/trials/2/log")["exists"]
 
 
-def test_a_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path) -> None:
+def test_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path) -> None:
     written = "größer ✓ 🎉\n".encode() + b"\xff\xf0\x9f" + 7 * b"\x9f" + "…".encode() + b"\xe2\x82"
     path = home / "experiments" / "1" / "logs" / "trial-3.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,7 +290,7 @@ def test_a_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path
     assert beyond == get(client, "experiments/1/trials/3/log?tail=8")
 
 
-def test_a_log_whose_middle_is_left_out_is_read_by_the_places_of_all_that_was_printed(tmp_path: Path) -> None:
+def test_shortened_log_is_read_by_positions_in_the_whole_output(tmp_path: Path) -> None:
     path, limit = tmp_path / "trial-0.log", 100_000
     lines = [f"{number:07}\n" for number in range(50_000)]
     path.write_text("".join(lines[:30_000]))
@@ -318,7 +318,7 @@ def test_a_log_whose_middle_is_left_out_is_read_by_the_places_of_all_that_was_pr
     assert resumed.text.endswith(lines[-1])
 
 
-def test_a_log_that_is_no_regular_file_is_not_read(client: TestClient, home: Path) -> None:
+def test_log_that_is_not_a_regular_file_is_not_read(client: TestClient, home: Path) -> None:
     logs = home / "experiments" / "1" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     (logs / "trial-4.log").symlink_to(__file__)
@@ -330,7 +330,7 @@ def test_a_log_that_is_no_regular_file_is_not_read(client: TestClient, home: Pat
             assert "is not a regular file" in "".join(answer.iter_text())
 
 
-def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: History, tmp_path: Path) -> None:
+def test_checkpoint_is_downloaded_completely(client: TestClient, home: Path, told: History, tmp_path: Path) -> None:
     saved = next(iter(told.checkpoints.rows.values()))
     files = {"model/weights.bin": bytes(range(256)) * 9_000, "empty": b"", "ä": b"text"}
 
@@ -355,7 +355,7 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
     assert (tmp_path / "out" / "last").readlink() == Path("model")
 
 
-def test_who_hangs_up_leaves_no_checkpoint_behind(
+def test_canceled_download_releases_checkpoint(
     home: Path, told: History, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "weights").write_bytes(b"1234")
@@ -413,7 +413,7 @@ def test_no_path_of_a_request_reaches_the_files(client: TestClient, name: str) -
 # -- live ----------------------------------------------------------------------------------------------------
 
 
-def test_changes_are_told_as_they_are_recorded(tmp_path: Path) -> None:
+def test_stream_sends_changes_as_they_are_recorded(tmp_path: Path) -> None:
     workers = ran()
     half = len(workers.entries) // 2
     with open_home(tmp_path, create=True) as home:
@@ -473,7 +473,7 @@ class Events:
 # -- figures ---------------------------------------------------------------------------------------------------
 
 
-def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> None:
+def test_etag_of_figure_depends_on_its_content(client: TestClient) -> None:
     path = "/api/v1/experiments/1/figures/best_so_far"
     first = client.get(path)
     same = {"If-None-Match": first.headers["etag"]}
@@ -482,7 +482,7 @@ def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> N
         assert client.get(path + other, headers=same).status_code == 200
 
 
-def test_experiments_are_compared_anew_only_if_something_happened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_is_drawn_again_only_after_new_entries(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = Mock(wraps=draw_comparison)
     monkeypatch.setattr(figures, "draw_comparison", drawn)
     with TestClient(create_app(lambda: open_home(home), name="home"), base_url="http://127.0.0.1") as client:
@@ -494,7 +494,7 @@ def test_experiments_are_compared_anew_only_if_something_happened(home: Path, mo
 # -- steering --------------------------------------------------------------------------------------------------
 
 
-def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered) -> None:
+def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) -> None:
     steered.asked.clear()
     client.post("/api/v1/experiments/2/pause", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/kill", json={}).raise_for_status()
@@ -529,7 +529,7 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
         ("", {"name": 3}),
     ],
 )
-def test_malformed_wishes_are_refused(client: TestClient, steered: Steered, path: str, body: dict[str, Any]) -> None:
+def test_malformed_changes_are_refused(client: TestClient, steered: Steered, path: str, body: dict[str, Any]) -> None:
     steered.asked.clear()
     answer = client.patch(f"/api/v1/experiments/2/{path}".rstrip("/"), json=body)
     assert answer.status_code == 422
@@ -537,7 +537,7 @@ def test_malformed_wishes_are_refused(client: TestClient, steered: Steered, path
     assert steered.asked == []
 
 
-def test_who_only_looks_changes_nothing(home: Path) -> None:
+def test_read_only_dashboard_refuses_changes(home: Path) -> None:
     app = create_app(lambda: open_home(home), name="home")
     with TestClient(app, base_url="http://localhost") as client:
         assert get(client, "home")["read_only"]
@@ -546,7 +546,7 @@ def test_who_only_looks_changes_nothing(home: Path) -> None:
         assert "read-only" in answer.json()["error"]["what"]
 
 
-def test_previews_point_at_lines(client: TestClient) -> None:
+def test_preview_names_the_lines_of_problems(client: TestClient) -> None:
     answer = client.post("/api/v1/preview", json={"text": "name: x\nsearcher:\n  nam: foo\n"}).json()
     assert not answer["ok"]
     assert {"line": 3, "key": "searcher.nam", "message": "unknown key; did you mean name?"} in answer["problems"]
@@ -562,7 +562,7 @@ def test_previews_point_at_lines(client: TestClient) -> None:
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
-def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_log_is_read_in_pieces_and_saved_in_a_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment_cache, "_TURN_SECONDS", 0.0)
     monkeypatch.setattr(experiment_cache, "_SNAPSHOT_ENTRIES", 10)
     a_home(tmp_path)
@@ -580,7 +580,7 @@ def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: p
         assert get(client, "experiments/1") == answers[0][0]
 
 
-def test_another_home_in_the_same_place_is_another_home(tmp_path: Path) -> None:
+def test_new_home_at_the_same_path_is_opened(tmp_path: Path) -> None:
     place = tmp_path / "home"
     a_home(place)
     app = create_app(lambda: open_home(place), name="home")
@@ -596,7 +596,7 @@ def test_another_home_in_the_same_place_is_another_home(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [10.0, 0.0], ids=["at once", "in pieces"])
-def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+def test_damaged_log_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(experiment_cache, "_TURN_SECONDS", seconds)
     a_home(tmp_path)
     with sqlite3.connect(tmp_path / "ashwood.db") as database:
@@ -611,7 +611,7 @@ def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("path", ["experiments/1/figures/ladder", "figures/compare?ids=2,1"])
-def test_a_figure_that_shows_less_than_has_happened_says_when_to_ask_again(
+def test_outdated_figure_says_when_to_request_it_again(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ran(4)
@@ -637,7 +637,7 @@ def test_a_figure_that_shows_less_than_has_happened_says_when_to_ask_again(
             assert "Retry-After" not in third.headers
 
 
-def test_more_records_than_are_held_are_all_read_to_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_logs_than_the_cache_holds_are_read_to_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment_cache, "_TURN_SECONDS", 0.0)
     workers = ran(8)
     with open_home(tmp_path, create=True) as home:
@@ -655,9 +655,7 @@ def test_more_records_than_are_held_are_all_read_to_their_ends(tmp_path: Path, m
     assert asyncio.run(all_of_them()) == [len(workers.entries)] * len(numbers)
 
 
-def test_who_slept_through_another_dashboard_is_told_to_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_from_before_a_restart_reloads_all_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment_cache, "_SNAPSHOT_ENTRIES", 10)
     a_home(tmp_path)
     for _ in range(2):  # the second begins where the first left off
@@ -677,7 +675,7 @@ def test_stream_resumes_after_last_event_id(said: str | None, place: int) -> Non
     assert resume_position(said, 7) == place
 
 
-def test_a_stream_whose_experiment_is_deleted_says_so_and_ends(tmp_path: Path) -> None:
+def test_stream_of_deleted_experiment_sends_error_and_ends(tmp_path: Path) -> None:
     a_home(tmp_path)
 
     async def listen() -> list[bytes]:
@@ -695,7 +693,7 @@ def test_a_stream_whose_experiment_is_deleted_says_so_and_ends(tmp_path: Path) -
     assert "there is no experiment 1" in json.loads(last.partition(b"data: ")[2])["error"]["what"]
 
 
-def test_one_experiment_is_looked_at_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_experiment_is_listed_without_reading_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_home(tmp_path)
     with open_home(tmp_path) as home:
         looking = experiment_cache.ExperimentCache(home)

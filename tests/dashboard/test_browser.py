@@ -1,4 +1,4 @@
-"""Pages in a real browser, of homes in which nothing runs: how they look, what they let through, who can use them."""
+"""Tests of the pages in a real browser, for homes in which nothing runs: layout, safety, accessibility."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def every_state(path: Path) -> Path:
 
 
 def with_nasty_errors(workers: Workers) -> Workers:
-    """Training code may raise anything, too."""
+    """Add markup to the errors of training code."""
     for at, entry in enumerate(workers.entries):
         if isinstance(entry.event, AttemptFailed):
             event = entry.event._replace(error=f"boom {NASTY}\nTraceback")
@@ -67,7 +67,7 @@ def with_nasty_errors(workers: Workers) -> Workers:
 
 
 class Refusing(Steered):
-    """Lets nobody end anything."""
+    """Steering that refuses every request."""
 
     def ask(self, experiment: ExperimentId, request: Request) -> None:
         super().ask(experiment, request)
@@ -81,7 +81,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def fits(seen: Window) -> None:
-    """Nobody has to scroll sideways, except in what scrolls by itself."""
+    """Check that the page does not scroll sideways, except in elements that are made for it."""
     too_wide: list[str] = []
 
     def fit() -> bool:
@@ -95,7 +95,7 @@ def fits(seen: Window) -> None:
 
 
 def is_good(seen: Window, *, themes: tuple[Theme, ...] = ("light",)) -> None:
-    """At both widths, for everybody; what depends on the theme, in each of these."""
+    """Check layout at two widths and accessibility, the contrast in each of the themes."""
     assert violations(seen.page) == [], seen.page.url
     for theme in themes[1:]:
         seen.use(theme, WIDE_AND_TALL)
@@ -109,11 +109,11 @@ def is_good(seen: Window, *, themes: tuple[Theme, ...] = ("light",)) -> None:
 
 
 def nothing_ran(page: Page) -> None:
-    """What users wrote became no element."""
+    """Check that text of users did not become an element."""
     assert page.locator("img[src=x], main script").count() == 0, page.url
 
 
-def test_every_part_of_an_experiment(chromium: Browser, url: str) -> None:
+def test_every_tab_of_an_experiment(chromium: Browser, url: str) -> None:
     with window(chromium, url, size=WIDE_AND_TALL, scripts=(axe(),)) as seen:
         seen.open(f"/experiments/{DONE}")
         seen.says(f"nasty {NASTY}", f"l{NASTY}", f"d{NASTY}", f"a{NASTY}")
@@ -146,13 +146,13 @@ def test_every_other_page(chromium: Browser, url: str) -> None:
             is_good(seen, themes=BOTH)
 
 
-def test_an_experiment_says_why_it_does_not_run(chromium: Browser, url: str) -> None:
+def test_page_says_why_an_experiment_does_not_run(chromium: Browser, url: str) -> None:
     with window(chromium, url) as seen:
         for path, texts in {
-            f"/experiments/{INTERRUPTED}": ("Its driver is gone.", "ashwood resume 2"),
-            f"/experiments/{CREATED}": ("It has no trial yet.",),
-            f"/experiments/{ERRORED}": ("It is errored: every trial failed",),
-            f"/experiments/{PAUSED}": ("It is paused", "ashwood resume 4"),
+            f"/experiments/{INTERRUPTED}": ("The driver process has stopped.", "ashwood resume 2"),
+            f"/experiments/{CREATED}": ("No trials yet",),
+            f"/experiments/{ERRORED}": ("The experiment is errored: every trial failed",),
+            f"/experiments/{PAUSED}": ("The experiment is paused", "ashwood resume 4"),
         }.items():
             seen.go(path)
             seen.says(*texts)
@@ -167,13 +167,13 @@ def test_phones(chromium: Browser, url: str) -> None:
 
 
 def first_failed(url: str) -> int:
-    """A trial of the first experiment that has failed."""
+    """Return a trial of the first experiment that has failed."""
     with urlopen(f"{url}/api/v1/experiments/{DONE}/trials?sort=-failures&limit=1") as answer:
         return int(json.load(answer)["rows"][0]["trial"])
 
 
 def hovers_are_text(seen: Window) -> None:
-    """What the ladder says of a trial, too."""
+    """Check that tips of the ladder contain text of users as text."""
     mouse = seen.page.mouse
     point = seen.page.locator(".scatterlayer .point").first
     said = seen.page.locator(".hoverlayer").filter(has_text=f"kind = a{NASTY[:36]}")
@@ -204,8 +204,8 @@ def test_preview(chromium: Browser, url: str) -> None:
     with window(chromium, url, size=WIDE_AND_TALL, scripts=(axe(),)) as seen:
         seen.open("/preview")
         seen.says("Paste an experiment file")
-        seen.page.get_by_role("button", name="Put in an example").click()
-        expect(seen.page.get_by_role("heading", name="The plan of digits")).to_be_visible()
+        seen.page.get_by_role("button", name="Insert example").click()
+        expect(seen.page.get_by_role("heading", name="Plan of digits")).to_be_visible()
         is_good(seen)
         editor = seen.page.locator("textarea")
         editor.fill(editor.input_value().replace("max_trials: 100", f'max_trials: "{NASTY}"'))
@@ -215,11 +215,11 @@ def test_preview(chromium: Browser, url: str) -> None:
         is_good(seen, themes=BOTH)
 
 
-def test_an_empty_home_says_what_to_do(chromium: Browser, tmp_path: Path) -> None:
+def test_empty_home_says_what_to_do(chromium: Browser, tmp_path: Path) -> None:
     open_home(tmp_path, create=True).close()
     with shown(tmp_path) as url, window(chromium, url, scripts=(axe(),)) as seen:
         seen.open()
-        seen.says("There is no experiment here yet.", "ashwood run", "read only")
+        seen.says("No experiments yet", "ashwood run", "read only")
         is_good(seen)
         seen.page.get_by_role("link", name="Preview").click()
         seen.settled()
@@ -229,7 +229,7 @@ def test_an_empty_home_says_what_to_do(chromium: Browser, tmp_path: Path) -> Non
         seen.says("completed")
 
 
-def test_everything_can_be_done_by_keys(chromium: Browser, url: str) -> None:
+def test_everything_can_be_done_with_keys(chromium: Browser, url: str) -> None:
     with window(chromium, url) as seen:
         page, keys = seen.page, seen.page.keyboard
         seen.open()
@@ -293,7 +293,7 @@ def tab_to(page: Page, target: Locator) -> None:
     pytest.fail(f"Tab never comes to {target}")
 
 
-def test_what_was_chosen_stays_after_a_reload(chromium: Browser, url: str) -> None:
+def test_choices_stay_after_a_reload(chromium: Browser, url: str) -> None:
     with window(chromium, url) as seen:
         page = seen.page
         seen.open(f"/experiments/{DONE}")
@@ -318,21 +318,21 @@ def test_what_was_chosen_stays_after_a_reload(chromium: Browser, url: str) -> No
         expect(page.get_by_role("tab", name="Overview")).to_have_attribute("aria-selected", "true")
 
 
-def test_a_refusal_is_shown_where_it_was_asked_for(chromium: Browser, url: str) -> None:
+def test_refusal_is_shown_in_its_dialog(chromium: Browser, url: str) -> None:
     with window(chromium, url, scripts=(axe(),)) as seen:
         seen.open(f"/experiments/{PAUSED}")
         seen.page.get_by_role("button", name="Kill…").click()
         asking = seen.page.get_by_role("dialog")
         assert violations(seen.page) == []
-        asking.get_by_role("button", name="Kill it").click()
+        asking.get_by_role("button", name="Kill experiment").click()
         expect(asking.get_by_role("alert")).to_contain_text(f"can't be ended wait {NASTY}")
         seen.refused(409)
         nothing_ran(seen.page)
-        asking.get_by_role("button", name="Leave it").click()
+        asking.get_by_role("button", name="Keep running").click()
         expect(asking).to_have_count(0)
 
 
-def test_a_lost_connection_is_said_and_comes_back(chromium: Browser, tmp_path: Path) -> None:
+def test_lost_connection_is_shown_and_restored(chromium: Browser, tmp_path: Path) -> None:
     whole = ran()
     half = len(whole.entries) // 2
     with open_home(tmp_path, create=True) as home:
@@ -360,7 +360,7 @@ def test_a_lost_connection_is_said_and_comes_back(chromium: Browser, tmp_path: P
 
 
 @pytest.mark.slow
-def test_earlier_parts_of_a_log_come_whole_whatever_was_written(chromium: Browser, tmp_path: Path) -> None:
+def test_earlier_parts_of_a_log_are_complete(chromium: Browser, tmp_path: Path) -> None:
     written = b"".join(f"line {number} ✓ ".encode() + b"\xff\xfe\n" for number in range(12_000))
     with open_home(tmp_path, create=True) as home:
         add(home, ran(4))
@@ -378,7 +378,7 @@ def test_earlier_parts_of_a_log_come_whole_whatever_was_written(chromium: Browse
         assert seen.page.locator(".log").text_content() == written.decode(errors="replace")
 
 
-def test_a_token_is_asked_for_once(chromium: Browser, tmp_path: Path) -> None:
+def test_token_is_requested_once(chromium: Browser, tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         add(home, ran(4))
     with shown(tmp_path, token=TOKEN) as url:
@@ -408,7 +408,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_thousands_of_dots(chromium: Browser, many: str) -> None:
+def test_ladder_of_thousands_of_trials(chromium: Browser, many: str) -> None:
     with window(chromium, many) as seen:
         page = seen.page
         seen.open("/experiments/1")
@@ -494,7 +494,7 @@ GLIDE = """async () => {
 }"""
 
 
-def test_a_promoted_dot_among_many_glides(chromium: Browser, many: str) -> None:
+def test_promoted_dot_among_many_is_animated(chromium: Browser, many: str) -> None:
     with window(chromium, many) as seen:
         seen.page.emulate_media(reduced_motion="no-preference")
         seen.open("/preview")
@@ -506,7 +506,7 @@ def test_a_promoted_dot_among_many_glides(chromium: Browser, many: str) -> None:
 
 
 @pytest.mark.slow
-def test_thousands_of_trials(chromium: Browser, many: str) -> None:
+def test_table_of_thousands_of_trials(chromium: Browser, many: str) -> None:
     with window(chromium, many) as seen:
         page = seen.page
         seen.open("/experiments/1")

@@ -1,4 +1,4 @@
-"""The pages in a real browser while a real experiment trains: what changes shows, and buttons do what they say."""
+"""Tests of the pages in a real browser while a real experiment trains: live changes and buttons."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def workplace(tmp_path: Path) -> Workplace:
 
 @contextmanager
 def watched(workplace: Workplace, chromium: Browser) -> Iterator[Window]:
-    """A window on the dashboard of a workplace."""
+    """Open a window with the dashboard of a workplace."""
     with dashboard(workplace) as ui, window(chromium, f"http://{ui.url.netloc}") as seen:
         yield seen
 
 
 def asked(workplace: Workplace) -> list[Request]:
-    """What people have asked for, by the record."""
+    """Return the requests in the event log."""
     with open_home(workplace.path / ".ashwood") as home:
         events = [entry.event for _, entry in home.store.log(ExperimentId(1)).read()]
     return [event for event in events if isinstance(event, Request)]
@@ -91,20 +91,20 @@ COLLECT_TOASTS = """() => {
 
 
 def offered(page: Page) -> set[str]:
-    """Names of the checkpoints that the page of a trial offers for download, without the trial."""
+    """Return the names of the checkpoints that a trial's page offers for download, without the trial."""
     links = page.get_by_role("link", name="Download").all()
     return {str(link.get_attribute("href")).removesuffix("/download").split("/")[-1] for link in links}
 
 
 def kept_of(workplace: Workplace, page: Page) -> set[str]:
-    """Names of the checkpoints that a trial has."""
+    """Return the names of a trial's checkpoints."""
     trial = page.url.rstrip("/").split("/")[-1]
     top = workplace.path / ".ashwood" / "experiments" / "1" / "checkpoints" / f"trial-{trial}"
     return {path.name for path in top.iterdir() if not path.name.startswith(".")}
 
 
 def dots(page: Page) -> dict[str, tuple[float, float]]:
-    """Where the trials stand on the ladder."""
+    """Return the positions of the trials on the ladder."""
     points: list[list[Any]] = page.evaluate(
         """() => [...document.querySelectorAll('.scatterlayer .point')].map((point) => {
           const at = point.getBoundingClientRect();
@@ -114,7 +114,7 @@ def dots(page: Page) -> dict[str, tuple[float, float]]:
     return {str(name): (x, y) for name, x, y in points}
 
 
-def test_what_happens_shows_without_a_reload(workplace: Workplace, chromium: Browser) -> None:
+def test_changes_appear_without_a_reload(workplace: Workplace, chromium: Browser) -> None:
     with workplace.driving("run", "toy.yaml") as driver, watched(workplace, chromium) as seen:
         page = seen.page
         seen.open()
@@ -155,7 +155,7 @@ def test_what_happens_shows_without_a_reload(workplace: Workplace, chromium: Bro
         wait_until(lambda: any(name.startswith("1 at 2") for name in dots(page)))
 
 
-def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> None:
+def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) -> None:
     with workplace.driving("run", "toy.yaml") as driver, watched(workplace, chromium) as seen:
         page = seen.page
         dialog = page.get_by_role("dialog")
@@ -170,11 +170,11 @@ def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> No
         seen.open("/experiments/1/trials/0")
         press("Kill…")
         expect(dialog).to_contain_text("Kill trial 0?")
-        answer("Leave it")
+        answer("Keep running")
         expect(dialog).to_have_count(0)
         assert asked(workplace) == []
         press("Kill…")
-        answer("Kill it")
+        answer("Kill trial")
         expect(state).not_to_contain_text("running")
         assert isinstance(asked(workplace)[-1], TrialKillRequested)
 
@@ -191,7 +191,7 @@ def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> No
         answer("Change")
         expect(dialog).to_have_count(0)
         wait_until(lambda: page.evaluate("toasts.length > 0"))
-        assert "max_time is 2 h 30 min now" in page.evaluate("toasts.join()")
+        assert "max_time is now 2 h 30 min" in page.evaluate("toasts.join()")
         seen.says("of 6", "at most 9000 s")  # in the events
         changed = asked(workplace)[-1]
         assert isinstance(changed, SettingsChanged)
@@ -202,14 +202,14 @@ def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> No
         (workplace.path / "go-0").touch()
         assert driver.wait(60) == 3
         expect(state).to_contain_text("paused")
-        seen.says("It goes on where it stands.")
-        press("Go on")
+        seen.says("It can be resumed.")
+        press("Resume")
         expect(state).to_contain_text("running")
         expect(page.locator(".fact").filter(has_text="Workers busy")).to_contain_text("1 of")
 
         press("Cancel…")
         expect(dialog).to_contain_text("Cancel experiment 1, live?")
-        answer("Cancel it")
+        answer("Cancel experiment")
         expect(dialog).to_have_count(0)  # it was asked for
         (workplace.path / "go").touch()
         expect(state).to_contain_text("canceled")
@@ -218,5 +218,5 @@ def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> No
 
 
 def promoted(before: dict[str, tuple[float, float]], now: dict[str, tuple[float, float]]) -> bool:
-    """Whether a dot that was there stands higher."""
+    """Return whether a dot has moved up."""
     return any(name in before and y < before[name][1] - 20 for name, (_, y) in now.items())

@@ -47,7 +47,7 @@ def everything_in(cached: CachedExperiment) -> list[tuple[Seq, Entry]]:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 50])
-def test_a_trials_entries_are_found_page_by_page(cached: CachedExperiment, limit: int) -> None:
+def test_entries_of_a_trial_are_found_page_by_page(cached: CachedExperiment, limit: int) -> None:
     everything = everything_in(cached)
     assert len(everything) > 2 * STRETCH
     for trial in (0, 7, 30):
@@ -102,11 +102,11 @@ def test_first_checkpoint_changes_the_rows_of_all_trials(tmp_path: Path) -> None
         assert list(cached.find()) == ranked
 
 
-def test_of_a_trial_that_isnt_there_nothing_is_found(cached: CachedExperiment) -> None:
+def test_no_entries_are_found_for_a_missing_trial(cached: CachedExperiment) -> None:
     assert cached.latest_entries(limit=10, trial=10**6) == ([], 1)
 
 
-def test_while_somebody_looks_nothing_is_read(home: Home) -> None:
+def test_locked_experiment_reads_no_entries(home: Home) -> None:
     cached = ExperimentCache(home).get(1)
     with cached.lock:
         assert cached.read_entries()
@@ -117,7 +117,7 @@ def test_while_somebody_looks_nothing_is_read(home: Home) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 120))))
-def test_what_is_remembered_is_the_latest_and_weighs_no_more_than_it_may(puts: list[tuple[int, int]]) -> None:
+def test_weighted_cache_keeps_the_latest_values_within_its_limit(puts: list[tuple[int, int]]) -> None:
     remembered: WeightedCache[int, int] = WeightedCache(100)
     for place, (key, weight) in enumerate(puts):
         remembered.put(key, place, weight)

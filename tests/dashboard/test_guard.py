@@ -102,7 +102,7 @@ def browse() -> Browser:
     return Browser(rules_for("127.0.0.1", 8000))
 
 
-def test_what_is_right_gets_through(browse: Browser) -> None:
+def test_allowed_requests_reach_the_application(browse: Browser) -> None:
     answer = browse("GET", "/")
     assert (answer.text, answer.headers["cache-control"]) == ("a page", "max-age=60")
     answer = browse("GET", "/api/v1/experiments")
@@ -112,13 +112,13 @@ def test_what_is_right_gets_through(browse: Browser) -> None:
     assert browse("POST", "/api/v1/experiments/1/pause").json() == {"got": None}
 
 
-def test_what_the_application_says_of_errors_is_protected(browse: Browser) -> None:
+def test_error_responses_have_security_headers(browse: Browser) -> None:
     assert browse("GET", "/nowhere").status_code == 404
     assert browse("PUT", "/").status_code == 405
     assert browse("GET", "/api/v1/fails").status_code == 500
 
 
-def test_an_application_that_breaks_is_answered_for_and_its_error_passed_on() -> None:
+def test_exception_of_application_becomes_status_500_and_is_raised() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("a bug")
 
@@ -134,7 +134,7 @@ def test_other_hosts_and_sites_are_refused(browse: Browser) -> None:
         assert_error(browse(method, "/api/v1/experiments", {"sec-fetch-site": "cross-site"}), 403)
 
 
-def test_who_opens_a_page_is_told_in_a_page(browse: Browser) -> None:
+def test_refused_page_is_an_html_page(browse: Browser) -> None:
     answer = browse("GET", "/", {"host": "evil.example", **PAGE})
     assert answer.status_code == 421
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -142,7 +142,7 @@ def test_who_opens_a_page_is_told_in_a_page(browse: Browser) -> None:
     assert_error(browse("GET", "/api/v1/experiments", {"host": "evil.example", **PAGE}), 421)
 
 
-def test_bytes_that_are_no_text_are_refused(browse: Browser) -> None:
+def test_bytes_that_are_not_text_are_refused(browse: Browser) -> None:
     for name in (
         b"host",
         b"origin",
@@ -180,7 +180,7 @@ def test_without_a_token_nothing_is_shown(asked: Browser) -> None:
     assert 'name="token"' in answer.text
 
 
-def test_programs_send_it_in_a_header(asked: Browser) -> None:
+def test_token_in_header_is_accepted(asked: Browser) -> None:
     headers = {"authorization": f"Bearer {TOKEN}"}
     assert asked("GET", "/api/v1/experiments", headers).status_code == 200
     assert asked("POST", "/api/v1/experiments/1/pause", headers).status_code == 200
@@ -189,7 +189,7 @@ def test_programs_send_it_in_a_header(asked: Browser) -> None:
     assert_error(asked("POST", "/api/v1/experiments/1/pause", headers | {"origin": "http://evil.example"}), 403)
 
 
-def test_people_open_an_address_once(asked: Browser) -> None:
+def test_token_in_address_sets_a_cookie(asked: Browser) -> None:
     answer = asked("GET", f"/experiments/7?token={TOKEN}&best=1")
     assert (answer.status_code, answer.headers["location"]) == (303, "/experiments/7?best=1")
     assert TOKEN not in answer.headers["set-cookie"]
@@ -200,7 +200,7 @@ def test_people_open_an_address_once(asked: Browser) -> None:
     assert (again.status_code, again.headers["location"], "set-cookie" in again.headers) == (303, "/", False)
 
 
-def test_a_cookie_is_of_one_run_of_the_server(asked: Browser) -> None:
+def test_cookie_is_valid_for_one_run_of_the_server(asked: Browser) -> None:
     asked("GET", f"/?token={TOKEN}")
     later = Browser(rules_for("0.0.0.0", 8000, token=TOKEN))
     later.cookies = asked.cookies
@@ -209,7 +209,7 @@ def test_a_cookie_is_of_one_run_of_the_server(asked: Browser) -> None:
     assert later("GET", f"/?token={TOKEN}").status_code == 303
 
 
-def test_wrong_tokens_lock_out_their_sender_but_never_the_right_token(asked: Browser) -> None:
+def test_rate_of_wrong_tokens_is_limited_but_the_right_one_is_accepted(asked: Browser) -> None:
     known = Browser(GuardRules())
     known.guard = asked.guard
     known("GET", f"/?token={TOKEN}")
@@ -233,7 +233,7 @@ def test_wrong_tokens_lock_out_their_sender_but_never_the_right_token(asked: Bro
     assert asked("GET", f"/?token={TOKEN}").status_code == 303
 
 
-def test_the_token_is_in_no_answer_and_not_where_servers_log_from(asked: Browser) -> None:
+def test_token_is_in_no_response_and_in_no_logged_address(asked: Browser) -> None:
     scopes = [
         talk(asked.guard, [], method=method, path=path, query=query)[0]
         for method in ("GET", "HEAD", "POST")
@@ -249,14 +249,14 @@ def test_the_token_is_in_no_answer_and_not_where_servers_log_from(asked: Browser
 # Limits
 
 
-def test_read_only(browse: Browser) -> None:
+def test_read_only_refuses_changes(browse: Browser) -> None:
     browse = Browser(rules_for("127.0.0.1", 8000, read_only=True))
     assert "nothing can be changed" in assert_error(browse("POST", "/api/v1/experiments/1/pause"), 403)["what"]
     assert browse("POST", "/api/v1/preview", JSON, b"1").json() == {"got": 1}
     assert browse("GET", "/api/v1/experiments").status_code == 200
 
 
-def test_bodies_have_a_limit(browse: Browser) -> None:
+def test_size_of_bodies_is_limited(browse: Browser) -> None:
     url = "/api/v1/preview"
     assert_error(browse("POST", url, JSON, b'"' + b"x" * (1 << 20) + b'"'), 413)
     assert_error(browse("POST", url, {"content-length": "9" * 5000, **JSON}, b"{}"), 413)
@@ -265,7 +265,7 @@ def test_bodies_have_a_limit(browse: Browser) -> None:
     assert_error(browse("POST", url, {}, b"{}"), 415)
 
 
-def test_bodies_are_counted_as_they_come(browse: Browser) -> None:
+def test_size_of_chunked_bodies_is_limited(browse: Browser) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -278,7 +278,7 @@ def test_bodies_are_counted_as_they_come(browse: Browser) -> None:
     assert sent == (1 << 20) + (1 << 16)
 
 
-def test_a_body_that_no_header_announces_is_checked_as_well(browse: Browser) -> None:
+def test_unannounced_body_is_checked(browse: Browser) -> None:
     """HTTP/2 needs neither length nor chunks."""
     host = [(b"host", b"127.0.0.1")]
     assert said(talk(browse.guard, [b"{}"], path="/api/v1/preview", method="POST", headers=host))[0] == 415
@@ -287,7 +287,7 @@ def test_a_body_that_no_header_announces_is_checked_as_well(browse: Browser) -> 
     )
 
 
-def test_a_body_grows_too_large_after_the_answer_has_begun() -> None:
+def test_body_that_grows_too_large_after_the_response_has_started_ends_it() -> None:
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})
         while (message := await receive())["type"] == "http.request":
@@ -298,7 +298,7 @@ def test_a_body_grows_too_large_after_the_answer_has_begun() -> None:
     assert [message.get("body") for message in messages] == [None, b"12", b"34"]
 
 
-def test_changes_have_a_rate(browse: Browser) -> None:
+def test_rate_of_changes_is_limited(browse: Browser) -> None:
     url = "/api/v1/experiments/1/pause"
     assert {browse("POST", url).status_code for _ in range(40)} == {200}
     answer = browse("POST", url)
@@ -315,7 +315,7 @@ def test_websockets_are_refused(browse: Browser) -> None:
     assert messages == [{"type": "websocket.close", "code": 1008}]
 
 
-def test_the_life_of_the_server_is_the_applications_business() -> None:
+def test_lifespan_events_reach_the_application() -> None:
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -348,7 +348,7 @@ class Live:
             self.following -= 1
 
 
-def test_streams_flow_and_have_their_places() -> None:
+def test_number_of_streams_is_limited() -> None:
     live = Live()
     guard = Guard(live, GuardRules(streams=3, streams_each=2))
     answers: list[list[Message]] = []
@@ -390,7 +390,7 @@ def test_streams_flow_and_have_their_places() -> None:
     assert not guard._streams._taken
 
 
-def test_places_come_back_from_streams_that_break() -> None:
+def test_broken_streams_release_their_slots() -> None:
     async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         raise RuntimeError("a bug")
@@ -401,7 +401,7 @@ def test_places_come_back_from_streams_that_break() -> None:
             talk(guard, [])
 
 
-def test_streams_of_fastapi_that_find_no_place_end_at_once() -> None:
+def test_stream_without_a_slot_ends_at_once() -> None:
     browse = Browser(GuardRules(streams=0))
     answer = browse("GET", "/api/v1/live")
     assert_error(answer, 503)

@@ -91,16 +91,16 @@ def status(refusal: Refusal | None) -> int:
         ("", 400),
     ],
 )
-def test_hosts(host: str, expected: int) -> None:
+def test_host_header_is_checked(host: str, expected: int) -> None:
     assert status(misdirected(asked("GET", "/", [(b"host", host.encode())]), RULES)) == expected
 
 
-def test_one_host_header_is_needed() -> None:
+def test_exactly_one_host_header_is_required() -> None:
     assert status(misdirected(asked("GET", "/", []), RULES)) == 400
     assert status(misdirected(asked("GET", "/", [(b"host", b"localhost"), (b"Host", b"localhost")]), RULES)) == 400
 
 
-def test_hosts_that_are_allowed() -> None:
+def test_allowed_hosts_are_accepted() -> None:
     def answers(rules: GuardRules, host: bytes) -> bool:
         return misdirected(asked("GET", "/", [(b"host", host)]), rules) is None
 
@@ -118,9 +118,7 @@ def test_hosts_that_are_allowed() -> None:
 @given(host=st.binary(max_size=60) | st.text(max_size=60).map(str.encode) | HOSTS, headers=HEADERS, method=METHODS)
 @example(host=b"localhost.", headers=[], method="GET")
 @example(host="１２７.0.0.1".encode(), headers=[], method="GET")
-def test_whatever_host_is_asked_for_only_allowed_ones_pass(
-    host: bytes, headers: list[tuple[bytes, bytes]], method: str
-) -> None:
+def test_only_allowed_hosts_pass(host: bytes, headers: list[tuple[bytes, bytes]], method: str) -> None:
     others = [header for header in headers if header[0].lower() != b"host"]
     if misdirected(asked(method, "/", [(b"Host", host), *others]), RULES) is None:
         name, colon, port = host.strip().removeprefix(b"[").replace(b"::1]", b"localhost").partition(b":")
@@ -158,7 +156,7 @@ def test_the_api_is_for_our_own_pages_and_programs(method: str, headers: dict[st
 
 
 @pytest.mark.parametrize("name", [b"origin", b"sec-fetch-site"])
-def test_who_says_two_things_is_not_believed(name: bytes) -> None:
+def test_contradictory_headers_are_refused(name: bytes) -> None:
     said = {b"origin": b"http://127.0.0.1:8000", b"sec-fetch-site": b"same-origin"}[name]
     twice = [(b"host", b"127.0.0.1:8000"), (name, said)]
     assert misdirected(asked("POST", "/api/v1", twice), RULES) is None
@@ -177,7 +175,7 @@ def test_other_sites_may_link_to_pages_and_no_more(path: str) -> None:
 
 
 @given(method=CHANGES, headers=HEADERS, path=st.sampled_from(["/", "/api/v1/experiments/1/kill", "//api"]))
-def test_no_headers_get_a_foreign_change_through(method: str, headers: list[tuple[bytes, bytes]], path: str) -> None:
+def test_no_headers_allow_a_foreign_change(method: str, headers: list[tuple[bytes, bytes]], path: str) -> None:
     """A page can't take back what its browser says of where it comes from; here it even adds to it what it likes."""
     for said in ((b"Origin", b"http://evil.example"), (b"Sec-Fetch-Site", b"cross-site"), (b"origin", b"null")):
         others = [header for header in headers if header[0].lower() != b"sec-fetch-site"]
@@ -223,11 +221,11 @@ def test_addresses_and_headers_have_limits() -> None:
         ({"transfer_encoding": "chunked", "content_type": "application/json"}, 200),
     ],
 )
-def test_bodies(headers: dict[str, str], expected: int) -> None:
+def test_content_type_and_length_are_checked(headers: dict[str, str], expected: int) -> None:
     assert status(forbidden(request("POST", "/api/v1/experiments/1/pause", **headers), RULES)) == expected
 
 
-def test_read_only_lets_nothing_change() -> None:
+def test_read_only_refuses_every_change() -> None:
     rules = rules_for("127.0.0.1", 8000, read_only=True)
     for method in ("GET", "HEAD", "OPTIONS"):
         assert forbidden(request(method, "/api/v1/experiments"), rules) is None
@@ -238,7 +236,7 @@ def test_read_only_lets_nothing_change() -> None:
         assert status(forbidden(request(method, path), rules)) == 403
 
 
-def test_a_token_is_needed_beyond_loopback() -> None:
+def test_token_is_required_beyond_loopback() -> None:
     assert rules_for("127.0.0.1", 1).token is None
     assert rules_for("::1", 1).token is None
     assert rules_for("localhost", 1).token is None
@@ -251,14 +249,14 @@ def test_a_token_is_needed_beyond_loopback() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "short", "with spaces in it, and signs", "a" * 20 + "\n", "ä" * 20])
-def test_tokens_that_nobody_could_use_are_refused(token: str) -> None:
+def test_unusable_tokens_are_refused(token: str) -> None:
     with pytest.raises(ValueError, match="at least 16 characters") as refusal:
         GuardRules(token=token)
     assert not token or token not in str(refusal.value)
 
 
 @pytest.mark.parametrize("host", EVERYWHERE)
-def test_all_addresses_in_whatever_spelling_are_listened_at(host: str) -> None:
+def test_every_spelling_of_all_addresses_is_recognised(host: str) -> None:
     bound = bare(host)
     assert is_everywhere(bound)
     assert rules_for(host, 1).token is not None
@@ -278,7 +276,7 @@ def test_one_address_is_not_everywhere(host: str) -> None:
     assert not rules_for(host, 1).any_address
 
 
-def test_loopback() -> None:
+def test_loopback_addresses_are_recognised() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost")))
     assert rules_for("[::1]", 1).token is None
     assert not any(map(is_loopback, ("", "0.0.0.0", "::", "10.0.0.7", "localhost.evil.example")))
@@ -294,24 +292,24 @@ def test_loopback() -> None:
         ("Bearerabc", None),
     ],
 )
-def test_bearers(authorization: str, shown: bytes | None) -> None:
+def test_bearer_token_is_read(authorization: str, shown: bytes | None) -> None:
     assert tokens.shown_token(request(path="/api/v1", authorization=authorization)) == shown
 
 
-def test_two_tokens_are_none() -> None:
+def test_two_tokens_are_refused() -> None:
     twice = [(b"host", b"localhost"), (b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]
     assert tokens.shown_token(asked("GET", "/", twice)) == b""
     assert tokens.shown_token(request(query="token=a&token=b")) == b""
 
 
-def test_a_token_in_an_address_is_for_pages() -> None:
+def test_token_in_address_is_accepted_for_pages_only() -> None:
     assert tokens.shown_token(request("GET", "/experiments/7", "a=1&token=abc")) == b"abc"
     assert tokens.shown_token(request("GET", "/api/v1/experiments", "token=abc")) is None
     assert tokens.shown_token(request("POST", "/", "token=abc")) is None
 
 
 @given(path=st.text(max_size=30) | st.sampled_from(["//evil.example", "/\\evil.example", "/\\/evil.example/../"]))
-def test_who_shows_a_token_stays_on_this_server(path: str) -> None:
+def test_redirect_after_token_stays_on_this_server(path: str) -> None:
     address = tokens.without_token(request("GET", "/" + path, "token=abc&x=%0d%0a"))
     assert address.isascii()
     assert address.isprintable()
@@ -320,7 +318,7 @@ def test_who_shows_a_token_stays_on_this_server(path: str) -> None:
     assert "abc" not in address.rpartition("?")[2]
 
 
-def test_the_address_without_the_token() -> None:
+def test_token_is_removed_from_the_address() -> None:
     assert tokens.without_token(request("GET", "/", "token=abc")) == "/"
     assert tokens.without_token(request("GET", "/a b/ü", "q=%C3%BC&%74oken=abc&r")) == "/a%20b/%C3%BC?q=%C3%BC&r="
 
@@ -337,7 +335,7 @@ def test_cookies_of_two_servers_on_one_host_differ() -> None:
     assert tokens.cookie_with_pass(secure, RULES, "pass").endswith(b"; Secure")
 
 
-def test_headers_that_protect_are_there_whatever_the_answer_says() -> None:
+def test_every_response_has_security_headers() -> None:
     given: Any = [(b"X-Frame-Options", b"ALLOW"), (b"Access-Control-Allow-Origin", b"*"), (b"Cache-Control", b"public")]
     assert protected(given, stored=True) == [(b"cache-control", b"public"), *PROTECTION.items()]
     assert protected(given, stored=False) == [*PROTECTION.items(), (b"cache-control", b"no-store")]
@@ -357,7 +355,7 @@ class Clock:
         return self.now
 
 
-def test_buckets_fill_up_again() -> None:
+def test_buckets_are_refilled() -> None:
     clock = Clock()
     buckets = TokenBuckets(3, 6.0, clock)
     assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 2, 2]
@@ -369,7 +367,7 @@ def test_buckets_fill_up_again() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 10)), max_size=60))
-def test_nobody_gets_more_than_a_bucket_and_its_rate(steps: list[tuple[str, float]]) -> None:
+def test_no_client_exceeds_its_bucket_and_rate(steps: list[tuple[str, float]]) -> None:
     clock = Clock()
     buckets = TokenBuckets(5, 10.0, clock)
     got = {"a": 0, "b": 0}
@@ -379,7 +377,7 @@ def test_nobody_gets_more_than_a_bucket_and_its_rate(steps: list[tuple[str, floa
         assert got[client] <= 5 + (clock.now - 1000) / 2 + 1e-6
 
 
-def test_what_is_remembered_of_clients_is_bounded() -> None:
+def test_memory_for_clients_is_bounded() -> None:
     clock = Clock()
     buckets = TokenBuckets(1, 60.0, clock)
     for n in range(10_000):
@@ -388,7 +386,7 @@ def test_what_is_remembered_of_clients_is_bounded() -> None:
     assert buckets.wait("9999") == 60
 
 
-def test_places() -> None:
+def test_stream_slots_are_limited() -> None:
     places = StreamSlots(3, 2)
     assert [places.take("a") for _ in range(3)] == [True, True, False]
     assert [places.take("b") for _ in range(2)] == [True, False]

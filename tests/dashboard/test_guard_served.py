@@ -53,7 +53,7 @@ def test_the_token_is_in_no_log(place: tuple[str, int], caplog: pytest.LogCaptur
     assert TOKEN not in caplog.text
 
 
-def test_chunks_without_end_are_cut_off(place: tuple[str, int]) -> None:
+def test_endless_chunks_are_cut_off(place: tuple[str, int]) -> None:
     head = (
         b"POST /api/v1/preview HTTP/1.1\r\n%sContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         % KNOWN
@@ -65,7 +65,7 @@ def test_chunks_without_end_are_cut_off(place: tuple[str, int]) -> None:
                 sock.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
 
 
-def test_who_asks_before_sending_much_is_told_no(place: tuple[str, int]) -> None:
+def test_expect_continue_with_large_body_is_refused(place: tuple[str, int]) -> None:
     """As curl does."""
     head = b"POST /api/v1/preview HTTP/1.1\r\n%sContent-Type: application/json\r\nExpect: 100-continue\r\n" % KNOWN
     status, answer = spoken(place, head + b"Content-Length: 99999999999999\r\n\r\n")
@@ -88,7 +88,7 @@ def test_who_asks_before_sending_much_is_told_no(place: tuple[str, int]) -> None
         (b"GET / HTTP/1.1\r\n" + KNOWN + b"Upgrade: websocket\r\n" + CLOSE, 200),
     ],
 )
-def test_odd_requests(place: tuple[str, int], request_: bytes, status: int) -> None:
+def test_malformed_requests_get_an_error(place: tuple[str, int], request_: bytes, status: int) -> None:
     got, answer = spoken(place, request_)
     assert got == status
     assert "content-security-policy: " in answer
@@ -96,7 +96,7 @@ def test_odd_requests(place: tuple[str, int], request_: bytes, status: int) -> N
     assert "location: /evil.example/\r\n" in answer or status != 303
 
 
-def test_what_the_server_itself_refuses_never_reaches_the_application(place: tuple[str, int]) -> None:
+def test_requests_that_the_server_refuses_do_not_reach_the_application(place: tuple[str, int]) -> None:
     for broken in (
         b"\x16\x03\x01\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\x00b\r\n\r\n",
@@ -106,7 +106,7 @@ def test_what_the_server_itself_refuses_never_reaches_the_application(place: tup
         assert spoken(place, broken)[0] == 400
 
 
-def test_events_flow_and_a_client_that_goes_is_noticed() -> None:
+def test_stream_ends_when_the_client_disconnects() -> None:
     noticed = threading.Event()
 
     async def live(scope: Scope, receive: Receive, send: Send) -> None:

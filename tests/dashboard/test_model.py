@@ -1,4 +1,4 @@
-"""What a page knows of an experiment while it listens: its own module, in node, with a server that is made up."""
+"""Tests of the page's model of an experiment: its module runs in Node.js with a fake server."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def played(modules: Path, script: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_after_a_lost_connection_it_goes_on_where_it_heard_of_changes_last(modules: Path) -> None:
+def test_stream_resumes_after_the_last_change_that_was_received(modules: Path) -> None:
     script = """
     streams[0].tell({ seq: 12, experiment: {} });
     answer = { ...answer, seq: 20 };
@@ -72,7 +72,7 @@ def test_after_a_lost_connection_it_goes_on_where_it_heard_of_changes_last(modul
 
 
 @pytest.mark.parametrize(("delta", "state"), [({"many": 400}, "completed"), ({"trials": [{"trial": 2}]}, "running")])
-def test_among_many_the_best_trial_may_have_changed(modules: Path, delta: dict[str, Any], state: str) -> None:
+def test_best_trial_is_loaded_again_after_many_changes(modules: Path, delta: dict[str, Any], state: str) -> None:
     script = f"""
     answer = {{ ...answer, seq: 12, best_trial: {{ trial: 1, state: "completed" }} }};
     streams[0].tell({{ seq: 12, experiment: {{}}, ...{json.dumps(delta)} }});
@@ -82,7 +82,7 @@ def test_among_many_the_best_trial_may_have_changed(modules: Path, delta: dict[s
     assert played(modules, script) == [state]
 
 
-def test_what_ended_a_stream_is_said_as_long_as_it_is_over(modules: Path) -> None:
+def test_error_that_ended_a_stream_is_shown_until_it_is_restored(modules: Path) -> None:
     script = """
     streams[0].onopen();
     streams[0].tell({ error: { what: "there is no experiment 1", hint: "see: ashwood list" } }, "failed");

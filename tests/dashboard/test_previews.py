@@ -20,9 +20,7 @@ DIGITS = (Path(__file__).parents[2] / "examples" / "digits" / "digits.yaml").rea
 HEAVY = DIGITS.replace("max_trials: 400", "max_trials: 20_000")
 
 
-def test_a_preview_that_takes_too_long_ends_and_holds_up_no_other(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_preview_is_ended_and_does_not_delay_others(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(previewing, "SECONDS", 2)
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(client.post, "/api/v1/preview", json={"text": HEAVY})
@@ -31,9 +29,7 @@ def test_a_preview_that_takes_too_long_ends_and_holds_up_no_other(
     assert "needs more; ashwood preview-search FILE" in problem["message"]
 
 
-def test_a_new_preview_ends_the_oldest_if_there_are_too_many(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_preview_ends_the_oldest_if_there_are_too_many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(previews, "_AT_ONCE", 1)
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(client.post, "/api/v1/preview", json={"text": HEAVY})
@@ -43,14 +39,14 @@ def test_a_new_preview_ends_the_oldest_if_there_are_too_many(
         assert not asked.result().json()["ok"]
 
 
-def test_a_preview_has_a_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_preview_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     limited = "import ashwood.dashboard.previewing as p; p.MEMORY = 64 << 20; p.main()"
     monkeypatch.setattr(previewing, "_COMMAND", (sys.executable, "-P", "-c", limited))
     question = {"text": "- a\n" * 50_000, "workers": None, "unit_seconds": None, "cost_per_worker_hour": None}
     assert asyncio.run(previewing.preview(question)) is None
 
 
-def test_a_preview_ends_if_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview_ends_when_the_client_disconnects(monkeypatch: pytest.MonkeyPatch) -> None:
     pids: list[int] = []
 
     async def cancel_early() -> None:

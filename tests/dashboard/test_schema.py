@@ -1,4 +1,4 @@
-"""The application keeps to its own schema, whatever it is sent."""
+"""Tests that all answers of the application match its OpenAPI schema, with generated requests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("operation", _OPERATIONS, ids=lambda operation: operation.label)
-def test_every_answer_is_as_the_schema_says(operation: Any, url: str) -> None:
+def test_every_answer_matches_the_schema(operation: Any, url: str) -> None:
     # Each preview is a process of its own.
     @settings(max_examples=4 if "preview" in operation.label else 15)
     @given(operation.as_strategy())

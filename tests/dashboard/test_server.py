@@ -11,7 +11,7 @@ import pytest
 from ashwood.dashboard.server import listen
 
 
-def test_no_answer_waits_for_its_first_half_to_be_acknowledged() -> None:
+def test_responses_are_sent_without_delay() -> None:
     with listen("127.0.0.1", 0, or_next=False) as listening, socket.create_connection(listening.getsockname()):
         connection, _ = listening.accept()
         with connection:
@@ -37,7 +37,7 @@ server.serve(taken, rules, lambda: open_home(sys.argv[1]), name="home", steering
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_dashboard_though_a_thread_never_returns(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_ends_the_dashboard_even_if_a_thread_hangs(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-P", "-c", STUCK, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

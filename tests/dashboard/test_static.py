@@ -1,4 +1,4 @@
-"""The pages' files: what a browser can read, and nothing that the pages' rules forbid."""
+"""Tests of the static files: they can be loaded, and contain nothing that the security policy forbids."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def imported(module: Path) -> set[Path]:
     return {(module.parent / each).resolve() for each in found}
 
 
-def test_there_are_pages() -> None:
+def test_static_files_exist() -> None:
     assert {"index.html", "style.css", "main.js", "pages/experiment.js"} <= set(map(name, FILES))
 
 
@@ -52,7 +52,7 @@ def test_every_module_parses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name)
-def test_every_import_is_there(module: Path) -> None:
+def test_every_import_exists(module: Path) -> None:
     assert {path for path in imported(module) if not path.is_file()} == set()
     for default, names, where in NAMED.findall(module.read_text()):
         text = (module.parent / where).read_text()
@@ -73,7 +73,7 @@ def test_every_module_is_used() -> None:
     assert used == set(MODULES)
 
 
-def test_the_page_names_files_that_are_there() -> None:
+def test_page_names_existing_files() -> None:
     page = (STATIC / "index.html").read_text()
     for path in re.findall(r'(?:src|href)="/static/([^"]+)"', page):
         assert (STATIC / path).is_file(), path
@@ -87,7 +87,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_no_module_lets_data_become_anything_but_text(what: str) -> None:
+def test_no_module_turns_data_into_markup_or_code(what: str) -> None:
     found = [name(path) for path in MODULES if re.search(FORBIDDEN[what], path.read_text())]
     assert found == [], what
 
@@ -107,14 +107,14 @@ def test_nothing_is_fetched_from_elsewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name)
-def test_modules_are_set_as_all_code_is(module: Path) -> None:
+def test_modules_have_short_lines_without_tabs(module: Path) -> None:
     text = module.read_text()
     assert not re.search(r"\t|[ ]+$", text, re.M)
     assert max(map(len, text.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("path", ["/plotly.js", "/static/main.js", "/experiments/1"])
-def test_a_browser_asks_whether_a_file_is_another_and_is_sent_it_only_then(client: TestClient, path: str) -> None:
+def test_unchanged_files_are_not_sent_again(client: TestClient, path: str) -> None:
     first = client.get(path)
     assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
     again = client.get(path, headers={"If-None-Match": first.headers["etag"]})

@@ -16,7 +16,7 @@ import typer
 from typer.main import get_command
 
 from ashwood.cli.main import app
-from ashwood.config import experiment_schema, read_experiment
+from ashwood.config import read_experiment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -159,25 +159,6 @@ def test_determined_file_and_its_training_code_run_together(tmp_path: Path) -> N
     done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "experiment 1 completed" in done.stdout
-
-
-def keys(schema: dict[str, Any], properties: dict[str, Any]) -> Iterator[str]:
-    for name, node in properties.items():
-        if "Of Determined, no effect" not in node.get("description", ""):
-            yield name
-            yield from keys(
-                schema,
-                schema["$defs"][node["$ref"].split("/")[-1]].get("properties", {})
-                if "$ref" in node
-                else node.get("properties", {}),
-            )
-
-
-def test_every_key_of_an_experiment_file_is_documented() -> None:
-    schema = experiment_schema()
-    page = (ROOT / "docs/experiment-file.md").read_text()
-    missing = [key for key in keys(schema, schema["properties"]) if not re.search(rf"\b{key}\b", page)]
-    assert missing == []
 
 
 def anchors(page: Path) -> set[str]:

@@ -34,7 +34,7 @@ from .test_loop import SPEC, entries, objective
 @pytest.fixture(autouse=True)
 def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do all work between turns at every turn, so that tests do not depend on time."""
-    monkeypatch.setattr(loop, "_CARE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_HOUSEKEEPING_SECONDS", 0.0)
 
 
 class Life:

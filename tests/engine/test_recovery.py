@@ -183,9 +183,9 @@ def test_reports_past_target_without_search_metric_are_recovered(experiment: Exp
 
 
 @pytest.mark.parametrize("remote", [False, True])
-@pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
+@pytest.mark.parametrize("final_event", [AttemptFailed, AttemptPreempted])
 def test_trial_resumes_from_checkpoint_saved_just_before_its_process_died(
-    storage: Storage, last_word: type[AttemptFailed | AttemptPreempted], *, remote: bool
+    storage: Storage, final_event: type[AttemptFailed | AttemptPreempted], *, remote: bool
 ) -> None:
     class Dying(InstantBackend):
         """Start a backend whose first process saves at length 1 and dies before it reports that."""
@@ -194,7 +194,7 @@ def test_trial_resumes_from_checkpoint_saved_just_before_its_process_died(
             if trial in self.live and (trial, self.live[trial].attempt) == (0, 1):
                 save(storage, "trial-0/length-1-attempt-1", loss=objective(self.live[trial].hparams, 1))
                 del self.live[trial]
-                self._events.append(last_word(0, 1, "its machine is gone"))
+                self._events.append(final_event(0, 1, "its machine is gone"))
             else:
                 super()._train(trial, target)
 
@@ -212,10 +212,10 @@ def test_trial_resumes_from_checkpoint_saved_just_before_its_process_died(
     assert all(start.length == 1 for start in backend.started if start.trial == 0 and start.attempt == 2)
 
 
-@pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
+@pytest.mark.parametrize("final_event", [AttemptFailed, AttemptPreempted])
 @pytest.mark.parametrize("length", [1, 9])
 def test_next_driver_recovers_checkpoint_of_unreachable_storage(
-    storage: Storage, last_word: type[AttemptFailed | AttemptPreempted], length: int
+    storage: Storage, final_event: type[AttemptFailed | AttemptPreempted], length: int
 ) -> None:
     # The trial waits at a rung, or has completed and saved its result.
     spec = replace(SPEC, search=replace(SPEC.search, num_rungs=3 if length == 1 else 1))
@@ -223,7 +223,7 @@ def test_next_driver_recovers_checkpoint_of_unreachable_storage(
     for event in (DriverStarted(1), AttemptStarted(0, 1, 0, 0), ValidationReported(0, 1, length, {"loss": 0.5})):
         experiment.handle(event)
     save(storage, name, loss=0.5)
-    experiment.handle(last_word(0, 1, "the storage was unreachable"))
+    experiment.handle(final_event(0, 1, "the storage was unreachable"))
     assert experiment.trials[0].state is (TrialState.PAUSED if length == 1 else TrialState.COMPLETED)
     assert recovered(experiment, storage) == [CheckpointSaved(0, 1, length, name, {"loss": 0.5})]
 
@@ -323,7 +323,7 @@ def test_driver_renews_lease_and_answers_requests_while_storage_does_not_answer(
             silent.answer.set()
 
     monkeypatch.setattr(Lease, "beat", beat)
-    monkeypatch.setattr(loop, "_CARE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_HOUSEKEEPING_SECONDS", 0.0)
     backend = AllFail(objective, crash=lambda trial, attempt: trial in (0, 1) and attempt == 1)
     monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(backend))
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED

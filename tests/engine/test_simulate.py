@@ -27,7 +27,7 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointSaved,
     DriverStarted,
-    LastWord,
+    FinalEvent,
     TimeRanOut,
     ValidationReported,
 )
@@ -118,7 +118,7 @@ def check_slots(log: Sequence[Entry]) -> None:
                 assert slot < slots
                 assert slot not in live.values()
                 live[trial, attempt] = slot
-            case event if isinstance(event, LastWord):
+            case event if isinstance(event, FinalEvent):
                 del live[event.trial, event.attempt]
     assert not live
 

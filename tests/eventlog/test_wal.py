@@ -62,8 +62,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ashwood.db"
 
 
-def length(path: Path, *, salvage: bool = False) -> int:
-    with closing(SqliteStore(path, salvage=salvage)) as opened:
+def length(path: Path, *, allow_damage: bool = False) -> int:
+    with closing(SqliteStore(path, allow_damage=allow_damage)) as opened:
         return sum(1 for _ in opened.log(1).read()) if opened.experiments() else 0
 
 
@@ -107,7 +107,7 @@ def check_is_damage(store: Killed, path: Path, damaged: bytes, number: int) -> N
             SqliteStore(path)
         assert path.read_bytes() == store.main
         assert wal_of(path).read_bytes() == damaged
-    known = length(path, salvage=True)
+    known = length(path, allow_damage=True)
     if known:
         assert f"--until {known} for experiment 1" in str(raised.value)
     assert wal_of(path).read_bytes() == damaged

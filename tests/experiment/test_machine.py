@@ -35,7 +35,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         max_common_failures=st.sampled_from([0, 0, 2]),
         max_preemptions=st.sampled_from([None, 0, 1, 3]),
         policy=st.none() | st.builds(CheckpointPolicy, *[st.integers(0, 2)] * 3),
-        last_words=st.sampled_from(["work", "work", "cancel", "kill"]),
+        final_messages=st.sampled_from(["work", "work", "cancel", "kill"]),
     )
     def a_driver_starts_it(
         self,
@@ -46,7 +46,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         max_common_failures: int,
         max_preemptions: int | None,
         policy: CheckpointPolicy | None,
-        last_words: str,
+        final_messages: str,
     ) -> None:
         spec = spec_of(
             search,
@@ -57,7 +57,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             checkpoint_policy=policy,
         )
         self.world = World(spec)
-        self.last_words = last_words
+        self.final_messages = final_messages
         self.world.start(slots)
 
     @property
@@ -214,8 +214,8 @@ class ExperimentMachine(RuleBasedStateMachine):
             return
         self.world.set(stop_at=None)
         self.world.start(3)
-        if self.last_words != "work":
-            getattr(self.world, self.last_words)()
+        if self.final_messages != "work":
+            getattr(self.world, self.final_messages)()
             assert self.world.stop()[-1].state is ExperimentState.CANCELED  # type: ignore[union-attr]
             assert not self.living()
             self.world.replay()

@@ -368,15 +368,15 @@ class World:
 
     def _check_appetite(self, running: int) -> None:
         experiment = self.experiment
-        appetite, most = experiment.appetite, experiment.search.max_concurrent_trials
-        assert appetite is not None or not most, "the number of trials at once is limited"
-        assert appetite is None or running <= appetite <= max(running, most)
+        useful_slots, most = experiment.useful_slots, experiment.search.max_concurrent_trials
+        assert useful_slots is not None or not most, "the number of trials at once is limited"
+        assert useful_slots is None or running <= useful_slots <= max(running, most)
         twin = Tournament(self.spec.search)
         twin.restore(experiment.search.snapshot())
         gives_jobs = experiment.state is ExperimentState.RUNNING and not experiment.over
         more = gives_jobs and (not most or running < most) and twin.next_job() is not None
-        assert more == (appetite is None or appetite > running), (
-            "appetite does not say whether another worker would get a job"
+        assert more == (useful_slots is None or useful_slots > running), (
+            "useful_slots does not say whether another worker would get a job"
         )
 
     @property

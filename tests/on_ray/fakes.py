@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ashwood import __version__
-from ashwood.backends.ray import RayBackend
+from ashwood.backends.ray.backend import RayBackend
 from ashwood.backends.ray.cluster import Cluster
 from ashwood.backends.ray.demand import Amounts, NodeResources
 from ashwood.backends.ray.fleet import Fleet, Process, Worker

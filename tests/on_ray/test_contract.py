@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.port import Abort, Backend, Command, ContinueAttempt, Suspend
-from ashwood.backends.ray import RayBackend
-from ashwood.backends.ray.backend import _lost_with_node
+from ashwood.backends.ray.backend import RayBackend, _lost_with_node
 from ashwood.backends.ray.cluster import Cluster, connected
 from ashwood.experiment.events import (
     AttemptEnded,

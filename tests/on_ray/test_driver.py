@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.port import Abort
-from ashwood.backends.ray import RayBackend, fleet
+from ashwood.backends.ray import fleet
+from ashwood.backends.ray.backend import RayBackend
 from ashwood.backends.ray.fleet import ActorExit, Process, Worker
 from ashwood.backends.ray.wire import Message, packed
 from ashwood.checkpoints import open_storage
@@ -25,7 +26,7 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointSaved,
     Event,
-    LastWord,
+    FinalEvent,
     ValidationReported,
 )
 from ashwood.testing.backend import PATIENCE, job
@@ -71,7 +72,7 @@ def has_slots(backend: RayBackend, wanted: int, _: list[Event]) -> bool:
 
 
 def ended(events: list[Event]) -> list[Event]:
-    return [event for event in events if isinstance(event, LastWord)]
+    return [event for event in events if isinstance(event, FinalEvent)]
 
 
 def test_messages_sent_before_worker_died_are_handled(backend: RayBackend, requested: list[Worker]) -> None:
@@ -83,10 +84,10 @@ def test_messages_sent_before_worker_died_are_handled(backend: RayBackend, reque
     # Ray may report the exit before the messages are read.
     backend._fleet.exits.put(ActorExit(worker.worker.processes[0], RuntimeError("it was killed")))
     events = until(backend, ended)
-    assert [event for event in events if isinstance(event, ValidationReported | LastWord)] == [report, end]
+    assert [event for event in events if isinstance(event, ValidationReported | FinalEvent)] == [report, end]
 
 
-def test_driver_drops_everything_of_an_aborted_attempt_but_its_last_word(
+def test_driver_drops_all_events_of_aborted_attempt_but_the_final_one(
     backend: RayBackend, requested: list[Worker]
 ) -> None:
     worker = training_worker(backend, requested)
@@ -107,7 +108,7 @@ def test_worker_that_cannot_be_sent_messages_is_lost(backend: RayBackend, reques
     wire._give_up()  # as if its buffers were full for too long
     wire.send(["refused", "this", "is lost", ""])
     events = until(backend, ended)
-    assert [event for event in events if not isinstance(event, LastWord)][:1] == [report]
+    assert [event for event in events if not isinstance(event, FinalEvent)][:1] == [report]
     assert isinstance(ended(events)[0], AttemptPreempted)
     assert worker.receive() == ["eof"]
 
@@ -320,7 +321,7 @@ def test_failure_of_one_process_after_loss_of_another_is_a_preemption(
     until(backend, lambda _: requested[0].ready)
     backend.dispatch([job()])
     first.send(packed(AttemptFailed(0, 1, "ConnectionResetError")))
-    until(backend, lambda _: requested[0].last_word is not None)
+    until(backend, lambda _: requested[0].final_event is not None)
     second.disconnect()
     (lost,) = ended(until(backend, ended))
     assert isinstance(lost, AttemptPreempted)

@@ -12,8 +12,8 @@ import pytest
 from ashwood.errors import StorageUnreachable
 from ashwood.trial import Trial, attempt
 from ashwood.trial.channel import DriverLink, Message, ReportAnswer
+from ashwood.trial.heartbeat import Heartbeat
 from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
-from ashwood.trial.signs import Signs
 from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
 from tests.trial.test_ranks import Announced
 
@@ -117,7 +117,7 @@ def test_warning_says_when_saves_take_long(tmp_path: Path, monkeypatch: pytest.M
         seconds += 3.0
 
     monkeypatch.setattr(attempt, "time", SimpleNamespace(monotonic=lambda: seconds))
-    monkeypatch.setattr(attempt, "Signs", lambda link, pulse: Signs(link, pulse, lambda: seconds))
+    monkeypatch.setattr(attempt, "Heartbeat", lambda link, pulse: Heartbeat(link, pulse, lambda: seconds))
     link = ScriptedLink()
     trial = Trial(make_job(tmp_path, target=9, save_on="best"), link)
     warned_at = []

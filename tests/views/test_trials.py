@@ -17,8 +17,8 @@ from ashwood.experiment.events import (
     CheckpointDamaged,
     CheckpointSaved,
     DriverStarted,
+    FinalEvent,
     HparamsInvalid,
-    LastWord,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
@@ -181,7 +181,7 @@ def test_seconds_are_sum_of_attempts(ran: Workers) -> None:
                 started.clear()
             case AttemptStarted(trial):
                 started[trial] = at
-            case _ if isinstance(event, LastWord):
+            case _ if isinstance(event, FinalEvent):
                 seconds[event.trial] += at - started.pop(event.trial)
         last = at
     assert {row.id: row.seconds for row in table.rows.values()} == pytest.approx(seconds)

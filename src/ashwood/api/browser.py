@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from ashwood.errors import AshwoodError
+from ashwood.terminal.output import writing
 
 VARIABLE: Final = "ASHWOOD_BROWSER"
 """Environment variable with the browser to use, a command or a path."""
@@ -83,9 +85,9 @@ class Browser:
         Raises:
             AshwoodError: the browser failed or took too long.
         """
-        with _PageDirectory(self.path, page) as directory:
-            directory.run("#paper", "--no-pdf-header-footer", f"--print-to-pdf={directory.path / 'out.pdf'}")
-            directory.publish("out.pdf", b"%PDF-", out)
+        with self._open(page) as opened:
+            opened.run("#paper", "--no-pdf-header-footer", f"--print-to-pdf={opened.path / 'out.pdf'}")
+            opened.publish("out.pdf", b"%PDF-", out)
 
     def take_picture(self, page: str, out: Path) -> None:
         """Write a whole page as a PNG.
@@ -96,20 +98,25 @@ class Browser:
         Raises:
             AshwoodError: the browser failed or took too long.
         """
-        with _PageDirectory(self.path, page) as directory:
-            dom = directory.run("#picture", f"--window-size={_PICTURE_WIDTH},900", "--dump-dom")
+        with self._open(page) as opened:
+            dom = opened.run("#picture", f"--window-size={_PICTURE_WIDTH},900", "--dump-dom")
             height = _HEIGHT.search(dom)
             if _READY.search(dom) is None or height is None:
                 raise AshwoodError(f"{self.path} opened the report, but did not draw its figures")
             pixels = int(height[1])
             scale = 2 if 2 * pixels <= _MOST_PIXELS else 1
-            directory.run(
+            opened.run(
                 "#picture",
                 f"--window-size={_PICTURE_WIDTH},{min(pixels, _MOST_PIXELS)}",
                 f"--force-device-scale-factor={scale}",
-                f"--screenshot={directory.path / 'out.png'}",
+                f"--screenshot={opened.path / 'out.png'}",
             )
-            directory.publish("out.png", b"\x89PNG", out)
+            opened.publish("out.png", b"\x89PNG", out)
+
+    @contextmanager
+    def _open(self, page: str) -> Iterator[_OpenPage]:
+        with tempfile.TemporaryDirectory(prefix="ashwood-report-", ignore_cleanup_errors=True) as directory:
+            yield _OpenPage(self.path, page, Path(directory))
 
 
 def find_browser() -> Browser:
@@ -141,35 +148,22 @@ def _candidates() -> Iterator[str]:
         yield from (str(Path.home()) + path for path in _APPLICATIONS)
 
 
-class _PageDirectory:
-    """A temporary directory for a page, the profile of the browser, and the file that the browser writes."""
+class _OpenPage:
+    """A page in a temporary directory, with the profile of the browser and the file that the browser writes."""
 
-    def __init__(self, browser: str, page: str) -> None:
+    def __init__(self, browser: str, page: str, path: Path) -> None:
         self._browser = browser
-        self._directory = tempfile.TemporaryDirectory(prefix="ashwood-report-", ignore_cleanup_errors=True)
-        self.path = Path(self._directory.name)
-        self._page = self.path / "report.html"
+        self.path = path
+        self._page = path / "report.html"
         self._page.write_text(page, encoding="utf-8")
-
-    def __enter__(self) -> _PageDirectory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._directory.cleanup()
 
     def run(self, fragment: str, *flags: str) -> str:
         """Open the page with a fragment and flags, and return the standard output of the browser."""
-        command = [
-            self._browser,
-            *_FLAGS,
-            # Chromium refuses to run as root in its sandbox.  Without it is safe here: the page is our own.
-            *(["--no-sandbox"] if os.geteuid() == 0 else []),
-            f"--user-data-dir={self.path / 'profile'}",
-            f"--virtual-time-budget={_VIRTUAL_MILLISECONDS}",
-            *flags,
-            self._page.as_uri() + fragment,
-        ]
-        return _run(command)
+        # Chromium refuses to run as root in its sandbox.  Without it is safe here: the page is our own.
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        profile = f"--user-data-dir={self.path / 'profile'}"
+        budget = f"--virtual-time-budget={_VIRTUAL_MILLISECONDS}"
+        return _run([self._browser, *_FLAGS, *sandbox, profile, budget, *flags, self._page.as_uri() + fragment])
 
     def publish(self, name: str, magic: bytes, out: Path) -> None:
         """Write the browser's file ``name`` to ``out``, if it begins with ``magic``.
@@ -218,8 +212,8 @@ def write_whole(out: Path, content: bytes) -> None:
     """
     beside = out.with_name(f".{out.name}.{os.urandom(8).hex()}.part")
     try:
-        beside.write_bytes(content)
-        beside.replace(out)
-    except OSError as error:
+        with writing(out):
+            beside.write_bytes(content)
+            beside.replace(out)
+    finally:
         beside.unlink(missing_ok=True)
-        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error

@@ -342,7 +342,7 @@ class Experiment:
         ask(self._home, self.id, PauseRequested())
 
     def cancel(self) -> None:
-        """End the experiment for good; running trials save a checkpoint first.
+        """Stop the experiment permanently, after running trials have saved a checkpoint.
 
         Raises:
             RequestRefused: the experiment has already ended.
@@ -350,7 +350,7 @@ class Experiment:
         ask(self._home, self.id, CancelRequested())
 
     def kill(self) -> None:
-        """End the experiment for good and at once; running trials save no checkpoint.
+        """Stop the experiment immediately and permanently; running trials save no checkpoint.
 
         Raises:
             RequestRefused: the experiment has already ended.
@@ -358,7 +358,7 @@ class Experiment:
         ask(self._home, self.id, KillRequested())
 
     def kill_trial(self, trial: TrialId) -> None:
-        """End a trial for good and at once; it counts as the worst in its rung.
+        """Stop a trial immediately and permanently; it is ranked last in its rung.
 
         Raises:
             RequestRefused: the trial does not exist, or has already ended.

@@ -8,8 +8,8 @@ The engine promises:
 
 The backend promises:
 
-- Every attempt that was started ends with exactly one `LastWord`.  Its slot is free from then on.
-- The events before it come in order.  After an `Abort`, only the last word comes.
+- Every attempt that was started ends with exactly one `FinalEvent`.  Its slot is free from then on.
+- The events before it come in order.  After an `Abort`, only the final event comes.
 - An attempt that one batch of commands both starts and aborts or suspends trains nothing and ends at once.
 - A command for an attempt that has ended is ignored.
 - When ``slots`` changes, a `CapacityChanged` event says so.
@@ -79,7 +79,7 @@ class NoteBest(NamedTuple):
 class Abort(NamedTuple):
     """Kill an attempt, at any time.
 
-    The only event of the attempt from then on is its last word: `AttemptFailed`, unless its worker is lost first.
+    The only event of the attempt from then on is its final event: `AttemptFailed`, unless its worker is lost first.
     Checkpoints that it saved stay in the checkpoint storage.
     """
 

@@ -11,7 +11,7 @@ from ashwood.config import read_experiment
 from ashwood.engine.check import CheckResult, check
 from ashwood.errors import AshwoodError
 from ashwood.experiment.spec import ExperimentSpec, Unit
-from ashwood.terminal.output import make_console, make_table, print_json
+from ashwood.terminal.output import print_json, print_table
 from ashwood.terminal.text import brief, say, warn
 from ashwood.views.agreement import Row, Verdict
 from ashwood.views.plain import plain
@@ -64,12 +64,10 @@ def _print_rows(result: CheckResult, spec: ExperimentSpec) -> None:
     """Print the metric of the search at each length, and the metrics that differ, up to a number of rows."""
     shown = [row for row in result.rows if row.metric == spec.metric or row.verdict is not Verdict.EQUAL]
     shown = shown or list(result.rows)
-    make_console().print(
-        make_table(
-            ("length", "metric", "straight through", "with pauses", "another seed", ""),
-            [_cells(row, spec.unit) for row in shown[:_MOST_ROWS]],
-            right=("straight through", "with pauses", "another seed"),
-        )
+    print_table(
+        ("length", "metric", "straight through", "with pauses", "another seed", ""),
+        [_cells(row, spec.unit) for row in shown[:_MOST_ROWS]],
+        right=("straight through", "with pauses", "another seed"),
     )
     if len(shown) > _MOST_ROWS:
         say(f"and {len(shown) - _MOST_ROWS} more; --json prints all")

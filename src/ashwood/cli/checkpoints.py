@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
-from ashwood.backends.local import clear_former_workers
+from ashwood.backends.local.worker_lock import clear_former_workers
 from ashwood.checkpoints import MANIFEST, Leftover, Storage
 from ashwood.checkpoints.directory import directory_name, trial_of_directory
 from ashwood.checkpoints.links import copy_contents
@@ -24,7 +23,7 @@ from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import named_trials, warn_of_damage
-from ashwood.terminal.output import format_time, print_json, print_table
+from ashwood.terminal.output import format_time, print_json, print_table, writing
 from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
@@ -110,12 +109,12 @@ def download(
         folder = opened.trial_directories(experiment)
     if trial is not None and trial not in trials.rows:
         raise NotFound(f"experiment {experiment} has no trial {trial}")
-    wanted = [trial] if trial is not None else [row.id for row in trials.best(best)]
-    found = {number: saved for number in wanted if (saved := trials.rows[number].best_checkpoint) is not None}
-    own = {number: folder / _directory_of(trials.rows[number]) for number in wanted} if directories else {}
+    chosen = [trial] if trial is not None else [row.id for row in trials.best(best)]
+    found = {number: saved for number in chosen if (saved := trials.rows[number].best_checkpoint) is not None}
+    own = {number: folder / _directory_of(trials.rows[number]) for number in chosen} if directories else {}
     copied = {number: directory for number, directory in own.items() if directory.is_dir()}
     if not found and not copied:
-        raise NotFound(f"experiment {experiment} has no checkpoint of {_of(wanted)}; see: ashwood checkpoints")
+        raise NotFound(f"experiment {experiment} has no checkpoint of {_of(chosen)}; see: ashwood checkpoints")
     places = [out / f"trial-{number}" for number in found] + [out / f"trial-{number}-directory" for number in copied]
     taken = [str(place) for place in places if place.exists()]
     if taken:
@@ -123,12 +122,12 @@ def download(
     damaged = _copy_all(storage, found, spec, out)
     for number, directory in copied.items():
         place = out / f"trial-{number}-directory"
-        with _published(place) as partial:
+        with writing(place), atomic_directory(place) as partial:
             shutil.copytree(directory, partial, symlinks=True, ignore=_special, dirs_exist_ok=True)
         say(f"directory of trial {number}: {place}")
     for number in own.keys() - copied.keys():
         say(f"trial {number} has no directory in {folder}", err=True)
-    for number in wanted:
+    for number in chosen:
         if number not in found:
             say(f"trial {number} has no checkpoint", err=True)
     if damaged:
@@ -170,7 +169,7 @@ def _of(trials: Sequence[int]) -> str:
 
 
 def _copy(storage: Storage, name: str, place: Path) -> None:
-    with _published(place) as partial, storage.fetch(name) as directory:
+    with writing(place), atomic_directory(place) as partial, storage.fetch(name) as directory:
         copy_contents(directory, partial, skip=MANIFEST)
 
 
@@ -182,16 +181,6 @@ def _special(folder: str, names: list[str]) -> set[str]:
     """Return the names of pipes, sockets and devices, which cannot be copied."""
     modes = {name: Path(folder, name).lstat().st_mode for name in names}
     return {name for name, mode in modes.items() if not (S_ISREG(mode) or S_ISDIR(mode) or S_ISLNK(mode))}
-
-
-@contextmanager
-def _published(place: Path) -> Iterator[Path]:
-    """Yield an empty directory that is renamed to ``place`` at the end, so that it is never partial."""
-    try:
-        with atomic_directory(place) as partial:
-            yield partial
-    except OSError as error:
-        raise AshwoodError(f"cannot write {place}: {error.strerror or error}") from error
 
 
 def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool) -> None:

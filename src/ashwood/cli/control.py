@@ -10,13 +10,11 @@ import typer
 
 from ashwood.config import parse_max_time, parse_metric
 from ashwood.config.wording import MOST_WHOLE, any_of, shown
-from ashwood.engine import Home, open_home
+from ashwood.engine import open_home
 from ashwood.engine.control import ask
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import AshwoodError, ConfigError, ExperimentBusy, Problem, RequestRefused, nearest
 from ashwood.experiment.events import (
-    CancelRequested,
-    KillRequested,
     PauseRequested,
     Request,
     SettingsChanged,
@@ -30,34 +28,23 @@ from ashwood.views.wording import format_duration, format_value
 
 _LONGEST_NAME = 60
 _LONGEST_LABELS = 200
-_RELEASING = "running trials save a checkpoint and release their workers"
+RELEASING = "running trials save a checkpoint and release their workers"
 
 
 def pause_experiment(home: str | None, experiment: int) -> None:
     """Run ``ashwood pause``."""
     with open_home(home) as opened:
         state = opened.store.record(experiment).state
-        if state in (ExperimentState.PAUSING, ExperimentState.PAUSED, ExperimentState.STOPPED):
-            raise RequestRefused(f"experiment {experiment} is {state} already")
-        _steer(opened, experiment, PauseRequested(), f"is pausing: {_RELEASING}")
+    if state in (ExperimentState.PAUSING, ExperimentState.PAUSED, ExperimentState.STOPPED):
+        raise RequestRefused(f"experiment {experiment} is {state} already")
+    steer(home, experiment, PauseRequested(), f"is pausing: {RELEASING}")
 
 
-def cancel_experiment(home: str | None, experiment: int) -> None:
-    """Run ``ashwood cancel``."""
-    with open_home(home) as opened:
-        _steer(opened, experiment, CancelRequested(), f"is being canceled: {_RELEASING}")
-
-
-def kill_experiment(home: str | None, experiment: int) -> None:
-    """Run ``ashwood kill``."""
-    with open_home(home) as opened:
-        _steer(opened, experiment, KillRequested(), "is being killed")
-
-
-def _steer(home: Home, experiment: int, request: Request, under_way: str) -> None:
+def steer(home: str | None, experiment: int, request: Request, under_way: str) -> None:
     """Carry out a request, and print the state of the experiment; ``under_way`` is for a state that will change."""
-    ask(home, experiment, request)
-    state = home.store.record(experiment).state
+    with open_home(home) as opened:
+        ask(opened, experiment, request)
+        state = opened.store.record(experiment).state
     say(f"experiment {experiment} {under_way if state.active else f'is {state}'}")
 
 
@@ -96,6 +83,7 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
     problems: list[Problem] = []
     for change in changes:
         key, equals, text = (part.strip() for part in change.partition("="))
+        key = _ALIASES.get(key, key)
         if not equals or key not in _SETTINGS:
             close = nearest(key, _SETTINGS)
             hint = f"did you mean {close}?" if close and key not in _SETTINGS else f"settings are {any_of(_SETTINGS)}"
@@ -130,10 +118,13 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "max_concurrent_trials": ("max_concurrent_trials", _whole(0, MOST_WHOLE)),
     "max_trials": ("max_trials", _whole(1, MOST_TRIALS)),
     "max_invalid_trials": ("max_invalid_trials", _whole(1, MOST_WHOLE)),
-    "stop_when": ("stop_at", parse_metric),
+    "metric_at": ("stop_at", parse_metric),
     "max_time": ("max_seconds", parse_max_time),
 }
 """Settings that can change while an experiment runs: for each key its name in the event and its parser."""
+
+_ALIASES = {"stop_when": "metric_at"}
+"""Former names of settings, which are still accepted."""
 
 
 def _words(name: str, value: Any) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import fields
 from pathlib import Path
 
 from ashwood.api.tables import make_frame, read_trials, report_records
+from ashwood.cli.options import ExportOptions
 from ashwood.engine import open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.errors import AshwoodError
+from ashwood.terminal.output import writing
 from ashwood.terminal.text import say
 from ashwood.views.table import Record, to_json, trial_records
 from ashwood.views.wording import format_length
@@ -18,33 +21,17 @@ WHOLE = ".ashwood"
 """Suffix of a file with a whole experiment."""
 
 
-def export_experiment(
-    home: str | None,
-    experiment: int,
-    out: Path,
-    *,
-    metrics: bool,
-    checkpoints: bool,
-    logs: bool,
-    directories: bool,
-    until: int | None,
-) -> None:
+def export_experiment(home: str | None, experiment: int, out: Path, options: ExportOptions) -> None:
     """Run ``ashwood export``; the suffix of the file sets the format."""
     whole = out.suffix.lower() == WHOLE
-    options = {
-        "--metrics": metrics,
-        "--checkpoints": checkpoints,
-        "--logs": logs,
-        "--directories": directories,
-        "--until": until is not None,
-    }
-    for option in [option for option, given in options.items() if given and (option == "--metrics") is whole]:
-        fit = "a table: .csv, .parquet or .json" if whole else f"a whole experiment: {WHOLE}"
-        raise AshwoodError(f"{option} is for {fit}, not for {out.name}")
+    for field in fields(options):
+        if getattr(options, field.name) not in (False, None) and (field.name == "metrics") is whole:
+            fit = "a table: .csv, .parquet or .json" if whole else f"a whole experiment: {WHOLE}"
+            raise AshwoodError(f"--{field.name} is for {fit}, not for {out.name}")
     if whole:
-        _export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until)
+        _export_whole(home, experiment, out, options)
     else:
-        _export_table(home, experiment, out, metrics=metrics)
+        _export_table(home, experiment, out, metrics=options.metrics)
 
 
 def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool) -> None:
@@ -60,38 +47,34 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
             spec, table = read_trials(opened, experiment)
             storage = opened.storage(experiment, spec)
             records = list(trial_records(table, spec.metric, storage.locate))
-    try:
+    with writing(out):
         write(records, out)
-    except OSError as error:
-        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
     say(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
 
 
-def _export_whole(
-    home: str | None, experiment: int, out: Path, *, checkpoints: bool, logs: bool, directories: bool, until: int | None
-) -> None:
+def _export_whole(home: str | None, experiment: int, out: Path, options: ExportOptions) -> None:
     """Write a file with the whole experiment."""
+    chosen = {name: getattr(options, name) for name in ("checkpoints", "logs", "directories")}
     # With ``until``, the home may be damaged: the entries up to it may be all that can be read.
-    with open_home(home, salvage=until is not None) as opened:
-        if until is None:
+    with open_home(home, allow_damage=options.until is not None) as opened:
+        if options.until is None:
             opened.log(experiment).check()
-        exported = export_bundle(
-            opened, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until
-        )
+        exported = export_bundle(opened, experiment, out, until=options.until, **chosen)
         has_directories = any(opened.trial_directories(experiment).glob("*/*"))
     for why in exported.left_out:
         say(f"warning: left out: {why}", err=True)
-    parts = [format_length(exported.entries, "events")]
-    parts += [format_length(exported.checkpoints, "checkpoints")] * checkpoints
-    parts += [format_length(exported.logs, "logs")] * logs
-    parts += [f"{exported.directories} director{'y' if exported.directories == 1 else 'ies'} of trials"] * directories
-    say(f"Wrote experiment {experiment} ({', '.join(parts)}) to {out}.")
-    absent = [name for name, packed in (("checkpoints", checkpoints), ("logs", logs)) if not packed]
-    if has_directories and not directories:
-        absent.append("directories")
+    directories = f"{exported.directories} director{'y' if exported.directories == 1 else 'ies'} of trials"
+    parts = {
+        "checkpoints": format_length(exported.checkpoints, "checkpoints"),
+        "logs": format_length(exported.logs, "logs"),
+        "directories": directories,
+    }
+    said = [format_length(exported.entries, "events"), *(part for name, part in parts.items() if chosen[name])]
+    say(f"Wrote experiment {experiment} ({', '.join(said)}) to {out}.")
+    absent = [name for name in parts if not chosen[name] and (name != "directories" or has_directories)]
     if absent:
-        options = " ".join(f"--{name}" for name in absent)
-        say(f"The file has no {' and no '.join(absent)}: add {options} to include them.", err=True)
+        missing = " ".join(f"--{name}" for name in absent)
+        say(f"The file has no {' and no '.join(absent)}: add {missing} to include them.", err=True)
 
 
 def _write_csv(records: list[Record], out: Path) -> None:

@@ -22,6 +22,7 @@ from ashwood.forecast.costs import Costs
 from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
+from ashwood.terminal.output import writing
 from ashwood.terminal.text import say
 from ashwood.views.progress import Progress
 from ashwood.views.wording import format_length, format_size
@@ -50,11 +51,9 @@ def write_timeline(home: str | None, experiment: int, out: Path) -> None:
     with open_home(home) as opened:
         log = opened.store.log(experiment)
         figure = Figures(opened.store.spec(experiment), lambda: (entry for _, entry in log.read())).timeline()
-    try:
+    with writing(out):
         config = {"displaylogo": False, "showSendToCloud": False}
         figure.write_html(out, include_plotlyjs=True, div_id="timeline", config=config)
-    except OSError as error:
-        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
     say(f"Wrote {out}.")
 
 

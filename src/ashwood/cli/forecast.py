@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
-
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.preview import Preview
 from ashwood.forecast.searches import Range, SearchForecast
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.terminal.output import make_table
+from ashwood.terminal.output import print_table
 from ashwood.views.wording import format_duration, format_size
 
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 _FEWEST_FOR_A_RANGE = 9
 
 
-def forecast_table(forecast: SearchForecast, beside: Sequence[SearchForecast]) -> Table:
-    """Return a table with one row per search, the user's first, and all times in the same unit."""
+def print_forecasts(forecast: SearchForecast, beside: Sequence[SearchForecast]) -> None:
+    """Print a table with one row per search, the user's first, and all times in the same unit."""
     unit, seconds = _unit_for(forecast.seconds.middle)
     rows = [_row(each, seconds) for each in (forecast, *beside)]
-    if forecast.cost is None:
-        rows = [{name: cell for name, cell in row.items() if name != "cost"} for row in rows]
-    if len({each.trials for each in (forecast, *beside)}) == 1:
-        rows = [{name: cell for name, cell in row.items() if name != "trials"} for row in rows]
-    columns = [unit if name == "time" else name for name in rows[0]]
-    return make_table(columns, [list(row.values()) for row in rows], right=columns[1:])
+    is_same = len({row["trials"] for row in rows}) == 1
+    names = [name for name in rows[0] if not (name == "trials" and is_same) and (name != "cost" or forecast.cost)]
+    columns = [unit if name == "time" else name for name in names]
+    print_table(columns, [[row[name] for name in names] for row in rows], right=columns[1:])
 
 
 def _row(forecast: SearchForecast, seconds: float) -> dict[str, str | None]:

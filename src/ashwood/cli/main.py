@@ -18,6 +18,7 @@ from ashwood.cli.options import (
     BackendKind,
     DashboardOptions,
     DriverOptions,
+    ExportOptions,
     FileArgument,
     HomeOption,
     IdArgument,
@@ -49,8 +50,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         from ashwood import __version__
 
         say(f"ashwood {__version__}")
@@ -68,7 +69,7 @@ class _Command(TyperCommand):
         if ctx.obj is not None:
             from ashwood.cli.remote import run_on_cluster
 
-            code = run_on_cluster(ctx.obj, ctx.info_name, ctx.meta[_ARGUMENTS], _given_options(ctx))
+            code = run_on_cluster(ctx.obj, ctx.info_name, ctx.meta[_ARGUMENTS], _options_on_command_line(ctx))
             if code is not None:
                 raise typer.Exit(code)
         return super().invoke(ctx)
@@ -87,7 +88,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
     return register
 
 
-def _given_options(ctx: typer.Context) -> dict[str, Any]:
+def _options_on_command_line(ctx: typer.Context) -> dict[str, Any]:
     """Return the options that were given on the command line.
 
     Those from environment variables are left out, because they describe this machine and not the cluster.
@@ -175,7 +176,7 @@ def run(
         from ashwood.cli.remote import submit as submit_driver
 
         # The variable ASHWOOD_HOME describes this machine and not the cluster.
-        options = replace(options, home=_given_options(ctx).get("home"))
+        options = replace(options, home=_options_on_command_line(ctx).get("home"))
         raise typer.Exit(submit_driver(url, file, options, overrides, follow=follow))
     if follow:
         raise typer.BadParameter("--follow needs --submit: without it the output is shown anyway")
@@ -232,17 +233,19 @@ def pause(experiment: IdArgument, home: HomeOption = None) -> None:
 @command()
 def cancel(experiment: IdArgument, home: HomeOption = None) -> None:
     """Stop an experiment permanently, after running trials have saved a checkpoint."""
-    from ashwood.cli.control import cancel_experiment
+    from ashwood.cli.control import RELEASING, steer
+    from ashwood.experiment.events import CancelRequested
 
-    cancel_experiment(home, experiment)
+    steer(home, experiment, CancelRequested(), f"is being canceled: {RELEASING}")
 
 
 @command()
 def kill(experiment: IdArgument, home: HomeOption = None) -> None:
     """Stop an experiment immediately and permanently."""
-    from ashwood.cli.control import kill_experiment
+    from ashwood.cli.control import steer
+    from ashwood.experiment.events import KillRequested
 
-    kill_experiment(home, experiment)
+    steer(home, experiment, KillRequested(), "is being killed")
 
 
 @command()
@@ -268,8 +271,8 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE...",
-            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, stop_when=0.98 "
-            "or max_time=2h; stop_when and max_time can be none.",
+            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, metric_at=0.98 "
+            "or max_time=2h; metric_at and max_time can be none.",
         ),
     ],
     home: HomeOption = None,
@@ -548,16 +551,18 @@ def animate(
     ] = None,
     home: HomeOption = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Number of simulated workers.", show_default="8")
+        int | None, typer.Option(metavar="N", min=1, max=64, help="Number of simulated workers.", show_default="8")
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, max=1_000, help="Number of simulated trials.", show_default="81")
+        int | None, typer.Option(metavar="N", min=1, max=1_000, help="Number of simulated trials.", show_default="81")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of the simulated trials.", show_default="typical")
+        int | None, typer.Option(metavar="N", min=0, help="Seed of the simulated trials.", show_default="typical")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, max=600.0, help="Length of the animation in seconds.")] = 14.0,
-    fps: Annotated[int, typer.Option(min=1, max=50, help="Frames per second.")] = 15,
+    seconds: Annotated[
+        float, typer.Option(metavar="N", min=0.1, max=600.0, help="Length of the animation in seconds.")
+    ] = 14.0,
+    fps: Annotated[int, typer.Option(metavar="N", min=1, max=50, help="Frames per second.")] = 15,
 ) -> None:
     """Animate a search: trials reach rungs, the best are promoted, workers train or idle."""
     from ashwood.cli.figures import TYPICAL_SEED, animate_experiment, animate_halving
@@ -643,6 +648,7 @@ def ui(
 
 @command()
 def export(
+    options: ExportOptions,
     experiment: IdArgument,
     out: Annotated[
         Path,
@@ -654,32 +660,11 @@ def export(
         ),
     ],
     home: HomeOption = None,
-    metrics: Annotated[bool, typer.Option("--metrics", help="One row per report instead of one per trial.")] = False,
-    checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: checkpoints, too.")] = False,
-    logs: Annotated[bool, typer.Option("--logs", help=".ashwood: output of trials, too.")] = False,
-    directories: Annotated[
-        bool, typer.Option("--directories", help=".ashwood: directories of trials (trial.directory), too.")
-    ] = False,
-    until: Annotated[
-        int | None,
-        typer.Option(
-            "--until", metavar="N", min=0, max=LARGEST_ID, help=".ashwood: sequence number of the last event."
-        ),
-    ] = None,
 ) -> None:
     """Export the trials or reports of an experiment as a table, or the whole experiment as one file."""
     from ashwood.cli.export import export_experiment
 
-    export_experiment(
-        home,
-        experiment,
-        out,
-        metrics=metrics,
-        checkpoints=checkpoints,
-        logs=logs,
-        directories=directories,
-        until=until,
-    )
+    export_experiment(home, experiment, out, options)
 
 
 @command("import")
@@ -688,7 +673,13 @@ def import_(
     home: HomeOption = None,
     workdir: Annotated[
         Path | None,
-        typer.Option("--workdir", exists=True, file_okay=False, help="Directory of its training code on this machine."),
+        typer.Option(
+            "--workdir",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Directory of its training code on this machine.",
+        ),
     ] = None,
 ) -> None:
     """Import an exported experiment under a new number, so that it can be resumed here."""

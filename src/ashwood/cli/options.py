@@ -227,11 +227,32 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of ``ashwood export``."""
+
+    metrics: Annotated[bool, typer.Option("--metrics", help="One row per report instead of one per trial.")] = False
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: checkpoints, too.")] = False
+    logs: Annotated[bool, typer.Option("--logs", help=".ashwood: output of trials, too.")] = False
+    directories: Annotated[
+        bool, typer.Option("--directories", help=".ashwood: directories of trials (trial.directory), too.")
+    ] = False
+    until: Annotated[
+        int | None,
+        typer.Option(
+            "--until", metavar="N", min=0, max=LARGEST_ID, help=".ashwood: sequence number of the last event."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardOptions:
     """Options of ``ashwood ui``."""
 
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; all except loopback addresses require a token.")
+        str,
+        typer.Option(
+            "--host", metavar="ADDRESS", help="Address to listen on; all except loopback addresses require a token."
+        ),
     ] = "127.0.0.1"
     port: Annotated[
         int | None,

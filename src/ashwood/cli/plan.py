@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 
 from ashwood.cli import quantities
-from ashwood.cli.forecast import forecast_legend, forecast_table, name_of
+from ashwood.cli.forecast import forecast_legend, name_of, print_forecasts
 from ashwood.cli.init import EXPERIMENT
 from ashwood.cli.options import PlanOptions, TrainingOptions
 from ashwood.cli.quantities import OptionParser
@@ -34,7 +34,7 @@ from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.plan import MOST_TRIALS, Budget, Plan, TooTight, is_ample, make_plan
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.terminal.output import make_console, print_json
+from ashwood.terminal.output import make_console, print_json, writing
 from ashwood.terminal.text import say
 from ashwood.views.plain import plain
 from ashwood.views.wording import format_duration, format_length
@@ -97,7 +97,8 @@ def plan_search_for(options: TrainingOptions, plan_options: PlanOptions, *, json
     if plan_options.metric is not None:
         section["metric"] = plan_options.metric
     if plan_options.out is not None:
-        _write(plan_options.out, replace_searcher(base.text, section))
+        with writing(plan_options.out):
+            plan_options.out.write_text(replace_searcher(base.text, section), encoding="utf-8")
     if json:
         print_json(
             {
@@ -190,13 +191,6 @@ def _check_out(plan_options: PlanOptions) -> None:
         raise AshwoodError(f"{out} already exists; nothing was written. Choose another --out.")
 
 
-def _write(out: Path, text: str) -> None:
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
-
-
 # -- output -------------------------------------------------------------------------------------
 
 
@@ -237,7 +231,7 @@ def _print(plan: Plan, base: _Base, conditions: Conditions, budget: Budget) -> N
     console.print()
     console.print(f"On {workers}, with {describe_conditions(conditions, base.unit)}:", markup=False)
     console.print()
-    console.print(forecast_table(plan.proposal, plan.alternatives))
+    print_forecasts(plan.proposal, plan.alternatives)
     console.print()
     console.print(forecast_legend(search, base.unit), markup=False)
     for line in _reasons(plan, conditions.workers or 0, budget):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from ashwood.cli.forecast import forecast_lines, forecast_table
+from ashwood.cli.forecast import forecast_lines, print_forecasts
 from ashwood.cli.options import TrainingOptions
 from ashwood.cli.quantities import OptionParser
 from ashwood.cli.training_times import (
@@ -24,7 +24,7 @@ from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.preview import Estimate, Preview, preview
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.terminal.output import make_console, make_table, print_json
+from ashwood.terminal.output import make_console, print_json, print_table
 from ashwood.terminal.text import brief, say, warn
 from ashwood.views.plain import plain
 from ashwood.views.wording import format_length
@@ -72,12 +72,10 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
     for line in _settings(spec, shown):
         console.print(f"  {line}", markup=False)
     console.print()
-    console.print(
-        make_table(
-            ("bracket", f"rungs ({spec.unit})", "trials", "share of slots"),
-            [(b.number, " → ".join(map(str, b.lengths)), b.trials, b.share) for b in shown.brackets],
-            right=("bracket", "trials", "share of slots"),
-        )
+    print_table(
+        ("bracket", f"rungs ({spec.unit})", "trials", "share of slots"),
+        [(b.number, " → ".join(map(str, b.lengths)), b.trials, b.share) for b in shown.brackets],
+        right=("bracket", "trials", "share of slots"),
     )
     if shown.dropped:
         rungs = ", ".join(map(str, shown.dropped))
@@ -100,7 +98,7 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
         workers = _count(conditions.workers or 0, "worker")
         console.print(f"On {workers}{here}, with {describe_conditions(conditions, spec.unit)}:", markup=False)
         console.print()
-        console.print(forecast_table(shown.forecast, shown.beside))
+        print_forecasts(shown.forecast, shown.beside)
         console.print()
         for line in forecast_lines(shown, spec):
             console.print(line, markup=False)
@@ -139,11 +137,10 @@ def _halving(search: SearchSettings) -> Iterator[str]:
 
 
 def _print_lengths(shown: Preview, unit: Unit) -> None:
-    console = make_console()
     if shown.exact:
         rows = [(row.length, _number(row.end.middle), _number(row.reach.middle)) for row in shown.lengths]
         columns = [f"length ({unit})", "trials that stop here", "reach it"]
-        console.print(make_table(columns, rows, right=columns))
+        print_table(columns, rows, right=columns)
         return
     ranges = [
         (
@@ -157,7 +154,7 @@ def _print_lengths(shown: Preview, unit: Unit) -> None:
         for row in shown.lengths
     ]
     columns = [f"length ({unit})", "trials that stop here", "5–95 %", "reach it: at least", "median", "5–95 % "]
-    console.print(make_table(columns, ranges, right=columns))
+    print_table(columns, ranges, right=columns)
 
 
 def _totals(shown: Preview, unit: Unit) -> Iterator[str]:

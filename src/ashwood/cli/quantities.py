@@ -43,85 +43,54 @@ class OptionParser:
             raise ConfigError(self._problems)
 
 
-def duration(text: str) -> float:
-    """Return a duration above 0 in seconds.
+def _parser(
+    parse: Callable[[str], float | None], is_allowed: Callable[[float], bool], expected: str
+) -> Callable[[str], float]:
+    """Return a parser of texts that ``parse`` turns into allowed numbers; other texts raise a ValueError."""
 
-    Raises:
-        ValueError: the text is not such a duration.
-    """
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise ValueError(f"must be a duration above 0, such as 40s, 250ms, 15min or 1.5h, not {text!r}")
-    return seconds
+    def read(text: str) -> float:
+        value = parse(text)
+        if value is None or not math.isfinite(value) or not is_allowed(value):
+            raise ValueError(f"must be {expected}, not {text!r}")
+        return value
 
-
-def duration_or_none(text: str) -> float:
-    """Return a duration of at least 0 in seconds.
-
-    Raises:
-        ValueError: the text is not a duration.
-    """
-    if re.fullmatch(r"\s*0+(\.0+)?\s*(ms|s|min|h|d)?\s*", text):
-        return 0.0
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise ValueError(f"must be a duration, such as 5s, 250ms, 2min or 0, not {text!r}")
-    return seconds
+    return read
 
 
-def factor(text: str) -> float:
-    """Return a factor of at least 1; the text may end in x.
-
-    Raises:
-        ValueError: the text is not such a factor.
-    """
-    value = _number(text.strip().lower().removesuffix("x").removesuffix("×"))
-    if value < 1 or not math.isfinite(value):
-        raise ValueError(
-            f"must be a factor of at least 1, such as 1.5x (two thirds of the trials take between 1/1.5 and 1.5 times "
-            f"as long as the median), not {text!r}"
-        )
-    return value
-
-
-def size(text: str) -> float:
-    """Return a size above 0 in bytes.
-
-    Raises:
-        ValueError: the text is not such a size.
-    """
-    value = parse_size(text)
-    if value is None:
-        raise ValueError(f"must be a size above 0, such as 300MB, 1.5GB or 2GiB, not {text!r}")
-    return value
-
-
-def money(text: str) -> float:
-    """Return an amount of money of at least 0, in any currency.
-
-    Raises:
-        ValueError: the text is not such an amount.
-    """
-    value = _number(text.strip())
-    if value < 0 or not math.isfinite(value):
-        raise ValueError(f"must be an amount of at least 0, such as 2.10, without a currency, not {text!r}")
-    return value
-
-
-def amount(text: str) -> float:
-    """Return a number above 0.
-
-    Raises:
-        ValueError: the text is not such a number.
-    """
-    value = _number(text.strip())
-    if value <= 0 or not math.isfinite(value):
-        raise ValueError(f"must be a number above 0, such as 40, not {text!r}")
-    return value
-
-
-def _number(text: str) -> float:
+def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        return math.nan
+        return None
+
+
+def _duration_or_zero(text: str) -> float | None:
+    return 0.0 if re.fullmatch(r"\s*0+(\.0+)?\s*(ms|s|min|h|d)?\s*", text) else parse_duration(text)
+
+
+def _factor(text: str) -> float | None:
+    return _number(text.strip().lower().removesuffix("x").removesuffix("×"))
+
+
+duration = _parser(parse_duration, lambda value: value > 0, "a duration above 0, such as 40s, 250ms, 15min or 1.5h")
+"""Parse a duration above 0 to seconds."""
+
+duration_or_none = _parser(_duration_or_zero, lambda value: value >= 0, "a duration, such as 5s, 250ms, 2min or 0")
+"""Parse a duration of at least 0 to seconds."""
+
+factor = _parser(
+    _factor,
+    lambda value: value >= 1,
+    "a factor of at least 1, such as 1.5x (two thirds of the trials take between 1/1.5 and 1.5 times as long as the "
+    "median)",
+)
+"""Parse a factor of at least 1; the text may end in x."""
+
+size = _parser(parse_size, lambda value: value > 0, "a size above 0, such as 300MB, 1.5GB or 2GiB")
+"""Parse a size above 0 to bytes."""
+
+money = _parser(_number, lambda value: value >= 0, "an amount of at least 0, such as 2.10, without a currency")
+"""Parse an amount of money of at least 0, in any currency."""
+
+amount = _parser(_number, lambda value: value > 0, "a number above 0, such as 40")
+"""Parse a number above 0."""

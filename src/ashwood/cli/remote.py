@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from json import dumps
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -40,19 +41,19 @@ _HERE: Final = frozenset(("init", "schema", "check", "preview-search", "plan", "
 """Commands that run here, unless an option names an experiment of the cluster."""
 
 
-def run_on_cluster(url: str, command: str, arguments: Sequence[str], given: Mapping[str, Any]) -> int | None:
+def run_on_cluster(url: str, command: str, arguments: Sequence[str], options: Mapping[str, Any]) -> int | None:
     """Run a command on the head of a cluster; return its exit code, or None if it must run on this machine.
 
     Args:
         url: URL of the cluster's dashboard.
         command: name of the command.
         arguments: its arguments, as text.
-        given: its arguments, parsed.
+        options: its arguments and options, parsed.
 
     Raises:
         AshwoodError: the command cannot run there.
     """
-    looks = given.get("like") is not None or given.get("experiment") is not None
+    looks = options.get("like") is not None or options.get("experiment") is not None
     if command == "run" or (command in _HERE and not looks):
         return None
     if command not in _LOOKS | _STEERS | _DRIVES:
@@ -61,11 +62,10 @@ def run_on_cluster(url: str, command: str, arguments: Sequence[str], given: Mapp
             "cluster: run it on the head itself; or keep experiments in PostgreSQL and checkpoints at a URL, and run "
             "it here with --home and without --on (and ASHWOOD_ON)"
         )
-    _refuse_passwords(given.get("home"))
+    _refuse_passwords(options.get("home"))
     if command in _DRIVES:
-        attached = command == "resume"
-        return Driver(url, [command, *arguments], attached, bool(given.get("json"))).run()
-    return look(url, [command, *arguments], follow=bool(given.get("follow")))
+        return drive(url, [command, *arguments], follow=command == "resume", json=bool(options.get("json")))
+    return look(url, [command, *arguments], follow=bool(options.get("follow")))
 
 
 # -- reading and control ------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def run_on_cluster(url: str, command: str, arguments: Sequence[str], given: Mapp
 
 def look(url: str, arguments: Sequence[str], *, follow: bool) -> int:
     """Run a command as a job until it ends, print its output, and return its exit code."""
-    job = Job.submit(url, arguments, terminal())
+    job = ClusterJob.submit(url, arguments, terminal())
     try:
         for kind, text in job.output(follow=follow):
             _print(kind, text)
@@ -120,7 +120,7 @@ def submit(url: str, file: Path, options: RunOptions, overrides: Sequence[str], 
     on_ray = replace(options, backend=BackendKind.RAY)
     spec = read_experiment(file, overrides=all_overrides(on_ray, overrides)).spec
     cluster = spec.ray or RayCluster()
-    environment, source, name = None, {}, str(file.absolute())
+    environment, source, name = None, None, str(file.absolute())
     if cluster.ship_code:
         environment, name = code_environment(cluster, spec.workdir), file.name
         source = {"git": collect(Path(spec.workdir))["git"], "workdir": spec.workdir}
@@ -128,76 +128,68 @@ def submit(url: str, file: Path, options: RunOptions, overrides: Sequence[str], 
     arguments = ["run", name, "--backend", "ray", *home, *replace(options, backend=None).arguments]
     arguments += [word for value in overrides for word in ("--set", value)]
     arguments += [word for value in options.stop_when or () for word in ("--stop-when", value)]
-    # The driver prints JSON only if its lines are printed here.  Otherwise `Driver` prints one JSON object itself.
+    # The driver prints JSON only if its lines are printed here.  Otherwise `drive` prints one JSON object itself.
     arguments += ["--json"] * (options.json and follow)
-    return Driver(url, arguments, follow, options.json, environment, source).run()
+    return drive(url, arguments, follow=follow, json=options.json, environment=environment, source=source)
 
 
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """A driver that runs as a job on the cluster, and continues when the command that started it ends.
+def drive(
+    url: str,
+    arguments: Sequence[str],
+    *,
+    follow: bool,
+    json: bool,
+    environment: dict[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
+) -> int:
+    """Start a driver as a job on the cluster, which continues when this command ends.
 
-    Attributes:
+    Args:
         url: URL of the cluster's dashboard.
-        arguments: its command line.
+        arguments: command line of the driver.
         follow: whether to print its output until it ends or Ctrl-C.
         json: whether to print JSON.
         environment: Ray's runtime environment that ships its work directory, or None if the cluster has it.
         source: JSON-able description of where the work directory comes from.
+
+    Returns:
+        its exit code, or 0 when it drives (without ``follow``) or after Ctrl-C.
     """
-
-    url: str
-    arguments: Sequence[str]
-    follow: bool
-    json: bool = False
-    environment: dict[str, Any] | None = None
-    source: dict[str, Any] = field(default_factory=dict)
-
-    def run(self) -> int:
-        """Start the driver; return its exit code, or 0 when it drives (without ``follow``) or after Ctrl-C."""
-        import json
-
-        # Without the other variables of the terminal the driver prints plain lines, which are in its log, too.
-        variables = {name: value for name, value in terminal().items() if name == "TZ"}
-        if self.environment is not None:
-            variables[SUBMISSION] = json.dumps(self.source)
-        job = Job.submit(self.url, self.arguments, variables, self.environment)
-        number, output = None, list[str]()
-        try:
-            for kind, text in job.output(follow=self.follow):
-                if kind == "experiment":
-                    number = int(text)
-                    self._started(job, number)
-                    if not self.follow:
-                        return 0
-                elif self.follow or kind == "err":
-                    _print(kind, text)
-                else:
-                    output.append(text)
-        except KeyboardInterrupt:
-            which = f"job {job.id}" if number is None else f"experiment {number}"
-            typer.echo(f"{which} continues on the cluster", err=True)
-            return 0
-        code = job.exit_code()
-        _print("out", "".join(output))  # The driver ended before it started an experiment; its output says why.
-        return code
-
-    def _started(self, job: Job, number: int) -> None:
-        command = _command_for(self.url)
-        if not self.follow and self.json:
-            print_json({"experiment": number, "job": job.id, "on": self.url})
-            return
-        typer.echo(f"experiment {number} runs on the cluster, driven by job {job.id}", err=self.follow)
-        if self.follow:
-            typer.echo("Ctrl-C stops this output, not the experiment", err=True)
-        else:
-            typer.echo(f"to inspect it: {command} describe {number} (or events {number} --follow)")
+    # Without the other variables of the terminal the driver prints plain lines, which are in its log, too.
+    variables = {name: value for name, value in terminal().items() if name == "TZ"}
+    if environment is not None:
+        variables[SUBMISSION] = dumps(source)
+    job = ClusterJob.submit(url, arguments, variables, environment)
+    number, output = None, list[str]()
+    try:
+        for kind, text in job.output(follow=follow):
+            if kind == "experiment":
+                number = int(text)
+                if json and not follow:
+                    print_json({"experiment": number, "job": job.id, "on": url})
+                    return 0
+                typer.echo(f"experiment {number} runs on the cluster, driven by job {job.id}", err=follow)
+                if not follow:
+                    typer.echo(f"to inspect it: {_command_for(url)} describe {number} (or events {number} --follow)")
+                    return 0
+                typer.echo("Ctrl-C stops this output, not the experiment", err=True)
+            elif follow or kind == "err":
+                _print(kind, text)
+            else:
+                output.append(text)
+    except KeyboardInterrupt:
+        which = f"job {job.id}" if number is None else f"experiment {number}"
+        typer.echo(f"{which} continues on the cluster", err=True)
+        return 0
+    code = job.exit_code()
+    _print("out", "".join(output))  # The driver ended before it started an experiment; its output says why.
+    return code
 
 
 # -- jobs ---------------------------------------------------------------------------------------------
 
 
-class Job:
+class ClusterJob:
     """A command line that runs as a job.
 
     Attributes:
@@ -219,7 +211,7 @@ class Job:
         arguments: Sequence[str],
         variables: Mapping[str, str],
         environment: dict[str, Any] | None = None,
-    ) -> Job:
+    ) -> ClusterJob:
         """Submit a job that runs the command line.
 
         Raises:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,7 +28,7 @@ from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.time_left import Forecaster
 from ashwood.terminal.ladder import render_ladder
 from ashwood.terminal.messages import LONGEST_ERROR, how_to_resume, named_trials, no_best, time_left, warn_of_damage
-from ashwood.terminal.output import format_time, make_console, make_table, print_json, print_table
+from ashwood.terminal.output import format_time, make_console, print_json, print_table
 from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
@@ -48,33 +48,34 @@ _PATIENCE = 1.0
 """Time limit of a forecast in seconds."""
 
 
+class _Listed(NamedTuple):
+    """An experiment in the list: its record, its state, what is damaged, and what its driver waits for."""
+
+    record: ExperimentRecord
+    state: str
+    damage: str | None
+    waits: str | None
+
+
 def show_experiments(home: str | None, *, archived: bool, label: str | None, json: bool) -> None:
     """Run ``ashwood list``; archived experiments are listed only if ``archived``."""
     with open_home(home) as opened:
         experiments = opened.store.experiments()
-        records = [
-            record
-            for record in experiments
-            if (archived or not record.archived) and (label is None or label in record.labels)
-        ]
         try:
             opened.check_numbers(experiments)
         except EventLogError as error:
             say(f"warning: {error}", err=True)
-        damages = [opened.damage(record) for record in records]
-        states = [
-            _state(opened, record) if damage is None else "damaged"
-            for record, damage in zip(records, damages, strict=True)
-        ]
-        waits = [opened.waits_for(record) for record in records]
-        records = [
-            _with_summary(opened, record) if state == "interrupted" else record
-            for record, state in zip(records, states, strict=True)
+        listed = [
+            _listed(opened, record)
+            for record in experiments
+            if (archived or not record.archived) and (label is None or label in record.labels)
         ]
     if json:
-        found = zip(records, states, damages, waits, strict=True)
         print_json(
-            [{**r._asdict(), "state": state, "damage": damage, "driver_waits": w} for r, state, damage, w in found]
+            [
+                {**record._asdict(), "state": state, "damage": damage, "driver_waits": waits}
+                for record, state, damage, waits in listed
+            ]
         )
         return
     rows = [
@@ -88,19 +89,28 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             format_time(record.created_at),
             " ".join([*record.labels, *["(archived)"] * record.archived]),
         )
-        for record, state in zip(records, states, strict=True)
+        for record, state, _, _ in listed
     ]
     columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
     print_table(columns, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
-    for record, state in zip(records, states, strict=True):
+    for record, state, damage, waits in listed:
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
             say(f"experiment {record.id} is {state}: waiting for {named_trials(trials)}")
-    for record, what in zip(records, waits, strict=True):
-        if what is not None:
-            say(f"experiment {record.id} is waiting for {brief(what, LONGEST_ERROR)}")
-    for record, damage in zip(records, damages, strict=True):
+        if waits is not None:
+            say(f"experiment {record.id} is waiting for {brief(waits, LONGEST_ERROR)}")
         if damage is not None:
             say(f"experiment {record.id} is damaged: {damage}", fg="red")
+
+
+def _listed(home: Home, record: ExperimentRecord) -> _Listed:
+    damage, state = home.damage(record), _state(home, record)
+    if damage is not None:
+        state = "damaged"
+    elif state == "interrupted":
+        # The driver writes the summary at most once a second, so one that was killed leaves an older one.
+        with suppress(EventLogError):
+            record = record._replace(summary=Forecaster(read_progress(home, record.id)).summary())
+    return _Listed(record, state, damage, home.waits_for(record))
 
 
 def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
@@ -328,7 +338,7 @@ def _print_nodes(console: Console, capacity: Mapping[str, Any]) -> None:
     there = format_length(capacity["slots"], "slots")
     console.print(f"{there} on {format_length(len(nodes), 'nodes')}, {capacity['slots_in_use']} in use", markup=False)
     rows = [(node["node"], node["slots"], " ".join(map(str, node["trials"])) or None) for node in nodes]
-    console.print(make_table(("node", "slots", "trials"), rows, right=("slots",)))
+    print_table(("node", "slots", "trials"), rows, right=("slots",))
 
 
 def _percent(fraction: float | None) -> str | None:
@@ -400,17 +410,6 @@ def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
         yield f"waiting for {brief(before, LONGEST_ERROR)}"
     if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
         yield f"{state}: waiting for {named_trials(progress.waits_for)} to finish a step and save"
-
-
-def _with_summary(home: Home, record: ExperimentRecord) -> ExperimentRecord:
-    """Return the record of an interrupted experiment with a summary of its whole log.
-
-    The driver writes the summary at most once a second, so one that was killed leaves an older one.
-    """
-    try:
-        return record._replace(summary=Forecaster(read_progress(home, record.id)).summary())
-    except EventLogError:
-        return record
 
 
 def _state(home: Home, record: ExperimentRecord) -> str:

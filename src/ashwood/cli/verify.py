@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from ashwood.backends.local import clear_former_workers
+from ashwood.backends.local.worker_lock import clear_former_workers
 from ashwood.engine import Home, open_home
 from ashwood.engine.verification import ExperimentCheck, Finding, check_commits, check_home
 from ashwood.errors import AshwoodError
@@ -78,7 +78,7 @@ def verify(home: str | None, experiment: ExperimentId | None, *, repair: bool, j
     report = _Report(repair=repair, json=json)
     with ExitStack() as stack:
         # A home with a damaged write-ahead log can be opened for reading only, so that nothing is lost.
-        opened = stack.enter_context(open_home(home, salvage=True))
+        opened = stack.enter_context(open_home(home, allow_damage=True))
         if report.take(None, check_commits(opened)) and repair:
             return report.end(0)
         if report.repaired:

@@ -122,7 +122,7 @@ class Searcher(Section, at=("searcher",), selector="name"):
         Kind(_COUNT.schema, _max_time), "With time_metric, another way to write max_length: how long training is."
     )
     max_trials: int | None = key(
-        whole(1, MOST_TRIALS), "The number of trials to create; a grid has one for each point.", otherwise="required"
+        whole(1, MOST_TRIALS), "The number of trials to create.", otherwise="required, except for grid and single"
     )
     max_concurrent_trials: int = key(
         whole(),

@@ -91,7 +91,9 @@ class Storage(Section, at=("checkpoint_storage",), selector="type"):
     )
     host_path: str | None = key(text("a directory"), "The directory.", only=("shared_fs",))
     storage_path: str | None = key(text("a directory"), "A directory inside host_path.", only=("shared_fs",))
-    container_path: str | None = key(text("a directory"), "The directory.", only=("directory", "shared_fs"))
+    container_path: str | None = key(
+        text("a directory"), "The directory; no effect for shared_fs.", only=("directory", "shared_fs")
+    )
     bucket: str | None = key(text(), "The bucket.", only=("s3", "gcs"))
     container: str | None = key(text(), "The container.", only=("azure",))
     prefix: str | None = key(text(), "A folder in the bucket or container.", only=("s3", "gcs", "azure"))

@@ -258,7 +258,7 @@ def _attempts(
         if isinstance(event, e.AttemptStarted):
             started = TrialAttempt(event.attempt, event.slot, event.node or None, event.length, at)
             attempts[event.attempt] = started
-        elif isinstance(event, e.LastWord) and event.attempt in attempts:
+        elif isinstance(event, e.FinalEvent) and event.attempt in attempts:
             how, error = _end_of(event)
             attempts[event.attempt] = replace(attempts[event.attempt], ended_at=at, how=how, error=error)
     live = cached.history.progress.trials.spending.live.get(trial)
@@ -286,7 +286,7 @@ _ENDS: Mapping[type, str] = {
 }
 
 
-def _end_of(event: e.LastWord) -> tuple[str, str | None]:
+def _end_of(event: e.FinalEvent) -> tuple[str, str | None]:
     """Return how an attempt ended, and its error message or None."""
     if isinstance(event, e.AttemptFailed) and not event.is_failure:
         return e.ABORTED, None

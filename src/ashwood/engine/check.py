@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.reservation import Reservation, reserve
 from ashwood.backends.port import Command, ContinueAttempt, Finish, StartAttempt
 from ashwood.engine.sources import path_without_home

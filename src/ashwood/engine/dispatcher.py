@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.experiment import decisions as d
-from ashwood.experiment.events import Event, LastWord
+from ashwood.experiment.events import Event, FinalEvent
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import SaveOn
@@ -72,7 +72,7 @@ class Dispatcher:
 
     def note(self, event: Event) -> None:
         """Note an event of the backend: the last event of an attempt frees its slot."""
-        if isinstance(event, LastWord) and self.live.get(event.trial) == event.attempt:
+        if isinstance(event, FinalEvent) and self.live.get(event.trial) == event.attempt:
             del self.live[event.trial]
             self._suspended.discard((event.trial, event.attempt))
 

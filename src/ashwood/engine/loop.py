@@ -32,7 +32,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.search.vocabulary import TrialId
 
 _SUMMARY_SECONDS = 1.0
-_CARE_SECONDS = 0.2
+_HOUSEKEEPING_SECONDS = 0.2
 _WAIT_SECONDS = 3.0
 """Seconds after which a pausing or stopping engine says which trials it waits for."""
 _MOST_NAMED = 10
@@ -84,7 +84,7 @@ class Engine:
         self._recovery = recovery
         self._dispatcher = Dispatcher(experiment)
         self._summary_due = 0.0
-        self._care_due = inf if requests is None and beat is None else 0.0
+        self._housekeeping_due = inf if requests is None and beat is None else 0.0
         self._began = self._clock.elapsed() - ran_before
         self._expected: int | None = 0
         self._say = say
@@ -105,7 +105,7 @@ class Engine:
             self._turn([DriverStarted(self._backend.slots)])
             while not self._finished():
                 self._turn(self._backend.next_events(timeout=self._timeout()))
-                self._take_care()
+                self._do_housekeeping()
         except BackendError:
             self._stop()
             raise
@@ -155,11 +155,11 @@ class Engine:
         # Observers are called before the backend, because the entries are durable even if the backend fails.
         for observe in self._observers if entries else ():
             observe(entries)
-        appetite = self._experiment.appetite
+        useful_slots = self._experiment.useful_slots
         # After `DriverStopped` the backend is closed, so it must not be called.
-        if appetite != self._expected and self._experiment.state.active:
-            self._expected = appetite
-            self._backend.expect(appetite)
+        if useful_slots != self._expected and self._experiment.state.active:
+            self._expected = useful_slots
+            self._backend.expect(useful_slots)
         decisions = [decision for entry in entries for decision in entry.decisions]
         if commands := self._dispatcher.commands(decisions, self._backend.slots, self._clock.elapsed()):
             self._backend.dispatch(commands)
@@ -181,7 +181,7 @@ class Engine:
     def _timeout(self) -> float | None:
         """Return the maximum number of seconds to wait for the backend, or None for no limit."""
         recovered_at = inf if self._recovery is None else self._recovery.next_due
-        due = min(self._dispatcher.next_due, self._time_is_up_at, self._care_due, recovered_at)
+        due = min(self._dispatcher.next_due, self._time_is_up_at, self._housekeeping_due, recovered_at)
         return None if due == inf else max(0.0, due - self._clock.elapsed())
 
     @property
@@ -190,7 +190,7 @@ class Engine:
         runs = self._experiment.state is ExperimentState.RUNNING
         return self._began + limit if runs and limit is not None else inf
 
-    def _take_care(self) -> None:
+    def _do_housekeeping(self) -> None:
         running = self._experiment.state is ExperimentState.RUNNING
         if running and self._pause_wanted is not None:
             self._turn([PauseRequested(by=self._pause_wanted)])
@@ -198,7 +198,7 @@ class Engine:
             self._turn([PauseRequested(self._recorder.ran_out_of_room)])
         if (now := self._clock.elapsed()) >= self._time_is_up_at:
             self._turn([TimeRanOut(now - self._began)])
-        if now < self._care_due:
+        if now < self._housekeeping_due:
             return
         if self._beat is not None:
             try:
@@ -208,7 +208,7 @@ class Engine:
         if self._requests is not None and (requests := self._requests()):
             self._act(self._recorder.answer(requests))
         self._report_waiting(now)
-        self._care_due = self._clock.elapsed() + _CARE_SECONDS
+        self._housekeeping_due = self._clock.elapsed() + _HOUSEKEEPING_SECONDS
 
     def _report_waiting(self, now: float) -> None:
         """Update the summary while the experiment pauses or stops, and say what it waits for if that takes long.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -58,7 +58,7 @@ def unrecorded(
     """
     for trial in trials:
         found = while_beating(_look_up_of(trial, experiment, storage), beat)
-        yield from _events(trial, experiment, found)
+        yield from _events(experiment, trial.id, found)
 
 
 def set_aside_foreign(
@@ -162,7 +162,7 @@ class Recovery:
                 yield event
             elif not self._remote:
                 with suppress(StorageUnreachable):
-                    yield from self._events(event.trial, self._look_up(event.trial)())
+                    yield from _events(self._experiment, event.trial, self._look_up(event.trial)())
                 yield event
             else:
                 self._held.append(event)
@@ -183,39 +183,32 @@ class Recovery:
             except (StorageUnreachable, TimeoutError):
                 self._unreachable_until = self._clock() + _UNREACHABLE_SECONDS
             else:
-                yield from self._events(event.trial, found)
+                yield from _events(self._experiment, event.trial, found)
         yield event
         self._ask()
 
     def _look_up(self, trial: TrialId) -> Callable[[], list[Found]]:
         return _look_up_of(self._experiment.trials[trial], self._experiment, self._storage)
 
-    def _events(self, trial: TrialId, found: Sequence[Found]) -> Iterator[Event]:
-        return _events(self._experiment.trials[trial], self._experiment, found)
-
 
 def _look_up_of(trial: TrialRecord, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
-    """Return a function that looks up a trial's unrecorded checkpoints; it may be called in any thread."""
-    known, wanted = experiment.checkpoints.names(trial.id), owner(trial, experiment)
-    return partial(_look_up, storage, trial.id, known, trial.checkpoint_length, wanted)
+    """Return a function that returns the checkpoints of a trial that are not recorded and not too short to be used.
+
+    The function may be called in any thread.  It raises StorageUnreachable if the storage cannot be read.
+    """
+    known, wanted, length = experiment.checkpoints.names(trial.id), owner(trial, experiment), trial.checkpoint_length
+
+    def look_up() -> list[Found]:
+        unknown = [each for each in storage.complete(trial.id) if each.length >= length and each.name not in known]
+        manifests = ((stored, _manifest(storage, stored.name, wanted)) for stored in unknown)
+        return [Found(stored, manifest) for stored, manifest in manifests if manifest is not None]
+
+    return look_up
 
 
 def owner(trial: TrialRecord, experiment: Experiment) -> CheckpointInfo:
     """Return the identity that manifests of a trial's checkpoints must have."""
     return CheckpointInfo(experiment=experiment.spec.identity, draw=digest_of_draw(trial.hparams, trial.seed))
-
-
-def _look_up(
-    storage: Storage, trial: TrialId, known: Collection[str], length: int, wanted: CheckpointInfo
-) -> list[Found]:
-    """Return the checkpoints of a trial that have at least ``length`` and whose names are not in ``known``.
-
-    Raises:
-        StorageUnreachable: the storage cannot be read.
-    """
-    unknown = [stored for stored in storage.complete(trial) if stored.length >= length and stored.name not in known]
-    manifests = ((stored, _manifest(storage, stored.name, wanted)) for stored in unknown)
-    return [Found(stored, manifest) for stored, manifest in manifests if manifest is not None]
 
 
 def _manifest(storage: Storage, name: str, wanted: CheckpointInfo) -> Manifest | None:
@@ -230,7 +223,7 @@ def _manifest(storage: Storage, name: str, wanted: CheckpointInfo) -> Manifest |
     return manifest
 
 
-def _events(trial: TrialRecord, experiment: Experiment, found: Sequence[Found]) -> Iterator[Event]:
+def _events(experiment: Experiment, number: TrialId, found: Sequence[Found]) -> Iterator[Event]:
     """Yield the events that are missing for these checkpoints: their reports, then the checkpoints.
 
     The manifest of a checkpoint contains all reports since the checkpoint before it.  They are yielded first.
@@ -241,7 +234,7 @@ def _events(trial: TrialRecord, experiment: Experiment, found: Sequence[Found]) 
     the search waits for is missing.  A checkpoint beyond the target was saved after a decision that is not in the
     event log, so the database was restored from an older backup.
     """
-    known = experiment.checkpoints.names(trial.id)
+    trial, known = experiment.trials[number], experiment.checkpoints.names(number)
     for stored, manifest in found:
         reports = [(length, metrics) for length, metrics in manifest.reports if metrics and length < stored.length]
         is_known = stored.name in known or stored.length < trial.checkpoint_length

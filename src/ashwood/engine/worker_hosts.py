@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ashwood.backends.local import LocalBackend, clear_former_workers
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.reservation import reserve
-from ashwood.backends.local.worker_lock import is_held
+from ashwood.backends.local.worker_lock import clear_former_workers, is_held
 from ashwood.backends.port import Backend
 from ashwood.checkpoints.sharing import how_to_share, share
 from ashwood.errors import BackendError
@@ -20,7 +20,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 
 if TYPE_CHECKING:
-    from ashwood.backends.ray import RayBackend
+    from ashwood.backends.ray.backend import RayBackend
     from ashwood.backends.ray.cluster import Cluster
 
 Sleep = Callable[[float], None]
@@ -165,7 +165,7 @@ class RayHost(WorkerHost):
     @contextmanager
     def backend(self, workers: int | None, options: ReservationOptions) -> Iterator[Backend]:  # noqa: ARG002
         """Yield the backend for the cluster.  Ray assigns GPUs, so none is reserved here."""
-        from ashwood.backends.ray import RayBackend
+        from ashwood.backends.ray.backend import RayBackend
 
         with RayBackend(
             self.spec,

@@ -310,13 +310,13 @@ class Home:
         self.close()
 
 
-def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False, salvage: bool = False) -> Home:
+def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False, allow_damage: bool = False) -> Home:
     """Open the home in a directory, or at a URL such as ``postgresql://USER@HOST/DATABASE``.
 
     Args:
         home: the directory or the URL; by default ``ASHWOOD_HOME``, or ``.ashwood`` in the current directory.
         create: whether to make the home if it does not exist.
-        salvage: whether to open a home with a damaged write-ahead log, to read what precedes the damage.
+        allow_damage: whether to open a home with a damaged write-ahead log, to read what precedes the damage.
 
     Raises:
         NotFound: there is no home and ``create`` is False.
@@ -353,7 +353,7 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
                 "directory with --home or ASHWOOD_HOME"
             )
         _make(directory)
-    return Home(directory, SqliteStore(database, salvage=salvage))
+    return Home(directory, SqliteStore(database, allow_damage=allow_damage))
 
 
 def _lost(home: Path, lost: Sequence[ExperimentId]) -> str:

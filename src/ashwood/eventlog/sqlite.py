@@ -104,18 +104,18 @@ class SqliteStore(SqlStore):
     Attributes:
         path: path of the file.
         unverified: which part of the write-ahead log could not be verified, or None if all of it could.
-        damage: damage of the write-ahead log if the file was opened with ``salvage``, otherwise None.  A store with
-            damage is read-only.
+        damage: damage of the write-ahead log if the file was opened with ``allow_damage``, otherwise None.  A store
+            with damage is read-only.
     """
 
     NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
-    def __init__(self, path: Path, *, salvage: bool = False) -> None:
+    def __init__(self, path: Path, *, allow_damage: bool = False) -> None:
         """Open the file, or make it if it does not exist.  It is opened read-only if it cannot be written.
 
         Args:
             path: path of the file.
-            salvage: whether to open a file with a damaged write-ahead log, to read what precedes the damage.
+            allow_damage: whether to open a file with a damaged write-ahead log, to read what precedes the damage.
 
         Raises:
             DiskFull: there is not enough disk space to make or migrate the file.
@@ -139,7 +139,7 @@ class SqliteStore(SqlStore):
                 self.unverified = f"{wal_of(path)} ends with a commit that is damaged or incomplete, so it was not read"
             if reader is not None and tail is not None and tail.is_damage:
                 self.damage = _damaged(path, tail, reader)
-                if not salvage:
+                if not allow_damage:
                     raise self.damage
                 # When a connection that can write is closed, SQLite would delete what follows the damage.  So only the
                 # read-only connection is used.

@@ -287,7 +287,7 @@ Event: TypeAlias = (
     | DriverStopped
 )
 
-LastWord: TypeAlias = (
+FinalEvent: TypeAlias = (
     AttemptEnded | AttemptFailed | AttemptPreempted | StorageFailed | CheckpointDamaged | HparamsInvalid | TrialStopped
 )
 """The last event of an attempt: each attempt has exactly one, after which its slot is free."""

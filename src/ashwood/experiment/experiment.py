@@ -116,14 +116,14 @@ class Experiment:
             existing = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
             raise IllegalEvent(f"there is no trial {trial}; the experiment has {existing}")
         if (
-            isinstance(event, e.LastWord)
+            isinstance(event, e.FinalEvent)
             and self._open.get(event.trial) == event.attempt
             and self._is_settled_by(event)
         ):
             del self._open[event.trial]
         return tuple(self._handlers[type(event)](event))
 
-    def _is_settled_by(self, event: e.LastWord) -> bool:
+    def _is_settled_by(self, event: e.FinalEvent) -> bool:
         """Return whether the log has all that an attempt saved and its trial can use.
 
         An attempt that died when its trial was already paused or completed may have saved a last checkpoint that
@@ -146,7 +146,7 @@ class Experiment:
         return self.search.done or self._failure is not None
 
     @property
-    def appetite(self) -> int | None:
+    def useful_slots(self) -> int | None:
         """Number of trials that could train at once now with enough slots, or None for no limit."""
         running = len(self._running)
         if not self._gives_jobs or not self.search.has_job:
@@ -712,7 +712,7 @@ class Experiment:
         yield from self._close(trial, Transition.DROPPED, d.StoppedItself())
         yield from self._pull()
 
-    def _works(self, trial: TrialRecord, event: e.LastWord) -> bool:
+    def _works(self, trial: TrialRecord, event: e.FinalEvent) -> bool:
         """Return whether the event is about the attempt that currently has the job of the trial."""
         return trial.state is TrialState.RUNNING and event.attempt == trial.attempt
 

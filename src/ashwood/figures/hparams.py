@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ashwood.errors import AshwoodError
+from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.figures.axes import SUMMARIES, Summary, metric_range
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.space import Categorical, Log
@@ -46,8 +45,7 @@ def find(history: History, name: str) -> Varied:
     known = {each.name: each for each in varied(history.spec.space)}
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, known)
     raise AshwoodError(f"the search varies no hyperparameter {name!r}{hint}; it varies: {', '.join(known) or 'none'}")
 
 

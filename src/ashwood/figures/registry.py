@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ashwood.errors import AshwoodError
+from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.figures.axes import AGAINST, SUMMARIES
 from ashwood.figures.curves import MOST, draw_learning_curves
 from ashwood.figures.hparams import draw_heatmap, draw_scatter
@@ -91,8 +90,7 @@ class Option:
                 return self._number(value)
         allowed = self.allowed(history) or ()
         if value not in allowed:
-            near = get_close_matches(str(value), allowed, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(str(value), allowed)
             raise AshwoodError(f"{self.name}: there is no {value!r}{hint}; there are: {', '.join(allowed) or 'none'}")
         return str(value)
 
@@ -210,8 +208,7 @@ def kind_of(name: str) -> RegisteredFigure:
     """
     if name in FIGURES:
         return FIGURES[name]
-    near = get_close_matches(name, FIGURES, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, FIGURES)
     raise AshwoodError(f"there is no figure {name!r}{hint}; there are: {', '.join(FIGURES)}")
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
 
+from ashwood.errors import AshwoodError
 from ashwood.terminal.text import brief, on_one_line, printable, say
 from ashwood.terminal.text import cut as shortened
 from ashwood.views.table import to_json
@@ -42,31 +43,19 @@ class _Console(Console):
                 yield Segment(printable(segment.text), segment.style)
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """Return a console on standard output, or standard error, that doesn't fold lines unless it is a terminal."""
-    console = _Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else _Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+def make_console() -> Console:
+    """Return a console on standard output that doesn't fold lines unless it is a terminal."""
+    console = _Console(highlight=False)
+    return console if console.is_terminal else _Console(highlight=False, width=_PIPE_WIDTH)
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> Table:
-    """Return a plain table for a console.  `print_table` is faster for many rows.
-
-    Args:
-        columns: the headers.
-        rows: the cells, of which each is one line.
-        right: columns that are aligned to the right.
-    """
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    numeric = set(right)
-    for column in columns:
-        table.add_column(
-            Text(brief(column, _LONGEST_HEADER)),
-            justify="right" if column in numeric else "left",
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    return table
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Raise an AshwoodError if the body cannot write the file or directory ``out``."""
+    try:
+        yield
+    except OSError as error:
+        raise AshwoodError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def print_table(

@@ -29,7 +29,7 @@ from ashwood.experiment.events import (
     AttemptStarted,
     CheckpointSaved,
     Event,
-    LastWord,
+    FinalEvent,
     ValidationReported,
 )
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, SaveOn, Unit
@@ -101,7 +101,7 @@ def drive(
             if isinstance(command, ContinueAttempt):
                 targets[command.trial, command.attempt] = command.target
             backend.dispatch([] if command is None else [command])
-        if sum(isinstance(event, LastWord) for event in events) == len(starts):
+        if sum(isinstance(event, FinalEvent) for event in events) == len(starts):
             return events
     raise AssertionError(f"the attempts have not ended; so far: {events}")
 
@@ -115,10 +115,10 @@ def events_of(backend: Backend) -> Iterator[Event]:
             deadline = time.monotonic() + PATIENCE
 
 
-def until_last_word(backend: Backend) -> list[Event]:
+def until_final_event(backend: Backend) -> list[Event]:
     """Return the events up to the end of the only attempt."""
     events: list[Event] = []
-    while not (events and isinstance(events[-1], LastWord)):
+    while not (events and isinstance(events[-1], FinalEvent)):
         events.extend(backend.next_events(timeout=None))
     return events
 
@@ -248,7 +248,7 @@ class BackendContract(ABC):
         for start in (job(), job(trial=1)):
             backend.dispatch([start, Abort(start.trial, 1)])
             backend.dispatch([start])
-            assert until_last_word(backend) == [AttemptFailed(start.trial, 1, ABORTED)]
+            assert until_final_event(backend) == [AttemptFailed(start.trial, 1, ABORTED)]
             assert drive(backend, [job(trial=2), job(trial=3)])
 
     def test_attempt_that_one_batch_starts_and_suspends_trains_nothing(self, backend: Backend) -> None:
@@ -259,7 +259,7 @@ class BackendContract(ABC):
         for start in (resumed, job(trial=1)):
             backend.dispatch([start, Suspend(start.trial, start.attempt)])
             backend.dispatch([start])
-            *events, ended = until_last_word(backend)
+            *events, ended = until_final_event(backend)
             assert ended == AttemptEnded(start.trial, start.attempt, start.length)
             assert not any(isinstance(event, ValidationReported | CheckpointSaved) for event in events)
 
@@ -286,7 +286,7 @@ class BackendContract(ABC):
             if isinstance(event, ValidationReported) and event.length == 2:
                 backend.dispatch([*late, finish(event)])
                 report.append(event)
-            if isinstance(event, LastWord):
+            if isinstance(event, FinalEvent):
                 break
         assert [event.attempt for event in report] == [2]
         assert event == AttemptEnded(0, 2, 2)
@@ -355,7 +355,7 @@ class RandomCommands:
             assert attempt in self._live, f"{event} is about an attempt that is not running"
             if isinstance(event, ValidationReported) and event.length >= self._live[attempt].target:
                 self._backend.dispatch([finish(event, save=self._random.random() < 0.5)])
-            if isinstance(event, LastWord):
+            if isinstance(event, FinalEvent):
                 del self._live[attempt]
 
     def _send_random(self, trial: int, attempt: int) -> None:

@@ -37,7 +37,7 @@ from ashwood.testing.backend import (
     reported,
     say_nothing,
     toy_spec,
-    until_last_word,
+    until_final_event,
 )
 
 
@@ -99,7 +99,7 @@ class ProcessBackendContract(BackendContract):
             backend.dispatch([job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})])
             process = wait_for_number(tmp_path / "pid")
             backend.dispatch([Suspend(0, 1)])
-            killed = next(event for event in events_of(backend) if isinstance(event, e.LastWord))
+            killed = next(event for event in events_of(backend) if isinstance(event, e.FinalEvent))
             assert killed == e.AttemptPreempted(
                 0, 1, "it finished no step and no save for 0.3 s after the request to stop", hung=True
             )
@@ -134,7 +134,7 @@ class ProcessBackendContract(BackendContract):
             backend.dispatch([job(trial=1, target=5, hparams=hangs)])
             trained = next(event for event in events_of(backend) if isinstance(event, e.TrialTrained))
             backend.dispatch([Suspend(1, 1)])
-            *_, last, killed = until_last_word(backend)
+            *_, last, killed = until_final_event(backend)
             assert isinstance(killed, e.AttemptPreempted)
             assert isinstance(last, e.TrialTrained)
             assert min(trained.seconds, last.seconds) > 0.25
@@ -192,7 +192,7 @@ class ProcessBackendContract(BackendContract):
         assert isinstance(of_bad[-1], e.AttemptFailed)
         for word in words:
             assert word in of_bad[-1].error
-        assert sum(isinstance(event, e.LastWord) for event in of_bad) == 1
+        assert sum(isinstance(event, e.FinalEvent) for event in of_bad) == 1
         assert e.AttemptEnded(1, 1, 3) in events
         assert e.AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
 

@@ -18,16 +18,15 @@ from ashwood.checkpoints import (
     named_position,
     open_storage,
 )
-from ashwood.errors import StorageUnreachable, TrainingCodeError
+from ashwood.errors import StorageUnreachable, TrainingCodeError, did_you_mean
 from ashwood.trial.channel import Link, ReportAnswer
+from ashwood.trial.heartbeat import Heartbeat
 from ashwood.trial.job import WorkerJob
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
-from ashwood.trial.signs import Signs
-from ashwood.trial.values import nearest
 
 Save = Write
-Place = tuple[str, int]
+Position = tuple[str, int]
 """Where training is: the unit of a loop and the position in it, or an empty unit and the total length outside loops."""
 
 NO_VALIDATION = "no validation at length "
@@ -156,7 +155,7 @@ class Attempt:
         self._link = link
         # The target that was reached without the metric of the search, and the length to which loops continue for it.
         self._lengthened_at = self._lengthened_to = 0
-        self._signs = Signs(link, job.pulse)
+        self._heartbeat = Heartbeat(link, job.pulse)
         self.loop: Loop | None = None
         self.restored = job.directory is None
         # Length that the code named last, or None if it has named none.
@@ -175,11 +174,11 @@ class Attempt:
         # Metrics that no checkpoint of this attempt contains, by length, in the order of the reports.
         self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
-        self._saver: tuple[Place, Save] | None = None
-        self._saved_at: Place | None = None
-        # Place at which the code called `Trial.save`, but where the search must answer before it is saved.
-        self._save_later_at: Place | None = None
-        self._began_at: Place = ("", job.length)
+        self._saver: tuple[Position, Save] | None = None
+        self._saved_at: Position | None = None
+        # Position at which the code called `Trial.save`, but where the search must answer before it is saved.
+        self._save_later_at: Position | None = None
+        self._began_at: Position = ("", job.length)
         self._saved_position = job.length
         self._checkpoint = (job.length, job.checkpoint)
         # When saves that are not required began to fail, and how many seconds later the next one is tried.
@@ -216,7 +215,7 @@ class Attempt:
             while not self._leaves() and (goal := loop.scale.position(self._goal)) > loop.position:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
                 loop.adapt()
-                self._signs.note(self._place())
+                self._heartbeat.note(self._position())
                 self._notice()
                 if self._over or self.length < self.target:
                     continue
@@ -272,7 +271,7 @@ class Attempt:
         if self.loop is None:
             self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)
-        self._signs.note(self._place())
+        self._heartbeat.note(self._position())
         return self.loop
 
     def _due(self, loop: Loop) -> int:
@@ -299,7 +298,7 @@ class Attempt:
 
     def _may_leave(self) -> bool:
         """Return whether nothing is lost that the next report would save if the attempt ends here."""
-        return self._place() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
+        return self._position() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
 
     # -- lengths that the code names ----------------------------------------------------------
 
@@ -345,13 +344,13 @@ class Attempt:
             self._advance(length)
         if not self.restored:
             self._warn_of_restoring()
-        self._signs.note(self._place())
-        if self._suspended and self._place() == self._began_at:
+        self._heartbeat.note(self._position())
+        if self._suspended and self._position() == self._began_at:
             return  # No step was trained, so this is the state with which the attempt began.
         length = self.length
         if save is not None:
             self._saves = True
-            self._saver = (self._place(), save)
+            self._saver = (self._position(), save)
         if metrics:
             if not self._follows:
                 self._link.reported(length, metrics)
@@ -379,10 +378,10 @@ class Attempt:
         if length is not None:
             self._advance(length)
         self._saves = True
-        self._saver = (self._place(), save)
+        self._saver = (self._position(), save)
         # If the process saved at its target and died, the trial could not repeat the report that the search waits for.
         if self.length >= self.target and not self._over:
-            self._save_later_at = self._place()
+            self._save_later_at = self._position()
         else:
             self._save_if(True)
         self._reported_since = self._suspended
@@ -426,7 +425,7 @@ class Attempt:
 
     def _ask(self, length: int) -> None:
         answer = self._link.answer()
-        self._signs.wait_over()
+        self._heartbeat.wait_over()
         self._obey(answer, length)
 
     def _obey(self, answer: ReportAnswer | None, length: int) -> None:
@@ -442,7 +441,7 @@ class Attempt:
             self._went_on_at = length
             # Outside a loop the code is about to return, and is called again from its checkpoint.
             inside = self._looks if self.loop is None else self.loop.active
-            wanted = not inside or self._save_later_at == self._place() or self._period_passed()
+            wanted = not inside or self._save_later_at == self._position() or self._period_passed()
             self._save_if(wanted, required=not inside)
 
     def _period_passed(self) -> bool:
@@ -456,13 +455,13 @@ class Attempt:
     # -- checkpoints --------------------------------------------------------------------------
 
     def _save_best(self) -> None:
-        """Save this place if ``save_on`` asks for it.  Training goes on if the storage fails."""
+        """Save this position if ``save_on`` asks for it.  Training continues if the storage fails."""
         if not self._is_worth_saving():
             return
         began = time.monotonic()
         self._save_if(True, required=False)
         self._extra_seconds += time.monotonic() - began
-        most = max(_LEAST_EXTRA_SECONDS, _MOST_EXTRA * self._signs.trained)
+        most = max(_LEAST_EXTRA_SECONDS, _MOST_EXTRA * self._heartbeat.trained)
         if self._extra_seconds > most and not self._warned_of_extra_saves:
             self._warned_of_extra_saves = True
             self._warn(
@@ -472,7 +471,7 @@ class Attempt:
             )
 
     def _is_worth_saving(self) -> bool:
-        """Return whether ``save_on`` asks to save this place, which the training code offers and nothing has saved.
+        """Return whether ``save_on`` asks to save this position, which the training code offers and nothing has saved.
 
         If several machines train the trial together, they do not: saving may take all processes, and those on other
         machines know of no report of rank 0 but those that the search answers.
@@ -494,36 +493,36 @@ class Attempt:
     def _loss(self, metric: float) -> float:
         return metric if self.job.smaller_is_better else -metric
 
-    def _place(self) -> Place:
+    def _position(self) -> Position:
         return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
 
     def _unsaved_offer(self) -> Save | None:
-        """Return the callable that the training code passed at this place, or None if there is nothing to save."""
+        """Return the callable that the training code passed at this position, or None if there is nothing to save."""
         if self._saver is None:
             return None
-        place, (offered_at, save) = self._place(), self._saver
-        if offered_at != place or self._saved_at == place:
+        here, (offered_at, save) = self._position(), self._saver
+        if offered_at != here or self._saved_at == here:
             return None
         # Where the attempt began, its checkpoint already has this name.
-        return None if place == ("", self.job.length) and self.job.length > 0 else save
+        return None if here == ("", self.job.length) and self.job.length > 0 else save
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:
-        """Save this place with the callable of its report, unless it is saved or has none.
+        """Save this position with the callable of its report, unless it is saved or has none.
 
         If the save is not ``required``, training continues while the storage fails, and the next report tries again.
         """
         save = self._unsaved_offer() if wanted else None
         if save is None:
             return
-        place, length = self._place(), self.length
+        here, length = self._position(), self.length
         if self._follows:
             self._join_in(save)
-            self._saved_at = place
-            self._saved_position = place[1]
+            self._saved_at = here
+            self._saved_position = here[1]
             return
         # If several positions have the same length, the name contains the position.
-        position = None if self.loop is None or self.loop.scale.same else place
-        name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
+        named = None if self.loop is None or self.loop.scale.same else here
+        name = checkpoint_name(self.job.trial, length, self.job.attempt, named)
         metrics = self._unsaved.pop(length, {})
         about = CheckpointInfo(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
         if not self._save(name, save, about, required):
@@ -531,8 +530,8 @@ class Attempt:
             return
         # The manifest of this checkpoint contains the reports since the last one, so the next one need not.
         self._unsaved = {length: metrics} if metrics else {}
-        self._saved_at = place
-        self._saved_position = place[1]
+        self._saved_at = here
+        self._saved_position = here[1]
         self._checkpoint = (length, name)
         if self.job.metric in metrics and isfinite(metric := metrics[self.job.metric]):
             self._best = min(self._best, self._loss(metric))
@@ -551,7 +550,7 @@ class Attempt:
         seconds = 0.0 if goes_on else max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age)
         patience = Patience(seconds, self._hurries)
         try:
-            with self._signs.saving(save) as write:
+            with self._heartbeat.saving(save) as write:
                 open_storage(self.job.checkpoints, patience).save(name, write, lambda: about)
         except StorageUnreachable as error:
             if not goes_on or self._suspended:
@@ -566,7 +565,7 @@ class Attempt:
 
     def _hurries(self) -> bool:
         """Return whether the trial must stop, so that a failing storage is given up soon."""
-        self._signs.transferring()
+        self._heartbeat.transferring()
         self._notice()
         return self._suspended
 
@@ -646,7 +645,7 @@ class Attempt:
     def _unfinished(self) -> str:
         metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"
         said = ", ".join(f"{name!r} (last at length {length})" for name, length in self._reported.items())
-        hint = nearest(metric, self._reported) if metric not in self._reported else ""
+        hint = did_you_mean(metric, self._reported) if metric not in self._reported else ""
         advice = ""
         if self._lacks_validation and not hint:
             hint = "; set min_validation_period if it validates less often"

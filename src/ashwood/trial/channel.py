@@ -32,7 +32,7 @@ unusable ERROR                   no trial of this search can train with this cod
 AttemptEnded LENGTH              the last message of a job has the name of the event that it
 AttemptFailed ERROR CAUSE        becomes, and the fields of the event after trial and attempt;
 StorageFailed ERROR CAUSE        the CAUSE of AttemptFailed may be missing; see
-HparamsInvalid WHY               `ashwood.experiment.events.LastWord`
+HparamsInvalid WHY               `ashwood.experiment.events.FinalEvent`
 TrialStopped
 CheckpointDamaged NAME WHY
 ===============================  =====================================================

@@ -173,18 +173,18 @@ def connect(path: str) -> Trial:
     rank = _number(RANKS)
     # If the trial trains on several machines, the first process on each takes the messages of the driver, and leads the
     # other processes on its machine.
-    place = rank if job.world_size == 1 else _number(_LOCAL_RANKS)
+    local_rank = rank if job.world_size == 1 else _number(_LOCAL_RANKS)
     if rank is not None:
         job = job._replace(rank=rank, world_size=max(_number(_SIZES) or 1, rank + 1))
-    connection.send("hello", place, os.getpid())
+    connection.send("hello", local_rank, os.getpid())
     part = _Rank(connection)
-    if place:
+    if local_rank:
         follower = _FollowerLink(part)
         trial = Trial(job, follower, FollowingAttempt(job, follower, follower))
         _at_exit(partial(_conclude, trial, None, connection, os.getpid()))
     else:
         link = _CommandLink(part)
-        attempt = Attempt(job, link) if place is None else LeadingAttempt(job, link, link.announce)
+        attempt = Attempt(job, link) if local_rank is None else LeadingAttempt(job, link, link.announce)
         trial = Trial(job, link, attempt)
         _at_exit(partial(_conclude, trial, link, connection, os.getpid()))
     return trial

@@ -40,8 +40,8 @@ class PrintingLink(Link):
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
         """Print the path or URL of the checkpoint."""
         if self._checkpoints is not None:
-            place = open_storage(self._checkpoints).locate(name)
-            print(f"length {length}{self._unit}: saved to {place}", flush=True)
+            path = open_storage(self._checkpoints).locate(name)
+            print(f"length {length}{self._unit}: saved to {path}", flush=True)
 
     def answer(self) -> ReportAnswer | None:
         """Return the answer that ends the trial at its target with a save."""
@@ -101,8 +101,8 @@ def standalone(
         trial_directory=directory,
     )
     if first is not None:
-        place = str(start)
-        job = job._replace(attempt=first.attempt + 1, length=first.length, checkpoint=place, directory=place)
+        path = str(start)
+        job = job._replace(attempt=first.attempt + 1, length=first.length, checkpoint=path, directory=path)
     return Trial(job, PrintingLink(unit, checkpoints))
 
 

@@ -7,8 +7,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar, get_origin, get_type_hints
 
-from ashwood.errors import TrainingCodeError
-from ashwood.trial.values import nearest
+from ashwood.errors import TrainingCodeError, did_you_mean
 
 _T = TypeVar("_T")
 
@@ -31,14 +30,14 @@ def build(cls: type[_T], values: Mapping[str, Any], where: str = "") -> _T:
     for name in values:
         if name not in own:
             raise TrainingCodeError(
-                f"{cls.__name__} has no field for the hyperparameter {where + name!r}{nearest(name, list(own))}; "
+                f"{cls.__name__} has no field for the hyperparameter {where + name!r}{did_you_mean(name, list(own))}; "
                 f"its fields: {', '.join(own)}"
             )
     for name, field in own.items():
         if name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise TrainingCodeError(
                 f"there is no hyperparameter {where + name!r} for the field of {cls.__name__}"
-                f"{nearest(name, list(values))}: add it to the experiment, or give the field a default"
+                f"{did_you_mean(name, list(values))}: add it to the experiment, or give the field a default"
             )
     return cls(**{name: _as(hints[name], value, where + name) for name, value in values.items()})
 

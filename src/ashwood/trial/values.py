@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ashwood.errors import did_you_mean
+
 
 class UnknownName(KeyError, AttributeError):
     """The error for a name that does not exist; its message lists the names that do."""
@@ -32,19 +34,11 @@ class Values(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise UnknownName(
-            f"there is no {name!r}{nearest(name, self)}; there is: {', '.join(map(str, self)) or 'nothing'}"
+            f"there is no {name!r}{did_you_mean(name, self)}; there is: {', '.join(map(str, self)) or 'nothing'}"
         )
 
     def __reduce__(self) -> tuple[type[Values], tuple[dict[str, Any]]]:
         return Values, (dict(self),)
-
-
-def nearest(name: object, known: Mapping[str, Any] | list[str]) -> str:
-    """Return ``, did you mean 'lr'?`` with the most similar known name, or an empty text if none is similar."""
-    from difflib import get_close_matches  # Only errors need it, and workers start faster without it.
-
-    close = get_close_matches(str(name), [str(other) for other in known], n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _wrap(value: Any) -> Any:

@@ -24,7 +24,7 @@ from ashwood.experiment.events import (
     AttemptStarted,
     CheckpointSaved,
     DriverStarted,
-    LastWord,
+    FinalEvent,
     ValidationReported,
 )
 from ashwood.search.vocabulary import TrialId
@@ -33,7 +33,7 @@ _KEPT = 1_000
 """Number of the latest trials and attempts that are kept: enough for a mean, and a driver needs little memory."""
 
 _FEWEST_PACES = 3
-_ENDS = CheckpointSaved | LastWord
+_ENDS = CheckpointSaved | FinalEvent
 UNKNOWN_SPREAD = 1.5
 """Assumed spread of paces while too few are known."""
 
@@ -201,7 +201,7 @@ class Measuring:
             live.seconds += seconds
         live.length, live.at = event.length, at
 
-    def _end(self, at: float, event: CheckpointSaved | LastWord, live: _Live) -> None:
+    def _end(self, at: float, event: CheckpointSaved | FinalEvent, live: _Live) -> None:
         if isinstance(event, CheckpointSaved):
             live.saved = live.leaves_since is not None
             return

@@ -17,8 +17,8 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     DriverStopped,
+    FinalEvent,
     HparamsInvalid,
-    LastWord,
     StorageFailed,
     TrialStopped,
     ValidationReported,
@@ -175,7 +175,7 @@ class Spending:
         self._furthest[event.trial] = max(furthest, event.length)
         live.length, live.known_at = event.length, self._last_at
 
-    def _end(self, event: LastWord) -> Sequence[tuple[TrialId, float]]:
+    def _end(self, event: FinalEvent) -> Sequence[tuple[TrialId, float]]:
         live = self.live.get(event.trial)
         if live is None or live.attempt != event.attempt:
             return ()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import chain
 from operator import ge, gt, itemgetter, le, lt
 from typing import Any, TypeAlias
 
-from ashwood.errors import AshwoodError
+from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.views.spending import LiveAttempt
 from ashwood.views.trials import TrialRow, TrialTable
 
@@ -165,8 +164,7 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
         return key
     names = [column.removeprefix("hparams.") for column in columns]
     metrics = [column.removeprefix("last.") for column in columns]
-    near = get_close_matches(key, [*names, *metrics], n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(key, [*names, *metrics])
     more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
     raise AshwoodError(f"there is no column {key[:200]!r}{hint}; there are: {', '.join(names[:_MOST_NAMES])}{more}")
 

@@ -30,8 +30,8 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
+    FinalEvent,
     HparamsInvalid,
-    LastWord,
     StorageFailed,
     TrialStopped,
     ValidationReported,
@@ -243,7 +243,7 @@ class Timeline:
             span.length = event.length
             span.metric = event.metrics.get(self.spec.metric)
 
-    def _end(self, event: LastWord, how: SpanEnd) -> None:
+    def _end(self, event: FinalEvent, how: SpanEnd) -> None:
         decided = self._fates.pop((event.trial, event.attempt), None)
         span = self._live.get(event.trial)
         if span is None or span.attempt != event.attempt:

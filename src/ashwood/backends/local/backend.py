@@ -41,7 +41,7 @@ _PULSE = 1.0
 """Longest time in seconds until a worker reports that steps were finished."""
 _GIVE_UP_SECONDS = 5.0
 """Seconds after which a killed worker is given up if the kernel has not ended it, perhaps because of a dead disk."""
-_LAST = {cls.__name__: cls for cls in e.LastWord.__args__}
+_LAST = {cls.__name__: cls for cls in e.FinalEvent.__args__}
 _REPORT_SECONDS = (0.5, 60.0)
 """Shortest and longest interval between events about an attempt's training time, if that is limited."""
 _ROUNDING = 1e-3
@@ -50,7 +50,7 @@ _EXTERNAL_SIGNALS = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 @dataclass(slots=True)
-class _Place:
+class _SlotState:
     """A slot, its worker, and the worker's attempt.
 
     Attributes:
@@ -92,7 +92,7 @@ class _Place:
     def report_training(self, now: float, at_least: float = 0.0) -> Iterator[e.TrialTrained]:
         """Yield an event with the training time since the last such event, if it is longer than ``at_least`` seconds.
 
-        There is none for an aborted attempt, whose only remaining event is its last word.
+        There is none for an aborted attempt, whose only remaining event is its final event.
         """
         if self.attempt is None or self.liveness is None or self.report_every == inf or self.aborted:
             return
@@ -135,12 +135,12 @@ class LocalBackend:
             process_per_attempt: run each attempt in a process forked from its worker, so that its memory and GPU are
                 certainly free afterwards; by default on GPUs, and if the experiment sets ``reuse_workers: false``.
             worker_lock: file that every process of an attempt holds locked for as long as it lives, for
-                `ashwood.backends.local.clear_former_workers` of the next driver; None for no such file.
+                `ashwood.backends.local.worker_lock.clear_former_workers` of the next driver; None for no such file.
             machine: the part of this machine to use, or None for all of it.
             locks: function that takes a worker's GPUs and returns descriptors that the worker holds for as long as it
                 lives; see `ashwood.backends.local.reservation`.
             grace: seconds that workers get to save their trials if this process dies.
-            team: the place of this backend's processes among those that train a trial together.
+            team: rank of this backend's process among those that train a trial together.
             number: number of the experiment in its home.
 
         Raises:
@@ -156,8 +156,8 @@ class LocalBackend:
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
         if process_per_attempt is None:
             process_per_attempt = bool(slots[0].gpus) or not spec.reuse_workers
-        self._places = [_Place(slot) for slot in slots]
-        self._live: dict[tuple[TrialId, int], _Place] = {}
+        self._slot_states = [_SlotState(slot) for slot in slots]
+        self._live: dict[tuple[TrialId, int], _SlotState] = {}
         self._undelivered: dict[tuple[TrialId, int], e.Event] = {}
         self._loaded_once = False
         self._leads = team.rank == 0
@@ -193,7 +193,7 @@ class LocalBackend:
     @property
     def slots(self) -> int:
         """Number of attempts that can be live at once, which is the number of workers."""
-        return len(self._places)
+        return len(self._slot_states)
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -215,13 +215,13 @@ class LocalBackend:
                     self._undelivered[attempt] = e.AttemptFailed(*attempt, e.ABORTED)
                 elif isinstance(command, Suspend):
                     self._undelivered[attempt] = e.AttemptEnded(*attempt, starts.pop(attempt).length)
-            elif (place := self._live.get(attempt)) is not None and place.worker is not None:
+            elif (state := self._live.get(attempt)) is not None and state.worker is not None:
                 if isinstance(command, Abort):
-                    place.aborted = True
-                    self._kill(place, place.worker)
+                    state.aborted = True
+                    self._kill(state, state.worker)
                 else:
-                    _note_command(place, command)
-                    place.worker.send(*_message(command))
+                    _note_command(state, command)
+                    state.worker.send(*_message(command))
         for attempt, start in starts.items():
             self._start(attempt, start)
 
@@ -229,32 +229,32 @@ class LocalBackend:
         """Do nothing: a local machine has a fixed number of slots."""
 
     def _start(self, attempt: tuple[TrialId, int], command: StartAttempt) -> None:
-        free = [place for place in self._places if place.attempt is None]
+        free = [state for state in self._slot_states if state.attempt is None]
         if not free:
             raise BackendError(f"Cannot start trial {command.trial}: none of the {self.slots} slots is free")
-        place = next((place for place in free if place.worker is not None), free[0])
-        worker = place.worker or self._spawn(place)
-        place.attempt = attempt
-        place.liveness = Liveness(
+        state = next((state for state in free if state.worker is not None), free[0])
+        worker = state.worker or self._spawn(state)
+        state.attempt = attempt
+        state.liveness = Liveness(
             time.monotonic(),
             grace=self._spec.grace_period,
             # Only the leader of a trial (rank 0) reports progress; processes of other ranks wait for it.
             max_silence=self._spec.max_silence if self._leads else None,
             pulse=_pulse(self._spec),
         )
-        place.target = command.target
-        place.reported, place.report_every = 0.0, _report_every(self._spec) if self._leads else inf
-        self._live[attempt] = place
+        state.target = command.target
+        state.reported, state.report_every = 0.0, _report_every(self._spec) if self._leads else inf
+        self._live[attempt] = state
         self._trimmer.keep(trial_log(self._logs, command.trial))
-        place.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
-        worker.send("job", {**command._asdict(), "trial_directory": str(place.directory)})
+        state.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
+        worker.send("job", {**command._asdict(), "trial_directory": str(state.directory)})
 
-    def _kill(self, place: _Place, worker: WorkerProcess) -> None:
+    def _kill(self, state: _SlotState, worker: WorkerProcess) -> None:
         worker.kill_job()
-        place.give_up_at = time.monotonic() + _GIVE_UP_SECONDS
+        state.give_up_at = time.monotonic() + _GIVE_UP_SECONDS
 
-    def _spawn(self, place: _Place) -> WorkerProcess:
-        slot = place.slot
+    def _spawn(self, state: _SlotState) -> WorkerProcess:
+        slot = state.slot
         log = worker_log(self._logs, slot.number)
         try:
             if self._reaper is None:
@@ -264,10 +264,10 @@ class LocalBackend:
             self._reaper.watch(worker.pid)
         except OSError as error:
             raise BackendError(f"Cannot start a worker process: {error}") from error
-        place.worker = worker
+        state.worker = worker
         self._trimmer.keep(log)
         for source, shows_end in worker.sources.items():
-            self._selector.register(source, selectors.EVENT_READ, (place, shows_end))
+            self._selector.register(source, selectors.EVENT_READ, (state, shows_end))
         return worker
 
     # -- events -------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ class LocalBackend:
         while not events:
             if self._broken is not None:
                 raise BackendError(self._broken)
-            until = min(inf if deadline is None else deadline, *(place.due for place in self._places))
+            until = min(inf if deadline is None else deadline, *(state.due for state in self._slot_states))
             ready = self._selector.select(None if until == inf else max(0.0, until - time.monotonic()))
             woken = False
             for key, _ in ready:
@@ -296,21 +296,21 @@ class LocalBackend:
 
     def _kill_hung(self) -> Iterator[e.Event]:
         """Kill attempts that hang, give up workers that the kernel does not end, and yield the events of both."""
-        for place in self._places:
-            worker, liveness, now = place.worker, place.liveness, time.monotonic()
-            if worker is None or liveness is None or now < place.due:
+        for state in self._slot_states:
+            worker, liveness, now = state.worker, state.liveness, time.monotonic()
+            if worker is None or liveness is None or now < state.due:
                 continue
-            if place.is_killed:
-                yield from self._reap(place, worker)
+            if state.is_killed:
+                yield from self._reap(state, worker)
                 continue
-            yield from place.report_training(now, at_least=place.report_every - _ROUNDING)
+            yield from state.report_training(now, at_least=state.report_every - _ROUNDING)
             if liveness.is_hung(now, _size_of):
                 # Messages that the driver has not read yet may contain a sign of life, or the last message of the
                 # attempt.  Then it must not be killed.
-                yield from self._read(place, exited=False)
-                if place.liveness is liveness and liveness.is_hung(now, _size_of):
-                    place.ending = self._ending_of(place.attempt, liveness)
-                    self._kill(place, worker)
+                yield from self._read(state, exited=False)
+                if state.liveness is liveness and liveness.is_hung(now, _size_of):
+                    state.ending = self._ending_of(state.attempt, liveness)
+                    self._kill(state, worker)
 
     def _ending_of(
         self, attempt: tuple[TrialId, int] | None, liveness: Liveness
@@ -323,16 +323,16 @@ class LocalBackend:
         said = tail(trial_log(self._logs, attempt[0]))
         return e.AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){said}")
 
-    def _read(self, place: _Place, exited: bool) -> Iterator[e.Event]:
-        worker = place.worker
+    def _read(self, state: _SlotState, exited: bool) -> Iterator[e.Event]:
+        worker = state.worker
         if worker is None:  # Its end was handled earlier in this round of the selector.
             return
         messages, open_ = worker.read()
-        yield from self._translate(messages, place, worker)
+        yield from self._translate(messages, state, worker)
         if exited or not open_ or worker.was_killed:
-            yield from self._reap(place, worker)
+            yield from self._reap(state, worker)
 
-    def _translate(self, messages: Sequence[Message], place: _Place, worker: WorkerProcess) -> Iterator[e.Event]:
+    def _translate(self, messages: Sequence[Message], state: _SlotState, worker: WorkerProcess) -> Iterator[e.Event]:
         for message in messages:
             kind = message[0]
             if kind == "ready":
@@ -343,36 +343,36 @@ class LocalBackend:
                 worker.load_error = message[1]
             elif kind in ("cannot_load", "unusable"):
                 self._broken = message[1]
-            elif place.attempt is None:
+            elif state.attempt is None:
                 continue
             elif kind == "group":
-                self._note_group(place, worker, message[1])
+                self._note_group(state, worker, message[1])
             elif kind == "joined":
-                self._note_joined(place, worker, message[1])
+                self._note_joined(state, worker, message[1])
             else:
-                yield from self._translate_one(message, place, worker, place.attempt)
+                yield from self._translate_one(message, state, worker, state.attempt)
 
     def _translate_one(
-        self, message: Message, place: _Place, worker: WorkerProcess, attempt: tuple[TrialId, int]
+        self, message: Message, state: _SlotState, worker: WorkerProcess, attempt: tuple[TrialId, int]
     ) -> Iterator[e.Event]:
         """Record the signs of life in a message about an attempt, and yield its event if it has one."""
         kind = message[0]
-        _note_progress(place, message, self._spec.metric)
-        if kind in ("alive", "phase") or (place.aborted and kind not in _LAST):
+        _note_progress(state, message, self._spec.metric)
+        if kind in ("alive", "phase") or (state.aborted and kind not in _LAST):
             return
-        event = _event(message, attempt, place.slot.number)
-        if place.aborted:
+        event = _event(message, attempt, state.slot.number)
+        if state.aborted:
             # This holds for every last message, also for AttemptEnded: after a failure, the engine looks for
             # checkpoints that no event has reported, because the abort may have hidden those events.
             event = e.AttemptFailed(*attempt, e.ABORTED)
-        elif place.ending is not None and kind == "AttemptFailed":
-            event = place.ending
+        elif state.ending is not None and kind == "AttemptFailed":
+            event = state.ending
         if kind in _LAST:
-            yield from place.report_training(time.monotonic())
-            self._free(place, worker)
+            yield from state.report_training(time.monotonic())
+            self._free(state, worker)
         yield event
 
-    def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:
+    def _note_group(self, state: _SlotState, worker: WorkerProcess, group: int | None) -> None:
         """Record the process group of the current job, or None if the job has ended."""
         if self._reaper is not None:
             for former in (*worker.joined, *filter(None, (worker.group,))):
@@ -381,44 +381,44 @@ class LocalBackend:
                 self._reaper.watch(group)
         worker.group = group
         worker.joined.clear()
-        if place.is_killed and group is not None:
+        if state.is_killed and group is not None:
             # A command that ended early was started again while its previous process was being killed.
             worker.kill_job()
 
-    def _note_joined(self, place: _Place, worker: WorkerProcess, group: int) -> None:
+    def _note_joined(self, state: _SlotState, worker: WorkerProcess, group: int) -> None:
         """Record another process group of the current job, such as that of a process that a launcher started."""
         worker.join(group)
         if self._reaper is not None:
             self._reaper.watch(group)
-        if place.is_killed:
+        if state.is_killed:
             worker.kill_job()
 
-    def _free(self, place: _Place, worker: WorkerProcess) -> None:
-        if place.attempt is not None:
-            del self._live[place.attempt]
-            self._trimmer.release(trial_log(self._logs, place.attempt[0]))
-            place.attempt = None
-            place.aborted, place.ending, place.give_up_at, place.liveness = False, None, inf, None
+    def _free(self, state: _SlotState, worker: WorkerProcess) -> None:
+        if state.attempt is not None:
+            del self._live[state.attempt]
+            self._trimmer.release(trial_log(self._logs, state.attempt[0]))
+            state.attempt = None
+            state.aborted, state.ending, state.give_up_at, state.liveness = False, None, inf, None
         if worker.group is not None:
-            self._note_group(place, worker, None)
+            self._note_group(state, worker, None)
 
-    def _reap(self, place: _Place, worker: WorkerProcess) -> Iterator[e.Event]:
+    def _reap(self, state: _SlotState, worker: WorkerProcess) -> Iterator[e.Event]:
         """Collect the exit code of a dead worker, free its slot, and yield the last events of its attempt."""
         for source in worker.sources:
             self._selector.unregister(source)
-        code, last_words = worker.reap()
-        yield from self._translate(last_words, place, worker)
-        place.worker = None
-        self._trimmer.release(worker_log(self._logs, place.slot.number))
+        code, final_messages = worker.reap()
+        yield from self._translate(final_messages, state, worker)
+        state.worker = None
+        self._trimmer.release(worker_log(self._logs, state.slot.number))
         if self._reaper is not None:
             self._reaper.unwatch(worker.pid)
-        attempt, aborted, ending = place.attempt, place.aborted, place.ending
+        attempt, aborted, ending = state.attempt, state.aborted, state.ending
         # A worker that lives removes the directory itself if it is empty, so that it costs this thread nothing.
         if attempt is not None and self._is_alone:
             with suppress(OSError):
-                place.directory.rmdir()
-        yield from place.report_training(time.monotonic())
-        self._free(place, worker)
+                state.directory.rmdir()
+        yield from state.report_training(time.monotonic())
+        self._free(state, worker)
         if attempt is None:
             return
         if aborted:
@@ -434,7 +434,7 @@ class LocalBackend:
         if worker.loaded:
             yield e.AttemptFailed(*attempt, error + tail(trial_log(self._logs, attempt[0])))
             return
-        error = f"{error} while it imported the training code{tail(worker_log(self._logs, place.slot.number))}"
+        error = f"{error} while it imported the training code{tail(worker_log(self._logs, state.slot.number))}"
         if self._loaded_once or code in _EXTERNAL_SIGNALS:
             yield e.AttemptFailed(*attempt, error)
         else:
@@ -452,12 +452,12 @@ class LocalBackend:
         if self._closed:
             return
         self._closed = True
-        workers = [place.worker for place in self._places if place.worker is not None]
-        for place in self._places:
-            if place.worker is not None:
-                place.worker.disconnect()
-                if place.attempt is not None:
-                    place.worker.kill(signal.SIGTERM)
+        workers = [state.worker for state in self._slot_states if state.worker is not None]
+        for state in self._slot_states:
+            if state.worker is not None:
+                state.worker.disconnect()
+                if state.attempt is not None:
+                    state.worker.kill(signal.SIGTERM)
         deadline = time.monotonic() + _CLOSE_SECONDS
         for worker in workers:
             worker.wait(deadline - time.monotonic())
@@ -524,33 +524,33 @@ def _report_every(spec: ExperimentSpec) -> float:
     return inf if spec.max_trial_time is None else max(shortest, min(longest, spec.max_trial_time / 100))
 
 
-def _note_command(place: _Place, command: ContinueAttempt | Finish | Suspend | NoteBest) -> None:
-    if place.liveness is None or isinstance(command, NoteBest):
+def _note_command(state: _SlotState, command: ContinueAttempt | Finish | Suspend | NoteBest) -> None:
+    if state.liveness is None or isinstance(command, NoteBest):
         return
     if isinstance(command, Suspend):
-        place.liveness.ask_to_stop(time.monotonic())
+        state.liveness.ask_to_stop(time.monotonic())
         return
     if isinstance(command, ContinueAttempt):
-        place.target = command.target
-    if place.liveness.waits:  # The time until the next sign of life is measured from this answer on.
-        place.liveness.alive(time.monotonic())
+        state.target = command.target
+    if state.liveness.waits:  # The time until the next sign of life is measured from this answer on.
+        state.liveness.alive(time.monotonic())
 
 
-def _note_progress(place: _Place, message: Message, metric: str) -> None:
-    if place.liveness is None:
+def _note_progress(state: _SlotState, message: Message, metric: str) -> None:
+    if state.liveness is None:
         return
     now = time.monotonic()
     match message:
         case ["alive", longest]:
-            place.liveness.alive(now, longest)
+            state.liveness.alive(now, longest)
         case ["phase", phase, directory]:
-            place.liveness.enter(now, Phase(phase), directory)
+            state.liveness.enter(now, Phase(phase), directory)
         case ["started", *_]:
-            place.liveness.begin(now)
+            state.liveness.begin(now)
         case ["checkpoint", *_]:
-            place.liveness.alive(now)
-        case ["report", length, metrics] if length >= place.target and metric in metrics:
-            place.liveness.wait(now)
+            state.liveness.alive(now)
+        case ["report", length, metrics] if length >= state.target and metric in metrics:
+            state.liveness.wait(now)
 
 
 def _size_of(directory: str) -> object:

@@ -29,7 +29,7 @@ from ashwood.trial.job import WorkerJob
 from ashwood.trial.run import describe, failure_of, message_of, with_checkpoint
 
 
-class Forked:
+class ForkRunner:
     """Runs each attempt in a fork of the worker.  When the fork ends, its memory and GPU are free again."""
 
     def __init__(self, load: Callable[[], TrainingCode]) -> None:
@@ -73,7 +73,7 @@ class Forked:
         return train(function, job, channel, log)
 
 
-class Command:
+class CommandRunner:
     """Runs each attempt in a shell command."""
 
     def __init__(

@@ -8,9 +8,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ashwood.errors import TrainingCodeError
+from ashwood.errors import TrainingCodeError, did_you_mean
 from ashwood.experiment.placeholders import ARGS, ESCAPED, OTHERS, PLACEHOLDER
-from ashwood.trial.values import nearest
 
 _SPECIAL_IN_DOUBLE_QUOTES = re.compile(r'[\\"$`]')
 _SPECIAL_IN_BACKTICKS = re.compile(r"[\\`]")
@@ -65,7 +64,7 @@ def _filled(command: str, values: Mapping[str, Any], hparams: Mapping[str, Any])
 def _unknown(name: str, values: Mapping[str, Any]) -> str:
     there = ", ".join(dict.fromkeys((*(name for name in values if name not in OTHERS), *OTHERS)))
     return (
-        f"the command contains {{{name}}}, but there is no such hyperparameter{nearest(name, values)}; "
+        f"the command contains {{{name}}}, but there is no such hyperparameter{did_you_mean(name, values)}; "
         f"known names: {there}. Write {{{{{name}}}}} for a literal {{{name}}}"
     )
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from ashwood.errors import TrainingCodeError
-from ashwood.trial.values import nearest
+from ashwood.errors import TrainingCodeError, did_you_mean
 
 IMPORTING = "ASHWOOD_IMPORTING_SCRIPT"
 """Environment variable that is set while a worker imports training code.
@@ -59,7 +58,7 @@ def find(kind: str, target: str, workdir: str = "") -> Any:
             known = [known for known, value in vars(found).items() if callable(value) and known[:1] != "_"]
             from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start faster without it.
 
-            hint = hint_of_guard(part, getattr(module, "__file__", None)) or nearest(part, known)
+            hint = hint_of_guard(part, getattr(module, "__file__", None)) or did_you_mean(part, known)
             raise TrainingCodeError(f"{place} has no function {name!r}{hint} (entrypoint: {target})")
         found = getattr(found, part)
     return found
@@ -74,7 +73,7 @@ def _module(name: str) -> ModuleType:
             raise  # The module was found, but a library that it imports was not.
         there = sorted(path.stem for path in Path.cwd().glob("*.py"))
         raise TrainingCodeError(
-            f"there is no module {name!r}{nearest(name, there)} in {Path.cwd()} or among the installed packages"
+            f"there is no module {name!r}{did_you_mean(name, there)} in {Path.cwd()} or among the installed packages"
         ) from None
 
 

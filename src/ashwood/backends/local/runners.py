@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ashwood.backends.local.logs import flush, tail
 from ashwood.trial.attempt import Failed, Outcome, StorageTrouble
@@ -21,14 +21,11 @@ _TRAINED_BEFORE = (
 )
 
 
-class Runner(Protocol):
-    """A way of running attempts."""
-
-    def __call__(self, job: WorkerJob, channel: Channel, log: Path, /) -> Message:
-        """Run an attempt, whose output goes to ``log``, and return the last message about it."""
+Runner = Callable[[WorkerJob, Channel, Path], Message]
+"""Runs an attempt, whose output goes to a log file, and returns the last message about it."""
 
 
-class Inline:
+class InlineRunner:
     """Runs each attempt in the worker process itself, without a child process."""
 
     def __init__(self, function: TrainingCode) -> None:

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from ashwood.backends.local.load import code_file, load, put_first
 from ashwood.backends.local.logs import OutputRedirect, flush, trial_log
-from ashwood.backends.local.runners import Inline, Runner, TrainingCode
+from ashwood.backends.local.runners import InlineRunner, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
 from ashwood.checkpoints.directory import VARIABLE
 from ashwood.checkpoints.sharing import make_shared
@@ -88,9 +88,9 @@ def _settle_in(setup: Setup) -> None:
 
 def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> Runner | None:
     if setup.kind == "command":
-        from ashwood.backends.local.children import Command  # It imports much that other workers do not need.
+        from ashwood.backends.local.children import CommandRunner  # It imports much that other workers do not need.
 
-        return Command(setup.target, setup.workdir, locks, setup.others)
+        return CommandRunner(setup.target, setup.workdir, locks, setup.others)
     try:
         function = load(setup.kind, setup.target, setup.workdir)
     except TrainingCodeError as error:
@@ -104,7 +104,7 @@ def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> Runner | N
             )
         channel.send("cannot_load", f"the training code {setup.target} can't be imported{hint}: {describe(error)}")
     else:
-        return _forked(lambda: function) if setup.process_per_attempt else Inline(function)
+        return _forked(lambda: function) if setup.process_per_attempt else InlineRunner(function)
     return None
 
 
@@ -130,9 +130,9 @@ def _begin_anew(environment: Mapping[str, str], setup: int, inherited: Sequence[
 
 
 def _forked(load_code: Callable[[], TrainingCode]) -> Runner:
-    from ashwood.backends.local.children import Forked  # It imports much that other workers do not need.
+    from ashwood.backends.local.children import ForkRunner  # It imports much that other workers do not need.
 
-    return Forked(load_code)
+    return ForkRunner(load_code)
 
 
 def _attempt(

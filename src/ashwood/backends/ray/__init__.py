@@ -6,20 +6,3 @@ a local backend with one slot, so training code has the same environment on a cl
 
 Ray is imported when it is first used: ``pip install 'ashwood[ray]'``.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ashwood.backends.ray.backend import RayBackend
-
-__all__ = ["RayBackend"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "RayBackend":
-        from ashwood.backends.ray.backend import RayBackend
-
-        return RayBackend
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

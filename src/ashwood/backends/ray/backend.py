@@ -39,7 +39,7 @@ from ashwood.experiment.events import (
     AttemptStarted,
     CapacityChanged,
     Event,
-    LastWord,
+    FinalEvent,
 )
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
@@ -119,7 +119,7 @@ class RayBackend:
         self._fleet = Fleet(cluster, shape, config, most=workers, wake=self.wake, release=self._remove)
         self._transfer_pool = TransferPool(_TRANSFER_THREADS)
         self._unidentified: set[Wire] = set()
-        self._delayed_ends: list[tuple[list[Transfer], LastWord]] = []
+        self._delayed_ends: list[tuple[list[Transfer], FinalEvent]] = []
         self._replies: queue.SimpleQueue[tuple[Process, Message, Transfer | None]] = queue.SimpleQueue()
         self._live: dict[tuple[TrialId, int], Worker | None] = {}
         self._waiting: deque[StartAttempt] = deque()
@@ -184,7 +184,7 @@ class RayBackend:
             self._waiting.remove(start)
             self._end(AttemptEnded(start.trial, start.attempt, start.length))
 
-    def _end(self, word: LastWord) -> None:
+    def _end(self, word: FinalEvent) -> None:
         self._live[word.trial, word.attempt] = None
         self._events.append(word)
         self.wake()
@@ -226,7 +226,7 @@ class RayBackend:
         events = list(self._events)
         self._events.clear()
         for event in events:
-            if isinstance(event, LastWord):
+            if isinstance(event, FinalEvent):
                 del self._live[event.trial, event.attempt]
         return events
 
@@ -344,22 +344,22 @@ class RayBackend:
         if worker.attempt is None or worker.attempt[:2] != (event.trial, event.attempt):
             return
         if process is not worker.processes[0]:
-            if isinstance(event, LastWord):
+            if isinstance(event, FinalEvent):
                 self._follower_ended(event, process)
             return
         if isinstance(event, AttemptStarted):
             self._any_started = True
             self._fleet.note_started(worker)
             event = event._replace(slot=worker.slot, node=worker.node)
-        if isinstance(event, LastWord):
+        if isinstance(event, FinalEvent):
             # An aborted attempt is reported as failed, however it ended.  After a failure the engine looks in the
             # storage for checkpoints that were saved but not reported.
-            worker.last_word = AttemptFailed(event.trial, event.attempt, ABORTED) if worker.aborted else event
+            worker.final_event = AttemptFailed(event.trial, event.attempt, ABORTED) if worker.aborted else event
             self._process_ended(process, at_once=worker.suspended)
         elif not worker.aborted:
             self._events.append(event)
 
-    def _follower_ended(self, word: LastWord, process: Process) -> None:
+    def _follower_ended(self, word: FinalEvent, process: Process) -> None:
         """Handle the end of a process of an attempt that is not its first one.
 
         Its failure makes the attempt fail, unless the first process ends without an error.  In that case the others
@@ -382,8 +382,8 @@ class RayBackend:
         if any(other.busy for other in worker.processes):
             if at_once:
                 self._abort(worker)
-        elif worker.last_word is not None:
-            word = _combined(worker.last_word, worker.follower_failure)
+        elif worker.final_event is not None:
+            word = _combined(worker.final_event, worker.follower_failure)
             worker.take(None)
             self._end(word)
 
@@ -431,9 +431,9 @@ class RayBackend:
         self._remove(worker)
         self._capacity_reason = why
         if attempt is not None:
-            word = worker.last_word
+            word = worker.final_event
             worker.take(None)
-            lost: LastWord = AttemptPreempted(attempt.trial, attempt.attempt, why)
+            lost: FinalEvent = AttemptPreempted(attempt.trial, attempt.attempt, why)
             # If several processes train together, the others fail because the lost one is missing.  So a failure that
             # the first process reported is replaced by the loss, and any other end of it stands.
             if word is not None and not isinstance(word, AttemptFailed):
@@ -484,7 +484,7 @@ class RayBackend:
         if not transfer.keep():
             raise BackendError("its worker was lost")
 
-    def _end_after_transfers(self, worker: Worker, word: LastWord) -> None:
+    def _end_after_transfers(self, worker: Worker, word: FinalEvent) -> None:
         """End an attempt of a lost worker after all of its checkpoints that have arrived are stored.
 
         The next attempt of the trial can start as soon as this one ends, and must find these checkpoints.
@@ -572,7 +572,7 @@ class RayBackend:
             self._marker.unlink(missing_ok=True)
 
 
-def _combined(word: LastWord, follower: AttemptFailed | None) -> LastWord:
+def _combined(word: FinalEvent, follower: AttemptFailed | None) -> FinalEvent:
     """Return how an attempt ended, given the end of its first process and the failure of another one, if any."""
     if follower is None or not isinstance(word, AttemptFailed):
         return word

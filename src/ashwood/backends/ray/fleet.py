@@ -17,7 +17,7 @@ from ashwood.backends.ray.node_worker import NodeWorker, WorkerConfig
 from ashwood.backends.ray.transfer import Transfer
 from ashwood.backends.ray.wire import Hello, Message, Wire
 from ashwood.errors import ClusterError
-from ashwood.experiment.events import AttemptFailed, LastWord
+from ashwood.experiment.events import AttemptFailed, FinalEvent
 
 IDLE_SECONDS = 60.0
 """Seconds after which an idle worker that the search does not need is ended."""
@@ -81,7 +81,7 @@ class Worker:
         idle_since: time when it became idle.
         aborted: whether its attempt was aborted.
         suspended: whether its attempt was asked to save and end.
-        last_word: how the attempt ended in its first process, while other processes still run.
+        final_event: how the attempt ended in its first process, while other processes still run.
         follower_failure: the first failure of the attempt in a process other than the first one.
         first_ended_at: time when the attempt ended in the first of its processes that ended.
         left_cleanly: whether it ended by itself and removed its files.
@@ -97,7 +97,7 @@ class Worker:
         self.asked_at = self.idle_since = time.monotonic()
         self.aborted = False
         self.suspended = False
-        self.last_word: LastWord | None = None
+        self.final_event: FinalEvent | None = None
         self.follower_failure: AttemptFailed | None = None
         self.first_ended_at: float | None = None
         self.left_cleanly = False
@@ -123,7 +123,7 @@ class Worker:
             self.latest = attempt.trial
         self.attempt = attempt
         self.aborted = self.suspended = False
-        self.last_word = self.follower_failure = self.first_ended_at = None
+        self.final_event = self.follower_failure = self.first_ended_at = None
         for process in self.processes:
             process.busy = attempt is not None
         self.idle_since = time.monotonic()

@@ -46,7 +46,7 @@ from ashwood.experiment.events import (
     CheckpointDamaged,
     CheckpointSaved,
     Event,
-    LastWord,
+    FinalEvent,
     StorageFailed,
 )
 from ashwood.experiment.spec import ExperimentSpec
@@ -393,7 +393,7 @@ class _Service:
 
     - It waits for its checkpoint: ``_start`` is its command, and the local backend does not know it yet.
     - It runs: ``_live`` is set, ``_start`` is None.
-    - It has ended here, but some of its checkpoints are not stored yet: ``_last_word`` holds its end back.
+    - It has ended here, but some of its checkpoints are not stored yet: ``_final_event`` holds its end back.
     """
 
     def __init__(
@@ -426,7 +426,7 @@ class _Service:
         self._foreign: tuple[str, str] | None = None
         self._unpublished: deque[CheckpointSaved] = deque()
         self._refused: tuple[str, str] | None = None
-        self._last_word: LastWord | None = None
+        self._final_event: FinalEvent | None = None
         self._live: tuple[int, int] | None = None
         self._leaves = False
         self._shipped = 0.0
@@ -468,8 +468,8 @@ class _Service:
         while not self._inbox.empty():
             self._handle(self._inbox.get())
         if self._live is not None:
-            if self._last_word is not None:
-                self._end(self._last_word)
+            if self._final_event is not None:
+                self._end(self._final_event)
             elif self._start is not None:
                 self._end(AttemptEnded(*self._live, self._start.length))
             else:
@@ -559,7 +559,7 @@ class _Service:
                 # checkpoint as soon as it knows of it.
                 self._unpublished.append(event)
                 self._staging.publish(event, self._wire, self._inbox, self._backend.wake)
-            elif isinstance(event, LastWord):
+            elif isinstance(event, FinalEvent):
                 self._wire.send(*messages)
                 messages = []
                 self._end(self._with_driver_names(event))
@@ -568,7 +568,7 @@ class _Service:
         if messages:
             self._wire.send(*messages)
 
-    def _with_driver_names(self, event: LastWord) -> LastWord:
+    def _with_driver_names(self, event: FinalEvent) -> FinalEvent:
         """Replace paths on this machine by the names that the driver uses."""
         if isinstance(event, AttemptFailed | StorageFailed):
             return event._replace(error=self._with_driver_paths(event.error))
@@ -589,25 +589,25 @@ class _Service:
         if failure is None:
             self._staging.delete_older(saved)
             self._wire.send(packed(saved))
-        if self._last_word is not None:
-            self._end(self._last_word)
+        if self._final_event is not None:
+            self._end(self._final_event)
         elif failure is not None and failure[1] and self._live is not None and self._start is None:
             # The storage failed through all retries.  The trial is suspended, and the end is recorded as a failure of
             # the storage, which does not count against the trial.
             self._staging.hurries = True
             self._backend.dispatch([Suspend(*self._live)])
 
-    def _end(self, word: LastWord) -> None:
+    def _end(self, word: FinalEvent) -> None:
         """Send the end of the attempt, or hold it back until all checkpoints of the attempt are stored."""
         self._start = None
-        self._last_word = word
+        self._final_event = word
         if self._unpublished and not self._wire.gone:
             return
         if self._refused is not None and isinstance(word, AttemptEnded):
             word = _failed((word.trial, word.attempt), *self._refused)
         self._ship_logs()
         self._wire.send(packed(word))
-        self._live = self._last_word = None
+        self._live = self._final_event = None
 
     def _ship_logs(self) -> None:
         self._shipped = time.monotonic()

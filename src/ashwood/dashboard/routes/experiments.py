@@ -12,7 +12,7 @@ from ashwood import __version__
 from ashwood.dashboard import answers, live, trial_answers
 from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
-from ashwood.views.curves import telling as telling_points
+from ashwood.views.curves import telling as points_to_show
 from ashwood.views.progress import POINTS, thinned
 
 router = APIRouter(default_response_class=Json)
@@ -142,7 +142,7 @@ async def metrics(
         reports = cached.history.details.reports.of(trial_answers.find_trial(cached, trial).id)
         shown: dict[str, trial_answers.MetricCurve] = {}
         for name, values in reports.values.items():
-            places, kept = reports.places(name), telling_points(values, points)
+            places, kept = reports.places(name), points_to_show(values, points)
             shown[name] = trial_answers.MetricCurve(
                 lengths=[reports.lengths[places[point]] for point in kept],
                 at=[reports.at[places[point]] for point in kept],

@@ -90,8 +90,8 @@ async def compared(
     key = ("compare", theme, against, *several)
 
     def draw() -> str:
-        told: dict[str, History] = {name: each.history for name, each in several.items()}
-        return str(draw_comparison(told, against=against, theme=THEMES[theme]).to_json())
+        views: dict[str, History] = {name: each.history for name, each in several.items()}
+        return str(draw_comparison(views, against=against, theme=THEMES[theme]).to_json())
 
     return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
 

@@ -1,8 +1,8 @@
-/** The server's API: answers, and errors that say what and what to do. */
+/** Requests to the server's API. */
 
 const ROOT = "/api/v1";
 
-/** What went wrong, in words, and what to do about it. */
+/** An error of the server: what went wrong, and a hint that says what to do. */
 export class ApiError extends Error {
   constructor(status, what, hint) {
     super(what);
@@ -12,7 +12,7 @@ export class ApiError extends Error {
   }
 }
 
-/** @param {Record<string, any>} [query] values that are null or "" are left out, lists are repeated */
+/** @param {Record<string, any>} [query] null and empty values are left out; lists become several parameters */
 export function url(path, query) {
   const search = new URLSearchParams();
   for (const [key, value] of Object.entries(query ?? {})) {
@@ -30,16 +30,13 @@ async function ask(address, options) {
     response = await fetch(address, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The server doesn't answer.", "Is ashwood ui still running? Start it again, and reload.");
+    throw new ApiError(0, "The server doesn't answer.", "Is ashwood ui still running?");
   }
   if (response.ok || response.status === 304) return response;
-  let said = {};
-  try {
-    said = (await response.json()).error ?? {};
-  } catch {
-    // Not an answer of the API's own.
-  }
-  throw new ApiError(response.status, said.what ?? `The server answered ${response.status}.`, said.hint ?? "");
+  // A proxy between browser and server may answer with something else than JSON.
+  const { error } = await response.json().catch(() => ({}));
+  const what = error?.what ?? `The server answered ${response.status}.`;
+  throw new ApiError(response.status, what, error?.hint ?? "");
 }
 
 /** @returns {Promise<any>} */
@@ -70,7 +67,5 @@ export async function patch(path, body) {
 
 async function send(method, path, body, signal) {
   const headers = { "Content-Type": "application/json" };
-  const response = await ask(url(path), { method, headers, body: JSON.stringify(body), signal });
-  const text = await response.text();
-  return text ? JSON.parse(text) : {};
+  return (await ask(url(path), { method, headers, body: JSON.stringify(body), signal })).json();
 }

@@ -1,6 +1,6 @@
-/** Questions before what can't be taken back, and what came of it. */
+/** Dialogs, and short messages about what was done. */
 
-import { h, put } from "./dom.js";
+import { button, h, put } from "./dom.js";
 
 let number = 0;
 
@@ -9,30 +9,17 @@ let number = 0;
  * @param {object} question
  * @param {string} question.title
  * @param {any} question.body nodes or text
- * @param {string} question.yes what the button says
+ * @param {string} question.yes label of the button that acts
+ * @param {string} [question.no] label of the button that closes the dialog
  * @param {boolean} [question.danger]
- * @param {() => Promise<void>} question.act a failure is shown in the dialog, which stays
+ * @param {() => Promise<void>} question.act if it fails, the dialog shows the error and stays open
  */
-export function ask({ title, body, yes, danger = false, act }) {
-  const id = `dialog-${++number}`;
+export function ask({ title, body, yes, no = "Close", danger = false, act }) {
   const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
-  const button = h("button", { type: "submit", class: danger ? "danger" : "primary" }, yes);
-  const form = h(
-    "form",
-    { method: "dialog" },
-    h("h2", { id }, title),
-    h("div", { class: "dialog-body" }, typeof body === "string" ? h("p", null, body) : body),
-    wrong,
-    h(
-      "div",
-      { class: "dialog-end" },
-      h("button", { type: "button", onclick: () => dialog.close() }, "Leave it"),
-      button,
-    ),
-  );
-  form.addEventListener("submit", async (event) => {
+  const submit = h("button", { type: "submit", class: danger ? "danger" : "primary" }, yes);
+  const onsubmit = async (event) => {
     event.preventDefault();
-    button.disabled = true;
+    submit.disabled = true;
     try {
       await act();
       dialog.close();
@@ -40,17 +27,25 @@ export function ask({ title, body, yes, danger = false, act }) {
       put(wrong, error.what ?? error.message, error.hint ? ` ${error.hint}` : "");
       wrong.hidden = false;
     } finally {
-      button.disabled = false;
+      submit.disabled = false;
     }
-  });
-  const dialog = show(form, id);
-  return dialog;
+  };
+  const close = button(no, () => dialog.close());
+  const content = [typeof body === "string" ? h("p", null, body) : body, wrong];
+  const dialog = show(title, h("form", { onsubmit }, content, h("div", { class: "dialog-end" }, close, submit)));
 }
 
-/** A dialog around an element; Esc closes it, and the focus goes back to where it was. */
-export function show(element, labelledby) {
+/** Show content in a dialog with a button to close it. */
+export function inform(title, ...content) {
+  const end = h("div", { class: "dialog-end" }, button("Close", () => dialog.close()));
+  const dialog = show(title, ...content, end);
+}
+
+/** Show a dialog. Esc closes it, and the element that had the focus gets it back. */
+function show(title, ...content) {
   const from = document.activeElement;
-  const dialog = h("dialog", { "aria-labelledby": labelledby }, element);
+  const id = `dialog-${++number}`;
+  const dialog = h("dialog", { "aria-labelledby": id }, h("div", null, h("h2", { id }, title), content));
   dialog.addEventListener("close", () => {
     dialog.remove();
     if (from?.isConnected) from.focus();
@@ -63,45 +58,33 @@ export function show(element, labelledby) {
   return dialog;
 }
 
-/** Say for a moment what came of something. */
+/** Show a message for some seconds. */
 export function toast(text, { bad = false } = {}) {
-  const note = h("div", { class: bad ? "toast bad" : "toast" }, h("span", null, text));
-  const close = h(
-    "button",
-    { type: "button", class: "ghost", "aria-label": "Close", onclick: () => note.remove() },
-    "×",
-  );
-  note.append(close);
+  const close = button("×", () => note.remove(), "ghost", { "aria-label": "Close" });
+  const note = h("div", { class: bad ? "toast bad" : "toast" }, h("span", null, text), close);
   document.getElementById("toasts").append(note);
   setTimeout(() => note.remove(), bad ? 12_000 : 5_000);
 }
 
-/** Do something that a person asked for, and say what came of it. */
+/** Do something that the user asked for, and show a message about it or its error. */
 export async function attempt(work, done) {
   try {
     const answer = await work();
-    const words = typeof done === "function" ? done(answer) : done;
-    if (words) toast(words);
-    return true;
+    toast(typeof done === "function" ? done(answer) : done);
   } catch (error) {
-    if (error.name !== "AbortError") toast(
-      [error.what ?? error.message, error.hint].filter(Boolean).join(" "),
-      { bad: true },
-    );
-    return false;
+    if (error.name === "AbortError") return;
+    toast([error.what ?? error.message, error.hint].filter(Boolean).join(" "), { bad: true });
   }
 }
 
-/** Put a text on the clipboard; where that is forbidden, show it for copying by hand. */
+/** Copy a text to the clipboard. If that is forbidden, show the text in a dialog, so that the user can copy it. */
 export async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
     toast(`${what} copied.`);
   } catch {
     const area = h("textarea", { rows: 10, readOnly: true, "aria-label": what, value: text });
-    const id = `dialog-${++number}`;
-    const close = h("button", { type: "button", onclick: () => dialog.close() }, "Close");
-    const dialog = show(h("div", null, h("h2", { id }, what), area, h("div", { class: "dialog-end" }, close)), id);
+    inform(what, area);
     area.select();
   }
 }

@@ -1,10 +1,10 @@
-/** Elements, and text that stays text. */
+/** Elements of the page. Text never becomes markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 const PROPERTIES = new Set(["value", "checked", "disabled", "hidden", "indeterminate", "selected", "readOnly"]);
 
 /**
- * Make an element. Strings among the children become text nodes, whatever they hold.
+ * Make an element. Strings among the children become text nodes, whatever they contain.
  * @param {string} tag
  * @param {Record<string, any> | null} [props] attributes; `onclick` and its like are listeners
  * @param {...any} children nodes, texts, arrays of them; null and false are left out
@@ -14,7 +14,7 @@ export function h(tag, props, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-/** The same for SVG. */
+/** Make an element of SVG, as `h` does of HTML. */
 export function s(tag, props, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
@@ -36,23 +36,45 @@ function nodes(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
-/** Put children in the place of those that are there. */
+/** Replace the children of an element. */
 export function put(element, ...children) {
   element.replaceChildren(...nodes(children));
   return element;
 }
 
-/** Change a text only when it is another, so that selections and readers aren't disturbed. */
+/** Change the text of an element only if it differs, so that selections and screen readers are not disturbed. */
 export function write(element, text) {
   const words = text ?? "";
   if (element.textContent !== String(words)) element.textContent = words;
   return element;
 }
 
-/** Set or remove an attribute, only when that changes something. */
+/** Set or remove an attribute, only if that changes it. */
 export function mark(element, name, value) {
   if (value === null || value === undefined || value === false) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : value);
+}
+
+/** Replace the children of an element if `key` differs from the last call. A focused child keeps the focus. */
+export function redraw(element, key, make) {
+  const shown = JSON.stringify(key);
+  if (element.dataset.shown === shown) return;
+  element.dataset.shown = shown;
+  const name = (child) => child.dataset.state ?? child.textContent;
+  const focused = element.contains(document.activeElement) ? name(document.activeElement) : null;
+  put(element, make());
+  if (focused !== null) [...element.children].find((child) => name(child) === focused)?.focus();
+}
+
+/** Make a button. @param {string | null} [kind] its class @param {object} [more] other attributes */
+export function button(words, act, kind = null, more = {}) {
+  return h("button", { type: "button", class: kind, onclick: act, ...more }, words);
+}
+
+/** Make a labelled checkbox; its `control` is the input. @param {(checked: boolean) => void} change */
+export function checkbox(label, checked, change) {
+  const box = h("input", { type: "checkbox", checked, onchange: () => change(box.checked) });
+  return h("label", { class: "choice" }, box, h("span", null, label));
 }
 
 /** Announce a text to users of screen readers. */
@@ -61,7 +83,7 @@ export function announce(text) {
   if (place) write(place, text);
 }
 
-/** @param {() => void} work run at most every `milliseconds`, the last call never lost */
+/** Return a function that runs another one at most every `milliseconds`; the last call is never lost. */
 export function throttle(work, milliseconds) {
   let timer = null;
   let last = -Infinity;
@@ -91,21 +113,36 @@ export function debounce(work, milliseconds) {
   return debounced;
 }
 
-/** What a person chose, kept in this browser. */
-export const kept = {
-  get(key) {
-    try {
-      return JSON.parse(localStorage.getItem(`ashwood.${key}`));
-    } catch {
-      return null;
-    }
-  },
-  set(key, value) {
-    try {
-      if (value === null) localStorage.removeItem(`ashwood.${key}`);
-      else localStorage.setItem(`ashwood.${key}`, JSON.stringify(value));
-    } catch {
-      // Full or forbidden: it is forgotten with the page.
-    }
-  },
-};
+/** Return a colour of the theme, such as "muted", as an rgb() value, which canvases and Plotly can use. */
+export function colour(name) {
+  const probe = h("i", { style: { color: `var(--${name})` } });
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
+
+function storage(area) {
+  return {
+    get(key) {
+      try {
+        return JSON.parse(area().getItem(`ashwood.${key}`));
+      } catch {
+        return null;
+      }
+    },
+    set(key, value) {
+      try {
+        if (value === null) area().removeItem(`ashwood.${key}`);
+        else area().setItem(`ashwood.${key}`, JSON.stringify(value));
+      } catch {
+        // The storage is full or forbidden, so the choice is lost with the page.
+      }
+    },
+  };
+}
+
+/** The user's choices, stored in this browser. */
+export const kept = storage(() => localStorage);
+/** What this tab of the browser stores until it is closed. */
+export const keptInTab = storage(() => sessionStorage);

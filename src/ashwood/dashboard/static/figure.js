@@ -1,7 +1,7 @@
-/** Figures: Plotly's own bundle, fetched when the page is ready, and kept up to date while they are seen. */
+/** Figures of the server, drawn by Plotly and updated while they are visible. */
 
 import { getChanged } from "./api.js";
-import { h, kept, put, write } from "./dom.js";
+import { checkbox, colour, h, kept, put, write } from "./dom.js";
 import { Parallel } from "./parallel.js";
 import { choice, failure } from "./parts.js";
 import { apart, Points } from "./points.js";
@@ -17,9 +17,8 @@ export function plotly() {
     script.onerror = () => {
       bundle = null;
       script.remove();
-      reject(
-        Object.assign(new Error(), { what: "The charts' script didn't arrive.", hint: "Is ashwood ui still running?" }),
-      );
+      const [what, hint] = ["Cannot load the script of the charts.", "Is ashwood ui still running?"];
+      reject(Object.assign(new Error(), { what, hint }));
     };
     document.head.append(script);
   });
@@ -35,44 +34,37 @@ export function theme() {
 const CONFIG = {
   responsive: true,
   displaylogo: false,
-  // Nothing leaves this machine.
+  // No data may leave this machine.
   showSendToCloud: false,
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
   doubleClickDelay: 400,
 };
 
-/**
- * What a point or a line stands for: the trial in its customdata, or in its trace's.
- * @returns {number | null}
- */
-export function trialOf(point) {
-  return numberIn(point.customdata);
-}
-
-function numberIn(customdata) {
+/** Return the trial in the custom data of a point, or null. */
+function trialIn(customdata) {
   const own = typeof customdata === "object" && customdata !== null ? customdata[0] : customdata;
   return Number.isInteger(own) ? own : null;
 }
 
-/** The trial that all of a trace is of. */
+/** Return the trial of a trace whose points are all of one trial, or null. */
 function trialOfTrace({ customdata }) {
   if (!customdata?.length) return null;
-  const first = numberIn(customdata[0]);
-  return first === numberIn(customdata[customdata.length - 1]) ? first : null;
+  const first = trialIn(customdata[0]);
+  return first === trialIn(customdata[customdata.length - 1]) ? first : null;
 }
 
-/** What a figure says below its title, which is the page's here. */
+/** Return the text below a figure's title. The page shows the title itself. */
 function subtitle(title) {
   const [, , below] = /^(.*?)<br>(.*)$/s.exec(title ?? "") ?? [];
-  // It is parsed as a document of its own, of which nothing but the text is taken.
+  // The text has a little markup. It is parsed as a separate document, and only its text is used.
   return below ? new DOMParser().parseFromString(below, "text/html").body.textContent : "";
 }
 
-// As high as the title that isn't drawn.
+// Height of the title, which is not drawn.
 const TITLE = 44;
 const CLEAR = "rgba(0,0,0,0)";
 
-/** One figure of the server's. */
+/** One figure of the server. */
 export class Figure {
   /**
    * @param {object} options
@@ -81,18 +73,18 @@ export class Figure {
    * @param {AbortSignal} options.signal
    * @param {Record<string, any>} [options.query]
    * @param {number} [options.height]
-   * @param {Control[]} [options.controls] what a person can choose
-   * @param {(trial: number) => void} [options.onTrial] it was clicked
+   * @param {Control[]} [options.controls] options that users can choose
+   * @param {(trial: number) => void} [options.onTrial] called when a trial is clicked
    * @param {(trial: number | null) => void} [options.onHover]
    * @param {(name: string, value: any) => void} [options.onChoice]
-   * @param {Promise<void>} [options.ready] when it can be asked for
+   * @param {Promise<void>} [options.ready] the figure is requested when this is resolved
    *
    * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control
-   *   of `values`, each may be [value, words]
+   *   each of `values` is a value, or a pair of value and words
    */
   constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, ready }) {
     Object.assign(this, { path, query, signal, onTrial, onHover, onChoice });
-    // Until it is known what can be chosen, nothing is asked for.
+    // The figure is not requested before its options are known.
     this.busy = Boolean(ready);
     ready?.then(() => {
       this.busy = false;
@@ -124,7 +116,7 @@ export class Figure {
       this.#wake();
     }, { rootMargin: "150px" });
     this.observer.observe(this.element);
-    // It arrives while the page is read.
+    // Plotly is large, so it is loaded while the user reads the page.
     setTimeout(() => plotly().catch(() => {}), 100);
     const wake = () => this.#wake();
     const recolour = () => {
@@ -145,13 +137,13 @@ export class Figure {
     put(this.controls, controls.map((control) => this.#control(control)));
   }
 
-  /** What it shows may have changed. */
+  /** Update the figure soon, because its data may have changed. */
   touch() {
     this.stale = true;
     this.#wake();
   }
 
-  /** Show it with other options. */
+  /** Update the figure with other options. */
   ask(changes) {
     this.query = { ...this.query, ...changes };
     this.etag = null;
@@ -159,12 +151,12 @@ export class Figure {
     this.touch();
   }
 
-  /** Show which trial is meant, all others fainter; null: none. */
+  /** Highlight a trial and show the others fainter, or highlight none if it is null. */
   highlight(trial) {
     if (!window.Plotly || !this.shown || (this.lit ?? null) === trial) return;
     this.lit = trial;
     this.points?.light(trial);
-    // As Plotly unpacked them.
+    // Plotly has unpacked the data of these traces.
     const traces = this.plot._fullData ?? [];
     const trials = traces.map(trialOfTrace);
     if (!trials.some((each) => each !== null)) return;
@@ -179,14 +171,7 @@ export class Figure {
       this.ask({ [name]: chosen });
     };
     this.query[name] ??= value;
-    if (kind === "flag") {
-      const box = h("input", {
-        type: "checkbox",
-        checked: String(this.query[name]) === "true",
-        onchange: () => change(box.checked),
-      });
-      return h("label", { class: "choice" }, box, h("span", null, label));
-    }
+    if (kind === "flag") return checkbox(label, String(this.query[name]) === "true", change);
     return choice(label, values, this.query[name], change);
   }
 
@@ -218,7 +203,7 @@ export class Figure {
       }
     } catch (error) {
       if (error.name === "AbortError") return;
-      // While the server is gone, the last picture stays; a banner says that it is gone.
+      // While the server cannot be reached, the figure stays as it is. A banner shows the lost connection.
       if (!this.shown || error.status) {
         put(this.over, failure(error, { again: () => this.ask({}) }));
         this.over.hidden = false;
@@ -268,11 +253,11 @@ export class Figure {
       return;
     }
     this.plot.on("plotly_click", ({ points }) => {
-      const trial = points.map(trialOf).find((each) => each !== null);
+      const trial = points.map((point) => trialIn(point.customdata)).find((each) => each !== null);
       if (trial !== undefined) this.onTrial?.(trial);
     });
     this.plot.on("plotly_hover", ({ points }) => {
-      const trial = points.map(trialOf).find((each) => each !== null) ?? null;
+      const trial = points.map((point) => trialIn(point.customdata)).find((each) => each !== null) ?? null;
       if (this.points) this.points.quiet = true;
       this.plot.classList.toggle("clickable", trial !== null && Boolean(this.onTrial));
       this.onHover?.(trial);
@@ -285,7 +270,7 @@ export class Figure {
   }
 }
 
-/** Where points that have an id are drawn: Plotly binds what it draws to its elements. */
+/** Return the positions of points that have an id. Plotly binds its data to its elements. */
 function places(plot) {
   const found = new Map();
   const points = plot.querySelectorAll(".scatterlayer .point");
@@ -297,7 +282,7 @@ function places(plot) {
   return { found, width: plot.clientWidth };
 }
 
-/** Move points from where they were; what has no id, or came anew, is just there. */
+/** Animate points from their previous positions. Points without an id and new points are not animated. */
 function glide(plot, before) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   const now = places(plot);
@@ -314,7 +299,7 @@ function glide(plot, before) {
 
 const NUMBERS = [5, 10, 20, 50, 100, 200, 500];
 
-/** What can be chosen of a figure, from its options as the server lists them. @returns {Control[]} */
+/** Return the controls for the options of a figure. @returns {Control[]} */
 export function controlsOf(options = []) {
   return options.map(controlOf).filter((control) => control.kind === "flag" || control.values.length > 1);
 }
@@ -325,45 +310,19 @@ function controlOf({ name, title, kind, default: value, allowed, least, most }) 
     const values = NUMBERS.filter((number) => number >= least && number <= most);
     return { name, label: title, kind, values, value: value ?? values[0] };
   }
-  // Without a default the figure chooses; of metrics, the searcher's, which is the first.
-  if (kind === "hparam" && value === null) return {
-    name,
-    label: title,
-    kind,
-    values: allowed.length > 1 ? [["", "automatic"], ...allowed] : [],
-    value: "",
-  };
+  // If a hyperparameter has no default, the figure chooses one. The first metric is the metric of the search.
+  if (kind === "hparam" && value === null) {
+    return { name, label: title, kind, values: allowed.length > 1 ? [["", "automatic"], ...allowed] : [], value: "" };
+  }
   return { name, label: title, kind, values: allowed ?? [], value: value ?? allowed?.[0] };
 }
 
-/** Colours of the page, for figures that are drawn here. */
-export function colours() {
-  const style = getComputedStyle(document.documentElement);
-  const get = (name) => style.getPropertyValue(`--${name}`).trim();
-  return {
-    ink: get("ink"),
-    muted: get("muted"),
-    line: get("line"),
-    paper: get("surface"),
-    accent: get("accent"),
-    good: get("good"),
-    warm: get("warm"),
-  };
-}
-
-/** Draw data of the page's own. */
+/** Draw a chart of data that the page has. */
 export async function drawOwn(element, data, layout, signal) {
   const Plotly = await plotly();
   if (signal.aborted) return;
-  const { ink, muted, line, paper } = colours();
-  const axis = {
-    gridcolor: line,
-    zerolinecolor: line,
-    linecolor: line,
-    tickcolor: line,
-    automargin: true,
-    fixedrange: false,
-  };
+  const [ink, muted, line, paper] = ["ink", "muted", "line", "surface"].map(colour);
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line, automargin: true };
   const base = {
     autosize: true,
     margin: { l: 52, r: 14, t: 12, b: 40 },
@@ -379,7 +338,7 @@ export async function drawOwn(element, data, layout, signal) {
   await Plotly.react(element, data, base, CONFIG);
 }
 
-/** What was chosen in a figure before, in this browser. */
+/** The options that the user has chosen for a figure, stored in this browser. */
 export const chosen = {
   get: (name, key) => kept.get(`figure.${name}`)?.[key],
   set: (name, key, value) => kept.set(`figure.${name}`, { ...kept.get(`figure.${name}`), [key]: value }),

@@ -1,8 +1,8 @@
-/** Values as people read them; the same words as the command line's. */
+/** Text for values, the same as in the command line. */
 
 export const NONE = "–";
 
-/** @param {any} value a cell of a table: numbers with as many digits as a person compares */
+/** @param {any} value a value of a table */
 export function value(value) {
   if (value === null || value === undefined) return NONE;
   if (typeof value === "number") return number(value);
@@ -10,7 +10,7 @@ export function value(value) {
   return String(value);
 }
 
-/** Six digits that count, as Python's `.6g`. */
+/** Six significant digits, like Python's `.6g`. */
 export function number(value) {
   if (!Number.isFinite(value)) return NONE;
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value);
@@ -95,7 +95,7 @@ export function time(at) {
   return date.getFullYear() === now.getFullYear() ? DAY.format(date) : YEAR.format(date);
 }
 
-/** All of it, for a title. */
+/** Date, time and time zone. */
 export function timestamp(at) {
   return at === null || at === undefined ? "" : new Date(at * 1000).toLocaleString("en-GB", { timeZoneName: "short" });
 }

@@ -1,7 +1,7 @@
-/** What keys do. */
+/** Keyboard shortcuts. */
 
 import { h } from "./dom.js";
-import { show } from "./dialog.js";
+import { inform } from "./dialog.js";
 import { go } from "./router.js";
 
 /** @type {Map<string, {words: string, act: (event: KeyboardEvent) => void}>} */
@@ -9,7 +9,7 @@ const bound = new Map();
 let before = null;
 
 /**
- * Bind a key, or two after each other ("g e"), until `signal` aborts.
+ * Bind a key, or two keys in sequence ("g e"), until `signal` aborts.
  * @param {string} key
  * @param {string} words what it does
  */
@@ -22,8 +22,8 @@ export function bind(key, words, act, signal) {
 }
 
 export function start() {
-  bind("?", "these keys", help);
-  bind("/", "to the filter", () => {
+  bind("?", "show these keys", help);
+  bind("/", "go to the filter", () => {
     const filter = document.querySelector("main [data-filter]");
     filter?.focus();
     filter?.select?.();
@@ -52,24 +52,15 @@ export function start() {
 }
 
 const TABLES = [
-  ["↑ ↓", "in a table: the row before or after"],
+  ["↑ ↓", "in a table: go to the previous or next row"],
   ["Enter", "open the row"],
-  ["x", "select the row, where rows can be selected"],
-  ["Esc", "leave a field, close a dialog"],
+  ["x", "select the row, if rows can be selected"],
+  ["Esc", "leave a field or close a dialog"],
 ];
 
 export function help() {
   const rows = [...[...bound].map(([key, { words }]) => [key, words]), ...TABLES];
-  const close = h("button", { type: "button", onclick: () => dialog.close() }, "Close");
-  const list = h(
-    "dl",
-    { class: "keys" },
-    rows.map(
-      ([key, words]) => [h("dt", null, key.split(" ").map((each) => h("kbd", null, each))), h("dd", null, words)],
-    ),
-  );
-  const dialog = show(
-    h("div", null, h("h2", { id: "keys" }, "Keys"), list, h("div", { class: "dialog-end" }, close)),
-    "keys",
-  );
+  const keys = (names) => names.split(" ").map((name) => h("kbd", null, name));
+  const list = rows.map(([names, words]) => [h("dt", null, keys(names)), h("dd", null, words)]);
+  inform("Keys", h("dl", { class: "keys" }, list));
 }

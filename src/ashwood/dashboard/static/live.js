@@ -1,7 +1,7 @@
 /** Live updates from the server, while the page is visible. */
 
 import { get } from "./api.js";
-import { announce, h, put } from "./dom.js";
+import { announce, button, h, put } from "./dom.js";
 import { time } from "./format.js";
 
 // Browsers open only a few connections to one server, so a hidden tab closes its own after this many milliseconds.
@@ -20,7 +20,7 @@ let lostAt = null;
  * @param {() => void} [how.missed] called when the connection is back; events may have been missed
  * @param {() => string} [how.address] address at which to resume, instead of `path`
  * @param {AbortSignal} how.signal
- * @param {boolean} [how.shown] whether the page's state of connection is this one
+ * @param {boolean} [how.shown] whether the page shows the state of this connection
  */
 export function follow(path, { events, missed, address, signal, shown = true }) {
   const stream = { state: "connecting", failed: null };
@@ -102,7 +102,7 @@ export function follow(path, { events, missed, address, signal, shown = true }) 
   return stream;
 }
 
-/** What the page was opened on, to notice when it is another. */
+/** Note the home and the version of the server, to notice if another server answers later. */
 export function openedOn(answer) {
   home = answer;
 }
@@ -121,13 +121,13 @@ function show() {
     lostAt = Date.now() / 1000;
     const failed = [...open].find((stream) => stream.failed)?.failed;
     const what = failed?.what ?? "The connection to the server is lost.";
-    const hint = failed ? failed.hint : "Was ashwood ui ended? Start it again.";
+    const hint = failed ? failed.hint : "Is ashwood ui still running? Start it again.";
     announce(`${what} Trying again.`);
     put(
       banner,
       h("strong", null, what),
-      h("span", null, ` What you see is as of ${time(lostAt)}. Trying again… ${hint}`),
-      h("button", { type: "button", onclick: () => open.forEach((stream) => stream.retry()) }, "Try now"),
+      h("span", null, ` The page shows the state at ${time(lostAt)}. Trying again… ${hint}`),
+      button("Try now", () => open.forEach((stream) => stream.retry())),
     );
     banner.hidden = false;
   } else if (state === "open" && lostAt !== null) {
@@ -149,11 +149,11 @@ async function compare() {
       put(
         document.getElementById("banner"),
         h("strong", null, `The server now shows ${what}.`),
-        h("button", { type: "button", onclick: () => location.assign("/") }, "Open it"),
+        button("Reload", () => location.assign("/")),
       );
       document.getElementById("banner").hidden = false;
     }
   } catch {
-    // The lost connection is shown already.
+    // The page already shows that the connection is lost.
   }
 }

@@ -1,7 +1,7 @@
-/** What a trial's training code printed, as it prints it. */
+/** The live output of a trial's training code. */
 
 import { get } from "./api.js";
-import { h, mark, put, write } from "./dom.js";
+import { button, checkbox, h, mark, put, write } from "./dom.js";
 import { bytes } from "./format.js";
 import { follow } from "./live.js";
 import { failure } from "./parts.js";
@@ -11,7 +11,7 @@ const MOST = 2_000_000;
 // eslint-disable-next-line no-control-regex
 const ESCAPES = /\u001b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-_])/g;
 
-/** What a terminal would show in the end: no escapes, and of a line that is written over, the last. */
+/** Return text without escape sequences; of a line that was overwritten, only the last version remains. */
 export function plain(text) {
   const clean = text.replaceAll(ESCAPES, "").replaceAll("\r\n", "\n");
   if (!clean.includes("\r")) return clean;
@@ -27,12 +27,9 @@ export class Log {
     Object.assign(this, { path, signal, pieces: [], begin: 0, end: 0, following: true, ended: false });
     this.text = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": "Log" });
     this.note = h("span", { class: "muted" });
-    this.earlier = h(
-      "button",
-      { type: "button", class: "small", hidden: true, onclick: () => this.#earlier() },
-      "Earlier",
-    );
-    this.box = h("input", { type: "checkbox", checked: true, onchange: () => this.#follow(this.box.checked) });
+    this.earlier = button("Earlier", () => this.#earlier(), "small", { hidden: true });
+    const following = checkbox("Follow", true, (on) => this.#follow(on));
+    this.box = following.control;
     this.wrong = h("div");
     this.element = h(
       "section",
@@ -42,12 +39,7 @@ export class Log {
         null,
         h("h2", { id: "log" }, "Log"),
         this.note,
-        h(
-          "span",
-          { class: "controls" },
-          this.earlier,
-          h("label", { class: "choice" }, this.box, h("span", null, "Follow")),
-        ),
+        h("span", { class: "controls" }, this.earlier, following),
       ),
       this.wrong,
       this.text,
@@ -80,7 +72,7 @@ export class Log {
       address: () => `${this.path}/live?after=${this.end}`,
       events: {
         text: ({ text, begin, end }) => {
-          // A file that became shorter is another one.
+          // If the output became shorter, the file was replaced.
           if (begin < this.end) Object.assign(this, { pieces: [], begin });
           this.#append(begin, text);
           this.end = end;
@@ -96,7 +88,7 @@ export class Log {
     });
   }
 
-  /** Places are the server's: what can't be read as text has other lengths in bytes than what is shown of it. */
+  /** Positions come from the server, because bytes that are not text have other lengths when they are shown. */
   #append(begin, text) {
     const last = this.pieces.at(-1);
     if (last !== undefined && last.text.length < TAIL) last.text += text;
@@ -116,7 +108,7 @@ export class Log {
   #note() {
     this.earlier.hidden = this.begin <= 0;
     const shown = this.begin > 0 ? `the last ${bytes(this.end - this.begin)} of ${bytes(this.end)}` : bytes(this.end);
-    write(this.note, this.exists === false ? "It has printed nothing yet." : shown);
+    write(this.note, this.exists === false ? "No output yet" : shown);
     mark(this.text, "data-empty", this.text.textContent === "");
   }
 
@@ -129,7 +121,7 @@ export class Log {
     this.earlier.disabled = true;
     try {
       const answer = await get(this.path, { query: { until: this.begin, tail: TAIL }, signal: this.signal });
-      if (answer.end !== this.begin) return; // of another file, or cut meanwhile
+      if (answer.end !== this.begin) return; // The file was replaced or shortened meanwhile.
       const height = this.text.scrollHeight;
       this.pieces.unshift({ begin: answer.begin, text: answer.text });
       this.begin = answer.begin;

@@ -1,4 +1,4 @@
-/** Start: the frame of every page, then the page. */
+/** The start of every page: first what all pages share, then the page itself. */
 
 import { get } from "./api.js";
 import { kept, mark, write } from "./dom.js";
@@ -13,7 +13,7 @@ import trialPage from "./pages/trial.js";
 import { start } from "./router.js";
 
 const THEMES = [
-  [null, "◐", "Colours: as the system has them"],
+  [null, "◐", "Colours: as in the system"],
   ["light", "☀", "Colours: light"],
   ["dark", "☾", "Colours: dark"],
 ];
@@ -37,19 +37,19 @@ function nextTheme() {
   document.dispatchEvent(new Event("ashwood:theme"));
 }
 
-/** What the server is, for the pages: its home's name, whether it lets people steer. */
+/** Show the name of the home, and hide all buttons that change something if the dashboard is read-only. */
 async function showHome() {
   try {
     const home = await get("/home");
     openedOn(home);
     const place = document.getElementById("home");
-    // Its end tells it from others.
+    // Homes differ in the end of their names.
     write(place, home.name.length > 40 ? `…${home.name.slice(-39)}` : home.name);
     mark(place, "title", `home ${home.name}, Ashwood ${home.version}`);
     document.getElementById("read-only").hidden = !home.read_only;
     document.documentElement.toggleAttribute("data-read-only", home.read_only);
   } catch {
-    // The page says what is wrong.
+    // The page shows the error.
   }
 }
 
@@ -66,7 +66,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener(
 );
 keys.start();
 keys.bind("t", "light, dark or the system's colours", nextTheme);
-// Whether people may steer is known before anything is offered to them.
+// Pages must know whether the dashboard is read-only before they show buttons.
 await showHome();
 start([
   [/^\/$/, experimentsPage],

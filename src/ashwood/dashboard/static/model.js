@@ -1,4 +1,4 @@
-/** One experiment as far as it is loaded, and the listeners to its changes. */
+/** The data of one experiment that the page has loaded, and the listeners to its changes. */
 
 import { get } from "./api.js";
 import { throttle } from "./dom.js";
@@ -7,9 +7,9 @@ import { follow } from "./live.js";
 const HEADER_EVERY = 2_000;
 
 /**
- * @typedef {object} Delta what changed
- * @property {number} [seq] up to which entry of the log that is
- * @property {Record<string, any>} [experiment] what of its header
+ * @typedef {object} Delta the changes in one message
+ * @property {number} [seq] number of the last entry of the log that is included
+ * @property {Record<string, any>} [experiment] the changed fields of its header
  * @property {any[]} [trials] rows
  * @property {number} [many] number of changed trials, if they are too many to be sent
  * @property {{seq: number, at: number, text: string}[]} [events] the latest
@@ -21,7 +21,8 @@ export class Model {
     this.path = `/experiments/${id}`;
     this.signal = signal;
     this.data = null;
-    // The entry up to which listeners heard of changes: they get nothing from what is loaded in between.
+    // The last entry that listeners have received. Loading the whole experiment does not change it, because listeners
+    // get only the changes that the stream sends.
     this.heard = null;
     this.receivedAt = 0;
     this.listeners = new Set();
@@ -40,13 +41,13 @@ export class Model {
     this.receivedAt = performance.now();
   }
 
-  /** Change what is shown at once, before the server tells it. */
+  /** Show changes at once, before the server sends them. */
   change(changes) {
     this.take(changes);
     this.tell({ experiment: changes });
   }
 
-  /** Hear of changes until `signal` aborts. @param {(delta: Delta) => void} listener */
+  /** Call a listener with all changes until `signal` aborts. @param {(delta: Delta) => void} listener */
   on(listener, signal) {
     this.listeners.add(listener);
     signal.addEventListener("abort", () => this.listeners.delete(listener));
@@ -56,7 +57,7 @@ export class Model {
     for (const listener of this.listeners) listener(delta);
   }
 
-  /** Keep up with the server; after a lost connection, from where it was. */
+  /** Follow the changes on the server. After a lost connection, the changes since then are sent. */
   follow() {
     follow(`${this.path}/live`, {
       signal: this.signal,
@@ -69,14 +70,14 @@ export class Model {
           const row = delta.trials?.find((each) => each.trial === this.data.best_trial?.trial);
           if (row) this.data.best_trial = { ...this.data.best_trial, ...row };
           this.tell(delta);
-          // Hyperparameters and checkpoint of the best trial come only with the whole, and many changes can replace it.
+          // The stream does not send the hyperparameters and the checkpoint of the best trial.
           if (delta.many || JSON.stringify(best) !== JSON.stringify(this.data.best)) this.reload();
         },
       },
     });
   }
 
-  /** Whether anything happened to trials. @param {Delta} delta */
+  /** Return whether trials have changed. @param {Delta} delta */
   static moved(delta) {
     return Boolean(delta.trials?.length || delta.many || delta.events?.length);
   }
@@ -85,7 +86,7 @@ export class Model {
     return this.data.driven;
   }
 
-  /** Seconds since the data came, while they count. */
+  /** Seconds since the data was received, or 0 if no driver runs. */
   get since() {
     return this.runs ? (performance.now() - this.receivedAt) / 1000 : 0;
   }

@@ -1,4 +1,4 @@
-/** Numbers as Plotly's figures carry them: lists, or packed as bytes in base64. */
+/** Unpacking of the numbers in Plotly's figures: they are lists, or bytes in base64. */
 
 const KINDS = {
   f4: Float32Array,
@@ -11,7 +11,7 @@ const KINDS = {
   u4: Uint32Array,
 };
 
-/** @returns {ArrayLike<any>} of rows, where there are several numbers in each */
+/** Return the numbers, or rows of numbers if the data has two dimensions. @returns {ArrayLike<any>} */
 export function unpacked(values) {
   if (!values || Array.isArray(values) || values.bdata === undefined) return values ?? [];
   const bytes = Uint8Array.from(atob(values.bdata), (character) => character.charCodeAt(0));

@@ -1,6 +1,6 @@
-/** Parallel coordinates on a canvas, where Plotly may not draw its own. */
+/** Parallel coordinates on a canvas. Plotly could draw them only with WebGL, see `points.js`. */
 
-import { h, put, s, write } from "./dom.js";
+import { colour, h, put, s, write } from "./dom.js";
 import * as format from "./format.js";
 import { unpacked } from "./packed.js";
 
@@ -9,7 +9,7 @@ const EDGE = { left: 70, right: 70, top: 34, bottom: 18 };
 const SHADES = 12;
 const STEP = 0.05;
 const NEAR = 12;
-// Ticks that are nothing but a place have texts of these.
+// Ticks without a label have texts of these characters.
 const UNSEEN = /[\u200b\u200c]/g;
 
 export class Parallel {
@@ -17,7 +17,7 @@ export class Parallel {
   constructor({ onTrial, signal }) {
     this.onTrial = onTrial;
     this.canvas = h("canvas", { "aria-hidden": "true" });
-    this.over = s("svg", { role: "group", "aria-label": "Axes; arrows and Page keys choose a range, Escape all" });
+    this.over = s("svg", { role: "group", "aria-label": "Axes; arrow and Page keys set a range, Escape removes it" });
     this.note = h("p", { class: "hint", role: "status" });
     const room = h("div", { class: "parallel", style: { height: `${HEIGHT}px` } }, this.canvas, this.over);
     this.element = h("div", null, room, this.note);
@@ -30,7 +30,7 @@ export class Parallel {
     this.over.addEventListener("click", () => this.lit !== null && this.onTrial?.(this.trials[this.lit]));
   }
 
-  /** @param {any} trace Plotly's parcoords */
+  /** @param {any} trace a trace of Plotly's type parcoords */
   show(trace) {
     const isFirst = !this.axes;
     this.axes = trace.dimensions.map((dimension) => axisOf(dimension));
@@ -80,7 +80,7 @@ export class Parallel {
     context.scale(scale, scale);
     this.kept = Array.from({ length: this.count }, (_, trial) => this.#keeps(trial));
     const crowd = Math.min(1, Math.max(0.12, 60 / Math.sqrt(this.count) / 6));
-    const faint = getComputedStyle(document.documentElement).getPropertyValue("--muted");
+    const faint = colour("muted");
     if (this.ranges.size) this.#stroke(context, (trial) => !this.kept[trial], faint, crowd * 0.12);
     this.colours.forEach((colour, shade) => {
       this.#stroke(context, (trial) => this.kept[trial] && this.shade[trial] === shade, colour, crowd);
@@ -116,6 +116,7 @@ export class Parallel {
   #axis(axis, at) {
     const [x, top, bottom] = [this.#x(at), this.#y(1), this.#y(0)];
     const range = this.ranges.get(at);
+    const height = range && this.#y(range[0]) - this.#y(range[1]);
     const hit = s("rect", {
       class: "hit",
       x: x - 14,
@@ -139,13 +140,7 @@ export class Parallel {
       null,
       s("line", { x1: x, x2: x, y1: top, y2: bottom }),
       range
-        ? s("rect", {
-          class: "range",
-          x: x - 5,
-          y: this.#y(range[1]),
-          width: 10,
-          height: this.#y(range[0]) - this.#y(range[1]),
-        })
+        ? s("rect", { class: "range", x: x - 5, y: this.#y(range[1]), width: 10, height })
         : null,
       s("text", { class: "label", x, y: top - 16 }, axis.label),
       axis.ticks.map(([place, words]) => s("text", { x: x - 8, y: this.#y(place) + 4 }, words)),
@@ -193,7 +188,7 @@ export class Parallel {
     this.#draw();
   }
 
-  /** The line that is nearest to the pointer, among those that are kept. */
+  /** Highlight the line that is nearest to the pointer, among those in all chosen ranges. */
   #point(event) {
     if (event.buttons || !this.axes) return;
     const box = this.over.getBoundingClientRect();
@@ -249,7 +244,7 @@ function axisOf({ label, range: [from, to], values, tickvals, ticktext, constrai
   return { label: plain(label), ticks, tell, chosen, places: Array.from(unpacked(values), place) };
 }
 
-/** Some round numbers in a range. */
+/** Return some round numbers in a range. */
 function roundNumbers(from, to) {
   const [low, high] = [Math.min(from, to), Math.max(from, to)];
   const rough = (high - low) / 5 || 1;
@@ -262,7 +257,7 @@ function roundNumbers(from, to) {
   );
 }
 
-/** A value between two ticks of a logarithmic axis. */
+/** Return a value between two ticks of a logarithmic axis, or null if the axis is not logarithmic. */
 function between(named, share) {
   const numbers = named.map(([place, words]) => [place, Number(words)]);
   const at = numbers.findIndex(([place]) => place > share);
@@ -271,11 +266,12 @@ function between(named, share) {
   return String(Number((x * (y / x) ** ((share - a) / (b - a))).toPrecision(3)));
 }
 
-/** A label's text: Plotly has a little markup in it. */
+/** Return the text of a label of Plotly, which may contain a little markup. */
 function plain(words) {
   return new DOMParser().parseFromString(String(words ?? ""), "text/html").body.textContent;
 }
 
+/** Return the colour at a fraction of a colour scale. */
 function blend(scale, share) {
   const after = Math.max(1, scale.findIndex(([place]) => place >= share));
   const [[a, from], [b, to]] = [scale[after - 1], scale[after]];

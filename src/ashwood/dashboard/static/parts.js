@@ -1,7 +1,7 @@
-/** Small parts that pages are made of. */
+/** Parts that several pages use. */
 
 import { copy } from "./dialog.js";
-import { h, mark, put, s, write } from "./dom.js";
+import { button, h, mark, put, redraw, s, write } from "./dom.js";
 import * as format from "./format.js";
 
 const SIGNS = {
@@ -32,87 +32,137 @@ export function badge(state) {
   );
 }
 
-/** Change a badge in place. */
+/** Show another state in a badge. */
 export function rebadge(element, state) {
   if (element.dataset.state === state) return;
   element.dataset.state = state;
   put(element, ...badge(state).childNodes);
 }
 
-/** What went wrong, and what to do. */
+/** An error: what went wrong, and what to do. */
 export function failure(error, { again, heading = false } = {}) {
-  const words = error.what ?? "Something in this page went wrong.";
   if (!error.what) console.error(error);
   return h(
     "div",
     { class: "failure", role: "alert" },
-    h(heading ? "h1" : "strong", null, words),
+    h(heading ? "h1" : "strong", null, error.what ?? "Internal error of this page."),
     error.hint || !error.what ? h("p", null, error.hint || error.message) : null,
-    again ? h("button", { type: "button", onclick: again }, "Try again") : null,
+    again ? button("Try again", again) : null,
     heading ? h("a", { href: "/", class: "button" }, "All experiments") : null,
   );
 }
 
-/** Nothing is there yet: what to do next; commands, which can be copied, or other nodes. */
-export function empty(title, text, ...commands) {
-  return h(
-    "div",
-    { class: "empty" },
-    h("strong", null, title),
-    text ? h("p", null, text) : null,
-    commands.map((command) => (typeof command === "string" ? commandLine(command) : command)),
-  );
+/** A note that there is nothing yet, and what to do next: commands to copy, or other nodes. */
+export function empty(title, text, ...next) {
+  const nodes = next.map((each) => (typeof each === "string" ? commandLine(each) : each));
+  return h("div", { class: "empty" }, h("strong", null, title), text ? h("p", null, text) : null, nodes);
 }
 
-/** A command, to copy. */
+/** A command to copy. */
 export function commandLine(command) {
   return h("div", { class: "command" }, h("code", null, command), copyButton(() => command, "Command", "Copy"));
 }
 
 /** @param {() => string} text */
 export function copyButton(text, what, words) {
-  const label = words === what ? null : `Copy: ${what}`;
-  return h("button", { type: "button", class: "small", "aria-label": label, onclick: () => copy(text(), what) }, words);
+  return button(words, () => copy(text(), what), "small", { "aria-label": words === what ? null : `Copy: ${what}` });
 }
 
-/** How far something is. */
-export class Progress {
-  constructor(label) {
-    this.bar = h("i");
-    this.element = h(
-      "div",
-      { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label },
-      this.bar,
-    );
-  }
-
-  set(fraction, state) {
-    const known = fraction ?? 0;
-    this.bar.style.setProperty("--done", String(known));
-    mark(this.element, "aria-valuenow", Math.round(known * 100));
-    this.element.dataset.state = state ?? "";
-  }
+/** Buttons that copy a trial's hyperparameters. @param {() => any} trial */
+export function copyButtons(trial, ...more) {
+  return h(
+    "div",
+    { class: "copies" },
+    copyButton(() => trial().as_yaml, "Hyperparameters as YAML", "Copy as YAML"),
+    copyButton(() => trial().as_python, "Hyperparameters as Python", "Copy as Python"),
+    more,
+  );
 }
 
-/** A label with a value, that can change. */
-export class Fact {
-  constructor(label, { title } = {}) {
-    this.value = h("dd");
-    this.note = h("span", { class: "note" });
-    this.element = h("div", { class: "fact", title }, h("dt", null, label), this.value);
-    this.more = h("span", { class: "note" });
-    this.value.append((this.text = h("b")), this.note, this.more);
-  }
+/** A link to download a checkpoint. */
+export function downloadLink(href, ...words) {
+  return href ? h("a", { href, class: "button small", download: "" }, words) : null;
+}
 
-  set(text, note = "", more = "") {
-    write(this.text, text);
-    write(this.note, note);
-    write(this.more, more);
-  }
+/** Links to the pages above this one. @param {[string, string][]} above address and words of each */
+export function crumbs(above, ...more) {
+  const slash = () => h("span", { "aria-hidden": "true" }, "/");
+  const links = above.flatMap(([href, words], at) => [at ? slash() : null, h("a", { href }, words)]);
+  return h("nav", { class: "crumbs", "aria-label": "Breadcrumbs" }, links, more);
+}
+
+/** Buttons that filter by state. @param {[string, number][]} counts @param {(state: string) => void} press */
+export function stateChips(element, counts, pressed, press) {
+  const chip = ([state, number]) =>
+    button([state, h("b", null, format.count(number))], () => press(state), "chip", {
+      "aria-pressed": String(pressed.includes(state)),
+      data: { state },
+    });
+  redraw(element, [counts, pressed], () => counts.map(chip));
 }
 
 /**
- * The line beside a best result about a better report that has no checkpoint; empty if there is none.
+ * A small table. The first cell of each row is its heading.
+ * @param {string[]} heads
+ * @param {any[][]} rows
+ * @param {number[]} [right] indices of the columns that contain numbers
+ */
+export function plainTable(title, heads, rows, right = []) {
+  const head = (words, at) => cell(words === "" ? "td" : "th", "col", right, words, at);
+  return h(
+    "table",
+    { class: "plain" },
+    h("caption", { class: "unseen" }, title),
+    h("thead", null, h("tr", null, heads.map(head))),
+    h("tbody", null, rows.map((cells) => tableRow(cells, right))),
+  );
+}
+
+/** A row of a table whose first cell is its heading. */
+export function tableRow(cells, right = []) {
+  return h("tr", null, cells.map((words, at) => cell(at === 0 ? "th" : "td", "row", right, words, at)));
+}
+
+function cell(tag, scope, right, words, at) {
+  return h(tag, { scope: tag === "th" ? scope : null, class: right.includes(at) ? "number" : null }, words);
+}
+
+/** A progress bar. */
+export class Progress {
+  constructor(label) {
+    this.bar = h("i");
+    const range = { role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 };
+    this.element = h("div", { class: "progress", ...range, "aria-label": label }, this.bar);
+  }
+
+  set(fraction, state) {
+    this.bar.style.setProperty("--done", String(fraction));
+    mark(this.element, "aria-valuenow", Math.round(fraction * 100));
+    this.element.dataset.state = state;
+  }
+}
+
+/** A label with a value and two notes, which can change. */
+export class Fact {
+  constructor(label, { title } = {}) {
+    this.text = h("b");
+    this.notes = [h("span", { class: "note" }), h("span", { class: "note" })];
+    this.element = h("div", { class: "fact", title }, h("dt", null, label), h("dd", null, this.text, this.notes));
+  }
+
+  set(text, ...notes) {
+    write(this.text, text);
+    this.notes.forEach((element, at) => write(element, notes[at]));
+  }
+}
+
+/** @param {Fact[]} all */
+export function factList(...all) {
+  return h("dl", { class: "facts" }, all.map((fact) => fact.element));
+}
+
+/**
+ * Return a note about a report that is better than the best result but has no checkpoint, or "" if there is none.
  * @param {{metric: number, length: number, trial?: number}|null} seen
  */
 export function seenLine(seen, { smaller_is_better: smaller, unit }, best = null) {
@@ -122,7 +172,7 @@ export function seenLine(seen, { smaller_is_better: smaller, unit }, best = null
   return `${smaller ? "lowest" : "highest"} seen: ${format.number(seen.metric)} at ${at}${whose} (not saved)`;
 }
 
-/** A line of best metrics so far, as steps. */
+/** A small chart of the best metric so far. */
 export function spark(points, { width = 104, height = 26 } = {}) {
   const known = (points ?? []).filter(([, metric]) => metric !== null);
   if (known.length === 0) return h("span", { class: "spark", "aria-hidden": "true" });
@@ -142,15 +192,11 @@ export function spark(points, { width = 104, height = 26 } = {}) {
   );
 }
 
-/** Links as tabs; which one is shown is in the query. */
+/** A bar of tabs. @param {(key: string) => void} choose */
 export function tabs(label, all, shown, choose) {
   const list = h("div", { class: "tabs", role: "tablist", "aria-label": label });
   const buttons = all.map(([key, words]) =>
-    h(
-      "button",
-      { type: "button", role: "tab", id: `tab-${key}`, "aria-controls": "panel", onclick: () => choose(key) },
-      words,
-    ),
+    button(words, () => choose(key), null, { role: "tab", id: `tab-${key}`, "aria-controls": "panel" }),
   );
   list.append(...buttons);
   const move = (key) => {
@@ -173,18 +219,20 @@ export function tabs(label, all, shown, choose) {
   return { element: list, move };
 }
 
-/** Hyperparameters, nested ones with dotted names. */
-export function hyperparameters(tree) {
-  const rows = flatten(tree);
-  if (rows.length === 0) return h("p", { class: "muted" }, "It has no hyperparameters.");
-  return h(
-    "dl",
-    { class: "pairs" },
-    rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.value(value)))),
-  );
+/** A list of names and values. */
+export function pairs(rows, kind = "pairs") {
+  const pair = ([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.value(value)));
+  return h("dl", { class: kind }, rows.map(pair));
 }
 
-function flatten(tree, prefix = "") {
+/** The hyperparameters of a trial; nested ones have dotted names. */
+export function hyperparameters(tree) {
+  const rows = flatten(tree);
+  return rows.length ? pairs(rows) : h("p", { class: "muted" }, "No hyperparameters");
+}
+
+/** Return nested hyperparameters as pairs of a dotted name and a value. */
+export function flatten(tree, prefix = "") {
   return Object.entries(tree ?? {}).flatMap(([name, value]) =>
     value !== null && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length
       ? flatten(value, `${prefix}${name}.`)
@@ -192,13 +240,13 @@ function flatten(tree, prefix = "") {
   );
 }
 
-/** A moment, with all of it in its title. */
+/** A time; its title has the date and the time zone. */
 export function moment(at) {
   if (at === null || at === undefined) return document.createTextNode(format.NONE);
   return h("time", { datetime: new Date(at * 1000).toISOString(), title: format.timestamp(at) }, format.time(at));
 }
 
-/** A field to choose in. `choices`: [value, words] or values. */
+/** A labelled drop-down list. `choices`: values, or pairs of value and words. */
 export function choice(label, choices, chosen, change, { unseen = false } = {}) {
   const select = h(
     "select",
@@ -215,4 +263,9 @@ export function choice(label, choices, chosen, change, { unseen = false } = {}) 
 export function card(title, ...children) {
   const id = `card-${title.toLowerCase().replaceAll(/\W+/g, "-")}`;
   return h("section", { class: "card", "aria-labelledby": id }, h("header", null, h("h2", { id }, title)), ...children);
+}
+
+/** A labelled field of a form, with a hint. */
+export function field(label, input, hint = null) {
+  return h("label", { class: "field" }, h("span", null, label), input, hint ? h("small", null, hint) : null);
 }

@@ -9,15 +9,15 @@ import { unpacked } from "./packed.js";
 import { stamp } from "./symbols.js";
 
 const NEAR = 9;
-// A press that moves farther is a drag.
+// If the pointer moves farther than this many pixels while it is pressed, it is a drag and no click.
 const STILL = 4;
 const GLIDE = 600;
 const MOST_GLIDING = 1_000;
 const RING = 4;
 
 /**
- * What Plotly draws of a figure, and what is drawn here: for that, Plotly has an entry of the legend, and the extent,
- * for axes that find their own.
+ * Separate the traces that Plotly draws from the groups of points that are drawn here. For each group, Plotly gets an
+ * entry of the legend, and invisible points at its limits, so that the ranges of the axes include it.
  */
 export function apart({ data }) {
   const [traces, groups] = [[], []];
@@ -64,7 +64,7 @@ function extent(values) {
 
 export class Points {
   /**
-   * @param {any} plot Plotly has drawn in it
+   * @param {any} plot an element in which Plotly has drawn
    * @param {{onTrial?: (trial: number) => void, onHover?: (trial: number | null) => void, signal: AbortSignal}} options
    */
   constructor(plot, { onTrial, onHover, signal }) {
@@ -77,7 +77,7 @@ export class Points {
     this.gliding = null;
     this.pointed = null;
     this.lit = null;
-    // Plotly tells of what is its own, at the same place.
+    // Whether the pointer is on a point that Plotly has drawn, which shows a tip of its own.
     this.quiet = false;
     const soon = () => {
       this.frame ??= requestAnimationFrame(() => this.#draw());
@@ -90,7 +90,7 @@ export class Points {
     signal.addEventListener("abort", () => cancelAnimationFrame(this.frame));
   }
 
-  /** @param {ReturnType<typeof apart>["groups"]} groups of what Plotly has just drawn */
+  /** @param {ReturnType<typeof apart>["groups"]} groups of the figure that Plotly has just drawn */
   show(groups) {
     const before = this.width === this.plot.clientWidth ? this.#moving() : new Map();
     this.groups = groups;
@@ -100,13 +100,13 @@ export class Points {
     this.#draw();
   }
 
-  /** Show where a trial is; null: none. */
+  /** Mark the points of a trial, or none if it is null. */
   light(trial) {
     this.lit = trial;
     if (!this.gliding) this.#ring();
   }
 
-  /** Where each trial is that may move. */
+  /** Return the positions of all trials whose points may move. */
   #moving() {
     const found = new Map();
     for (const { moves, facts, px, py } of this.groups) {
@@ -134,7 +134,7 @@ export class Points {
     return { moved, skipped, began: performance.now() };
   }
 
-  /** Where points are, in pixels of the plot, as its axes are now. */
+  /** Calculate the positions of all points in pixels of the plot, from its current axes. */
   #place() {
     const { xaxis, yaxis } = this.plot._fullLayout;
     const [across, up] = [placing(xaxis), placing(yaxis, -1)];
@@ -176,12 +176,12 @@ export class Points {
     return this.groups.filter(({ entry }) => entries[entry]?.visible === true);
   }
 
-  /** An empty canvas of which nothing outside of the axes is drawn on; its pixels are the screen's. */
+  /** Empty a canvas, and clip it to the area of the axes. It has the resolution of the screen. */
   #clear(canvas) {
     const { xaxis, yaxis, height } = this.plot._fullLayout;
     this.scale = devicePixelRatio || 1;
     const [wide, high] = [this.plot.clientWidth, height].map((each) => Math.round(each * this.scale));
-    // What changes its size becomes empty, and loses what was set.
+    // A change of its size empties the canvas and resets its context.
     Object.assign(canvas, { width: wide, height: high });
     canvas.style.setProperty("width", `${wide / this.scale}px`);
     canvas.style.setProperty("height", `${high / this.scale}px`);
@@ -217,7 +217,7 @@ export class Points {
     });
   }
 
-  /** Around the trial that is meant, wherever it is. */
+  /** Draw rings around all points of the trial that is marked or pointed at. */
   #ring() {
     const trial = this.pointed ? trialAt(this.pointed) : this.lit;
     if (trial === null && !this.ringed) return;
@@ -237,7 +237,7 @@ export class Points {
     }
   }
 
-  /** The nearest point, the topmost of those that are as near. */
+  /** Return the point that is nearest to the pointer; among equals, the one that was drawn last. */
   #near({ clientX, clientY }) {
     if (this.quiet || this.gliding || !this.plot._fullData) return null;
     const box = this.plot.getBoundingClientRect();
@@ -263,14 +263,14 @@ export class Points {
     this.tip.hidden = found === null;
     if (found === null) return;
     const { group, at } = found;
-    put(this.tip, told(group, at));
+    put(this.tip, tipOf(group, at));
     const [x, y] = [group.px[at], group.py[at]];
     const side = x > this.plot.clientWidth / 2 ? -this.tip.offsetWidth - 12 : 12;
     this.tip.style.setProperty("left", `${x + side}px`);
     this.tip.style.setProperty("top", `${Math.max(0, y - this.tip.offsetHeight / 2)}px`);
   }
 
-  // Plotly lays something over the page while a button is down, so that no click ever comes here.
+  // Plotly covers the page with an element while a button is pressed, so a click event never arrives here.
   #press(pressed) {
     const found = this.#near(pressed);
     if (!found || pressed.button !== 0) return;
@@ -285,7 +285,7 @@ function trialAt({ group, at }) {
   return group.facts[at][0];
 }
 
-/** From a number on an axis to a pixel. */
+/** Return a function from a number on an axis to a pixel. */
 function placing({ range, type, _offset, _length }, direction = 1) {
   const [from, to] = range;
   const linear = type === "log" ? Math.log10 : Number;
@@ -297,16 +297,16 @@ function isWithin(at, { _offset, _length }) {
   return at >= _offset && at <= _offset + _length;
 }
 
-/** What Plotly would tell of a point, by its template: text, in bold or not, in lines. */
-function told({ template = "", facts, x, y }, at) {
+/** Return the text that Plotly would show of a point by its template: lines, of which parts may be bold. */
+function tipOf({ template = "", facts, x, y }, at) {
   const filled = template
     .replace(/<extra>.*<\/extra>/s, "")
     .replaceAll(/%\{(x|y|customdata\[(\d+)\])(?::([^}]*))?\}/g, (_, what, place, format) => {
       const value = place === undefined ? { x, y }[what][at] : facts[at][place];
-      // The one format that figures use: five digits, of which no zeros at the end.
+      // Figures use only one format: five digits, without zeros at the end.
       return format ? String(Number(Number(value).toPrecision(5))) : String(value);
     });
-  // It is parsed as a document of its own, of which nothing but texts are taken.
+  // It is parsed as a separate document, and only its texts are used.
   return Array.from(new DOMParser().parseFromString(filled, "text/html").body.childNodes, (node) => {
     if (node.nodeName === "BR") return h("br");
     return node.nodeName === "B" ? h("b", null, node.textContent) : node.textContent;

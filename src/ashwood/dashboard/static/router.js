@@ -1,20 +1,20 @@
-/** Addresses to pages, and the state of a page in its query. */
+/** The pages by their addresses, and the state of a page in its query. */
 
-import { announce, h, put } from "./dom.js";
+import { announce, h, mark, put } from "./dom.js";
 import { failure } from "./parts.js";
 
 /**
- * @typedef {object} Place what a page is given
+ * @typedef {object} Place what a page gets
  * @property {Record<string, string>} params from the path
  * @property {URLSearchParams} query
  * @property {AbortSignal} signal aborted when the page is left
- * @property {(changes: Record<string, any>, how?: {push?: boolean}) => void} setQuery null takes a key out
+ * @property {(changes: Record<string, any>, how?: {push?: boolean}) => void} setQuery null removes a key
  * @property {(work: () => void) => void} leaving run when the page is left
  * @property {(title: string) => void} title
  *
  * @typedef {object} Page
  * @property {HTMLElement} element
- * @property {(query: URLSearchParams) => void} [queried] back and forward within the page
+ * @property {(query: URLSearchParams) => void} [queried] called when the user goes back or forward within the page
  */
 
 let routes = [];
@@ -30,14 +30,14 @@ export function start(table) {
   visit({ scroll: history.state?.scroll ?? 0 });
 }
 
-/** Go to another address of this server's. */
+/** Go to another address of this server. */
 export function go(address) {
   if (address === location.pathname + location.search) return;
   history.pushState(null, "", address);
   visit({ scroll: 0 });
 }
 
-export function reload() {
+function reload() {
   current = null;
   visit({ scroll: scrollY });
 }
@@ -74,8 +74,7 @@ async function visit({ scroll }) {
   for (const link of document.querySelectorAll("[data-nav]")) {
     const { nav } = link.dataset;
     const at = path.startsWith(`/${nav}`) || (nav === "experiments" && path === "/");
-    if (at) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    mark(link, "aria-current", at && "page");
   }
   const main = document.getElementById("main");
   main.setAttribute("aria-busy", "true");

@@ -1,9 +1,9 @@
-/** Symbols of points, as Plotly draws them. */
+/** Symbols of points, in the shapes that Plotly uses. */
 
 const ROOT = Math.sqrt(3) / 2;
 const THIN = 0.38;
 
-/** Corners for a radius of 1, downwards positive. */
+/** Corners of each symbol for a radius of 1; positive values are below the middle. */
 const CORNERS = {
   square: [[-1, -1], [1, -1], [1, 1], [-1, 1]],
   diamond: [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]],
@@ -14,7 +14,7 @@ const CORNERS = {
   x: plus(1.25, THIN).map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2]),
 };
 
-/** Corners of a regular polygon around the middle, the first at the top. */
+/** Return the corners of a regular polygon; the first is at the top. */
 function around(count, radius) {
   return Array.from({ length: count }, (_, at) => {
     const angle = (2 * Math.PI * at) / count - Math.PI / 2;
@@ -33,8 +33,8 @@ const stamps = new Map();
 const MOST = 400;
 
 /**
- * A picture of a symbol, to be drawn many times.
- * @param {string} symbol its name in Plotly, with `-open` for a ring of it
+ * Return a picture of a symbol, which can be drawn many times.
+ * @param {string} symbol its name in Plotly; with `-open`, only the outline is drawn
  * @param {string} colour
  * @param {number} size its diameter in pixels
  * @param {number} scale of the screen
@@ -44,7 +44,7 @@ export function stamp(symbol, colour, size, scale) {
   const key = `${symbol} ${colour} ${size} ${scale}`;
   const known = stamps.get(key);
   if (known) return known;
-  // Colours of themes and sizes of windows come and go.
+  // Each theme and each size of the window adds pictures.
   if (stamps.size >= MOST) stamps.clear();
   const made = document.createElement("canvas");
   made.width = Math.ceil((1.5 * size + 3) * scale);

@@ -1,6 +1,6 @@
-/** A table of many rows that change: sorted, selected and walked through by keys. */
+/** A table of many rows that change. Users can sort it, select rows, and move in it with keys. */
 
-import { h, put, write } from "./dom.js";
+import { button, h, put, write } from "./dom.js";
 import * as format from "./format.js";
 
 /**
@@ -10,9 +10,9 @@ import * as format from "./format.js";
  * @property {"number" | "text" | "time" | "duration" | "state"} [kind]
  * @property {boolean} [sortable]
  * @property {(row: any) => any} [render] nodes or text
- * @property {(row: any) => any} [watch] what has to differ for `render` to be asked again
- * @property {boolean} [quiet] whether the label is hidden, and only read out by screen readers
- * @property {boolean} [spare] left out where there is little room
+ * @property {(row: any) => any} [watch] `render` is called again if the result of this differs
+ * @property {boolean} [quiet] whether only screen readers get the label
+ * @property {boolean} [spare] whether it is hidden on small screens
  * @property {string} [width]
  * @property {string} [title]
  */
@@ -29,12 +29,11 @@ export class Table {
    * @param {object} options
    * @param {string} options.label what it shows, for screen readers
    * @param {(row: any) => any} options.key
-   * @param {(row: any) => string} [options.href] where a row leads
-   * @param {(sort: string) => void} [options.onSort] asked for another order: a key, `-` before it the largest first
-   * @param {(rows: Set<any>) => void} [options.onSelect] with it, rows can be selected
-   * @param {(key: any) => void} [options.onHover] null: none
+   * @param {(row: any) => string} [options.href] the address that a row opens
+   * @param {(sort: string) => void} [options.onSort] called with a key; with `-` before it, the largest is first
+   * @param {(rows: Set<any>) => void} [options.onSelect] if given, rows can be selected
+   * @param {(key: any) => void} [options.onHover] called with null if the pointer is on no row
    * @param {(row: any) => string} [options.name] of a row, for labels
-   * @param {(href: string) => void} [options.open]
    */
   constructor(options) {
     this.options = options;
@@ -68,9 +67,9 @@ export class Table {
     this.columns = columns;
     this.sort = sort;
     const cells = columns.map((column) => this.#heading(column));
-    if (this.options.onSelect) cells.unshift(
-      h("th", { class: "check", scope: "col" }, h("span", { class: "unseen" }, "Selected")),
-    );
+    if (this.options.onSelect) {
+      cells.unshift(h("th", { class: "check", scope: "col" }, h("span", { class: "unseen" }, "Selected")));
+    }
     put(this.head, ...cells);
     const rows = [...this.rows.values()].map((shown) => shown.row);
     this.rows.clear();
@@ -78,7 +77,7 @@ export class Table {
     this.setRows(rows);
   }
 
-  /** Show these rows in this order; those that stay keep their elements, and the focus. */
+  /** Show these rows in this order; rows that stay keep their elements and the focus. */
   setRows(rows, nothing = null) {
     const keys = new Set(rows.map(this.options.key));
     for (const [key, shown] of this.rows) {
@@ -102,25 +101,17 @@ export class Table {
     if (nothing !== null) put(this.nothing, nothing);
   }
 
-  /** Change rows that are shown, in place. @returns {number} how many were */
+  /** Change those of the rows that are shown. */
   patch(rows) {
-    let changed = 0;
     for (const row of rows) {
       const shown = this.rows.get(this.options.key(row));
-      if (!shown) continue;
-      this.#change(shown, { ...shown.row, ...row }, true);
-      changed += 1;
+      if (shown) this.#change(shown, { ...shown.row, ...row }, true);
     }
-    return changed;
   }
 
-  /** Show which row is meant; null: none. */
+  /** Highlight a row, or none if `key` is null. */
   highlight(key) {
     for (const [each, shown] of this.rows) shown.element.classList.toggle("lit", each === key);
-  }
-
-  row(key) {
-    return this.rows.get(key)?.row;
   }
 
   deselect() {
@@ -145,13 +136,7 @@ export class Table {
     const other = falling ? column.key : `-${column.key}`;
     const next = falling || rising ? other : first;
     const sign = h("i", { "aria-hidden": "true" }, falling ? "▼" : rising ? "▲" : "");
-    const button = h(
-      "button",
-      { type: "button", onclick: () => this.#sortBy(column.key, next) },
-      h("span", null, column.label),
-      sign,
-    );
-    return put(cell, button);
+    return put(cell, button([h("span", null, column.label), sign], () => this.#sortBy(column.key, next)));
   }
 
   #sortBy(key, sort) {
@@ -164,13 +149,9 @@ export class Table {
     const element = h("tr", { data: { key: String(key) } });
     const shown = { element, row: null, key, cells: [], seen: [], link: null, box: null };
     if (this.options.onSelect) {
-      const toggle = () => this.#toggle(shown);
-      shown.box = h("input", {
-        type: "checkbox",
-        tabindex: -1,
-        "aria-label": `Select ${this.options.name?.(row) ?? key}`,
-        onchange: toggle,
-      });
+      const label = `Select ${this.options.name?.(row) ?? key}`;
+      const onchange = () => this.#toggle(shown);
+      shown.box = h("input", { type: "checkbox", tabindex: -1, "aria-label": label, onchange });
       element.append(h("td", { class: "check" }, shown.box));
     }
     this.columns.forEach((column, at) => {
@@ -201,8 +182,7 @@ export class Table {
       } else {
         const text = SHOWN[column.kind ?? "text"]?.(now) ?? format.value(now);
         if (column.kind === "text" && text.length > 24) cell.title = text;
-        if (text === format.NONE) cell.classList.add("none");
-        else cell.classList.remove("none");
+        cell.classList.toggle("none", text === format.NONE);
         write(cell, text);
       }
       if (flash && !isNew) blink(cell.closest("td, th"));
@@ -239,7 +219,7 @@ export class Table {
     for (const shown of this.rows.values()) this.#reach(shown);
   }
 
-  /** With Tab, one row is come to: what can be used in others isn't in the way to it. */
+  /** Let Tab reach the controls of the current row only; the arrow keys lead to the other rows. */
   #reach(shown) {
     const index = shown.key === this.current ? 0 : -1;
     for (const each of [shown.link, shown.box, ...shown.element.querySelectorAll("button")]) {
@@ -276,10 +256,8 @@ export class Table {
   }
 
   #click(event) {
-    if (!this.options.href || event.defaultPrevented || event.target.closest(
-      "a, button, input, label, summary",
-    )) return;
-    if (getSelection()?.toString()) return;
+    if (!this.options.href || event.defaultPrevented || getSelection()?.toString()) return;
+    if (event.target.closest("a, button, input, label, summary")) return;
     this.rows.get(this.#keyOf(event.target))?.link?.click();
   }
 }
@@ -293,28 +271,16 @@ function blink(cell) {
   cell.animate([{ backgroundColor: "var(--flash)" }, { backgroundColor: "transparent" }], { duration: 900 });
 }
 
-/** Turns the pages of a table. */
+/** Buttons that turn the pages of a table. */
 export class Pager {
   /** @param {(offset: number) => void} turn */
   constructor(turn) {
-    this.first = h("button", { type: "button", class: "small", onclick: () => turn(0) }, "First");
-    this.previous = h(
-      "button",
-      { type: "button", class: "small", onclick: () => turn(Math.max(0, this.offset - this.limit)) },
-      "Previous",
-    );
-    this.next = h("button", { type: "button", class: "small", onclick: () => turn(this.offset + this.limit) }, "Next");
-    this.last = h("button", { type: "button", class: "small", onclick: () => turn(this.#end()) }, "Last");
+    const small = (words, offset) => button(words, () => turn(offset()), "small");
+    this.back = [small("First", () => 0), small("Previous", () => Math.max(0, this.offset - this.limit))];
+    this.forward = [small("Next", () => this.offset + this.limit), small("Last", () => this.#lastPage())];
     this.words = h("span", { class: "muted" });
-    this.element = h(
-      "nav",
-      { class: "pager", "aria-label": "Pages of the table" },
-      this.words,
-      this.first,
-      this.previous,
-      this.next,
-      this.last,
-    );
+    const label = { class: "pager", "aria-label": "Pages of the table" };
+    this.element = h("nav", label, this.words, this.back, this.forward);
     this.set(0, 100, 0, "rows");
   }
 
@@ -324,13 +290,13 @@ export class Pager {
     const of = total === matching ? "" : `, of ${format.count(total)} in all`;
     const range = matching > limit ? `${format.count(offset + 1)}–${format.count(upTo)} of ` : "";
     write(this.words, `${range}${format.count(matching)} ${format.plural(matching, things)}${of}`);
-    this.first.disabled = this.previous.disabled = offset <= 0;
-    this.next.disabled = this.last.disabled = upTo >= matching;
-    const needless = matching <= limit && offset === 0;
-    for (const button of [this.first, this.previous, this.next, this.last]) button.hidden = needless;
+    for (const each of this.back) each.disabled = offset <= 0;
+    for (const each of this.forward) each.disabled = upTo >= matching;
+    const isOnePage = matching <= limit && offset === 0;
+    for (const each of [...this.back, ...this.forward]) each.hidden = isOnePage;
   }
 
-  #end() {
+  #lastPage() {
     return Math.max(0, Math.floor((this.matching - 1) / this.limit) * this.limit);
   }
 }

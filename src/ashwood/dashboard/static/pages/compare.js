@@ -1,27 +1,20 @@
-/** Some experiments beside each other. */
+/** Several experiments side by side. */
 
 import { get } from "../api.js";
 import { h, put } from "../dom.js";
 import { chosen, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
-import { badge, copyButton, empty, moment, seenLine } from "../parts.js";
+import { badge, copyButton, empty, flatten, moment, seenLine, tableRow } from "../parts.js";
 
 /** @param {import("../router.js").Place} place */
 export default async function comparePage(place) {
   const ids = [...new Set((place.query.get("ids") ?? "").split(",").filter((id) => /^\d+$/.test(id)).map(Number))];
   place.title(ids.length ? `Compare ${ids.map((id) => `#${id}`).join(", ")}` : "Compare");
   if (ids.length < 2) {
-    const text = "Select two or more in the list of experiments, then Compare.";
-    return {
-      element: h(
-        "div",
-        { class: "page" },
-        h("h1", null, "Compare"),
-        empty("There is nothing to compare.", text),
-        h("a", { class: "button", href: "/" }, "All experiments"),
-      ),
-    };
+    const next = h("a", { class: "button", href: "/" }, "All experiments");
+    const nothing = empty("Nothing to compare", "Select two or more experiments in the list.", next);
+    return { element: h("div", { class: "page" }, h("h1", null, "Compare"), nothing) };
   }
   const load = () => Promise.all(ids.map((id) => get(`/experiments/${id}`, { signal: place.signal })));
   let all = await load();
@@ -76,7 +69,7 @@ export default async function comparePage(place) {
       { class: "page" },
       h("div", { class: "page-head" }, h("h1", null, `Compare ${ids.length} experiments`)),
       metrics.size > 1
-        ? h("p", { class: "warning" }, "They don't measure the same metric: their curves can't be compared as numbers.")
+        ? h("p", { class: "warning" }, "These experiments have different metrics, so their curves cannot be compared.")
         : null,
       figure.element,
       h(
@@ -116,63 +109,38 @@ function rows(all) {
     ],
     ["Progress", (e) => format.percent(e.fraction)],
     ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],
-    ["Ran for", (e) => format.duration(e.seconds)],
+    ["Run time", (e) => format.duration(e.seconds)],
     ["Workers busy", (e) => format.percent(e.utilisation)],
     ["Trained", (e) => format.length(e.length_trained, e.unit)],
     ["Method", (e) => e.method],
     ["Longest training", (e) => format.length(e.max_length, e.unit)],
     [
       "Brackets",
-      (e) => (e.brackets ?? []).map((bracket) => bracket.rungs.map((rung) => rung.length).join(" → ")).join("\n"),
+      (e) => e.brackets.map((bracket) => bracket.rungs.map((rung) => rung.length).join(" → ")).join("\n"),
     ],
-    ["At once", (e) => format.value(e.settings?.max_concurrent_trials || "as many as fit")],
+    ["Trials at once", (e) => format.value(e.settings.max_concurrent_trials || "as many as there are slots")],
     ["Seed", (e) => format.value(e.seed)],
     ["Created", (e) => moment(e.created_at), (e) => e.created_at],
   ];
-  const names = [...new Set(all.flatMap((each) => Object.keys(flat(each.best_trial?.hyperparameters))))];
+  const hparams = new Map(all.map((each) => [each, Object.fromEntries(flatten(each.best_trial?.hyperparameters))]));
+  const names = [...new Set([...hparams.values()].flatMap((each) => Object.keys(each)))];
   const line = ([words, cell, plain]) => {
     const texts = all.map((each) => (plain ?? cell)(each));
     const differs = new Set(texts).size > 1;
-    return h(
-      "tr",
-      { class: differs ? "differs" : null },
-      h("th", { scope: "row" }, words),
-      all.map((each) => h("td", null, cell(each))),
-    );
+    const row = tableRow([words, ...all.map(cell)]);
+    row.classList.toggle("differs", differs);
+    return row;
   };
+  const value = (name) => (each) => format.value(hparams.get(each)[name]);
+  const heading = { scope: "colgroup", colspan: all.length + 1 };
+  const section = h("tr", { class: "section" }, h("th", heading, "Hyperparameters of the best trial"));
+  const copy = (each) =>
+    each.best_trial
+      ? copyButton(() => each.best_trial.as_yaml, `Hyperparameters of experiment ${each.id}`, "Copy YAML")
+      : format.NONE;
+  const copies = tableRow(["Copy", ...all.map(copy)]);
   return [
     ...lines.map(line),
-    names.length
-      ? h(
-        "tr",
-        { class: "section" },
-        h("th", { scope: "colgroup", colspan: all.length + 1 }, "Hyperparameters of the best trial"),
-      )
-      : null,
-    ...names.map((name) => line([name, (each) => format.value(flat(each.best_trial?.hyperparameters)[name])])),
-    names.length
-      ? h(
-        "tr",
-        null,
-        h("th", { scope: "row" }, "Copy"),
-        all.map(
-          (each) => h(
-            "td",
-            null,
-            each.best_trial
-              ? copyButton(() => each.best_trial.as_yaml, `Hyperparameters of experiment ${each.id}`, "Copy YAML")
-              : format.NONE,
-          ),
-        ),
-      )
-      : null,
+    ...(names.length ? [section, ...names.map((name) => line([name, value(name)])), copies] : []),
   ];
-}
-
-function flat(tree, prefix = "", into = {}) {
-  for (const [name, value] of Object.entries(tree ?? {})) {
-    if (value !== null && typeof value === "object" && !Array.isArray(value)) flat(value, `${prefix}${name}.`, into);
-    else into[`${prefix}${name}`] = value;
-  }
-  return into;
 }

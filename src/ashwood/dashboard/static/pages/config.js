@@ -1,22 +1,22 @@
-/** The experiment file, as it was understood. */
+/** The experiment file, and the settings that were read from it. */
 
 import { h } from "../dom.js";
 import * as format from "../format.js";
-import { copyButton } from "../parts.js";
+import { copyButton, pairs } from "../parts.js";
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function config({ model }) {
   const { data } = model;
-  const text = data.config ?? "";
+  const text = data.config;
   const { max_concurrent_trials: atOnce, max_trials: trials, metric_at: goal, max_seconds: seconds } = data.settings;
-  const pairs = [
+  const settings = [
     ["entrypoint", data.entrypoint],
     ["seed", data.seed],
     ["max_trials", trials],
     ["max_concurrent_trials", atOnce],
     ["stop_when.metric_at", goal],
     ["stop_when.max_time", seconds === null ? null : format.duration(seconds)],
-  ].filter(([, value]) => value !== null && value !== undefined);
+  ].filter(([, value]) => value !== null);
   const numbers = text.replace(/\n$/, "").split("\n").map((_, at) => at + 1).join("\n");
   return h(
     "section",
@@ -27,11 +27,7 @@ export default async function config({ model }) {
       h("h2", { id: "config" }, "Experiment file"),
       text ? copyButton(() => text, "Experiment file", "Copy") : null,
     ),
-    h(
-      "dl",
-      { class: "pairs across" },
-      pairs.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.value(value)))),
-    ),
+    pairs(settings, "pairs across"),
     text
       ? h(
         "div",
@@ -39,6 +35,6 @@ export default async function config({ model }) {
         h("pre", { class: "numbers", "aria-hidden": "true" }, numbers),
         h("pre", null, text),
       )
-      : h("p", { class: "muted" }, "It was started from Python: there is no file."),
+      : h("p", { class: "muted" }, "It was started from Python, so there is no file."),
   );
 }

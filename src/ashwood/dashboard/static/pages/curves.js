@@ -1,4 +1,4 @@
-/** Learning curves, and the trials that they are of. */
+/** Learning curves, and a table of their trials. */
 
 import { get } from "../api.js";
 import { h, throttle } from "../dom.js";
@@ -40,7 +40,7 @@ export default async function curves({ model, signal, figure, openTrial }) {
     const sort = asked.by === "length" ? "-length" : null;
     try {
       const { rows } = await get(`${path}/trials`, { query: { limit, sort }, signal });
-      table.setRows(rows, h("p", { class: "muted" }, "No trial yet."));
+      table.setRows(rows, h("p", { class: "muted" }, "No trials yet"));
     } catch (error) {
       if (error.name !== "AbortError" && error.status) throw error;
     }

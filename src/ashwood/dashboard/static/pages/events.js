@@ -1,7 +1,7 @@
-/** What happened and what was decided, the newest first. */
+/** The event log: events and decisions, the newest first. */
 
 import { get } from "../api.js";
-import { debounce, h, put, throttle } from "../dom.js";
+import { button, debounce, h, put, throttle } from "../dom.js";
 import { empty, failure, moment } from "../parts.js";
 
 const LIMIT = 100;
@@ -28,19 +28,9 @@ export default async function events({ model, signal, place }) {
     signal,
   });
   const line = ({ seq, at, text, decided }) => {
-    const decisions = Array.isArray(decided) ? decided : decided ? [decided] : [];
-    return h(
-      "li",
-      { data: { seq } },
-      h("span", { class: "seq" }, seq),
-      moment(at),
-      h(
-        "div",
-        null,
-        h("span", null, linked(text, id)),
-        decisions.length ? h("ul", null, decisions.map((each) => h("li", null, linked(each, id)))) : null,
-      ),
-    );
+    const decisions = decided.length ? h("ul", null, decided.map((each) => h("li", null, linked(each, id)))) : null;
+    const entry = h("div", null, h("span", null, linked(text, id)), decisions);
+    return h("li", { data: { seq } }, h("span", { class: "seq" }, seq), moment(at), entry);
   };
   const take = (answer) => {
     const sorted = [...answer.events].sort((a, b) => b.seq - a.seq);
@@ -48,15 +38,9 @@ export default async function events({ model, signal, place }) {
     return sorted;
   };
   const showEnd = (answer) => {
-    // Of one trial, there may be none for long.
+    // An answer about one trial may have no entries although there are earlier ones.
     oldest = Math.min(oldest, answer.first);
-    const isAll = oldest <= 1;
-    put(
-      end,
-      isAll
-        ? h("span", { class: "muted" }, list.children.length ? "That is where it began." : "")
-        : h("button", { type: "button", onclick: older }, "Older"),
-    );
+    put(end, oldest <= 1 ? h("span", { class: "muted" }, "Start of the event log") : button("Older", older));
   };
   const older = async () => {
     try {
@@ -74,7 +58,7 @@ export default async function events({ model, signal, place }) {
     const answer = await fetchEvents({});
     if (of !== trial.value) return;
     put(list, take(answer).map(line));
-    if (answer.events.length === 0) put(list, h("li", { class: "nothing" }, empty("Nothing has happened yet.", "")));
+    if (answer.events.length === 0) put(list, h("li", { class: "nothing" }, empty("No events yet", "")));
     showEnd(answer);
   };
   const fresh = throttle(async () => {
@@ -84,12 +68,12 @@ export default async function events({ model, signal, place }) {
       if (of !== trial.value) return undefined;
       const known = newest;
       const news = answer.events.filter((event) => event.seq > known);
-      // More than a page came at once: begin anew rather than leave a gap.
+      // If there is more than a page of new entries, the list starts again, so that it has no gap.
       if (news.length === LIMIT) return await begin();
       if (news.length && known === -Infinity) put(list);
       list.prepend(...take({ events: news }).map(line));
     } catch {
-      // The state of the connection is shown elsewhere.
+      // The page shows elsewhere that the connection is lost.
     }
     return undefined;
   }, AGAIN);
@@ -111,13 +95,12 @@ export default async function events({ model, signal, place }) {
   );
 }
 
-/** A text in which "trial 7" leads there, but not "trial 7 of bracket 0", which is another number. */
+/** Return a text with links for words like "trial 7", but not for "trial 7 of bracket 0", which is another number. */
 export function linked(text, id) {
   return String(text)
     .split(/(\btrial \d+\b(?! of bracket))/)
-    .map(
-      (part) => (
-        /^trial \d+$/.test(part) ? h("a", { href: `/experiments/${id}/trials/${part.slice(6)}` }, part) : part
-      ),
-    );
+    .map((part) => {
+      const trial = /^trial (\d+)$/.exec(part)?.[1];
+      return trial ? h("a", { href: `/experiments/${id}/trials/${trial}` }, part) : part;
+    });
 }

@@ -1,20 +1,20 @@
-/** The page of an experiment: its description, its state, and tabs with everything else. */
+/** The page of an experiment: its state and its controls, and tabs with everything else. */
 
 import { get, patch, post } from "../api.js";
 import { ask, attempt, toast } from "../dialog.js";
-import { announce, h, put, write } from "../dom.js";
+import { announce, button, h, put, redraw, write } from "../dom.js";
 import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Model } from "../model.js";
-import { badge, commandLine, Fact, failure, Progress, rebadge, seenLine, tabs } from "../parts.js";
+import { badge, commandLine, crumbs, Fact, factList, failure, field, Progress, rebadge } from "../parts.js";
+import { seenLine, tabs } from "../parts.js";
 import { go } from "../router.js";
-import { budget, timeline } from "./charts.js";
+import { budget, hyperparameters, timeline } from "./charts.js";
 import config from "./config.js";
 import curves from "./curves.js";
 import events from "./events.js";
-import { editLabels } from "./experiments.js";
-import hyperparameters from "./hyperparameters.js";
+import { archive, editLabels } from "./experiments.js";
 import overview from "./overview.js";
 import trials from "./trials.js";
 
@@ -23,11 +23,11 @@ const NAMES = Object.keys(TABS);
 const HOUR = 3_600;
 
 /**
- * @typedef {object} Tab what a tab is given
+ * @typedef {object} Tab what a tab gets
  * @property {Model} model
  * @property {AbortSignal} signal aborted when the tab is left
  * @property {import("../router.js").Place} place
- * @property {(name: string, how?: object) => Figure} figure one of the experiment's
+ * @property {(name: string, how?: object) => Figure} figure makes a figure of the experiment
  * @property {(trial: number) => void} openTrial
  */
 
@@ -68,10 +68,8 @@ export default async function experimentPage(place) {
     if (!signal.aborted) put(panel, element);
   };
   const choose = (name) => {
-    place.setQuery(
-      { tab: name === "overview" ? null : name, sort: null, q: null, page: null, trial: null },
-      { push: true },
-    );
+    const tab = name === "overview" ? null : name;
+    place.setQuery({ tab, sort: null, q: null, page: null, trial: null }, { push: true });
     show(name);
   };
   const bar = tabs(
@@ -83,14 +81,10 @@ export default async function experimentPage(place) {
   const tabOf = (query) => (NAMES.includes(query.get("tab")) ? query.get("tab") : "overview");
 
   place.leaving(() => leave?.abort());
-  bind("]", "the next tab", () => choose(NAMES[(NAMES.indexOf(shown) + 1) % NAMES.length]), place.signal);
-  bind(
-    "[",
-    "the tab before",
-    () => choose(NAMES[(NAMES.indexOf(shown) + NAMES.length - 1) % NAMES.length]),
-    place.signal,
-  );
-  NAMES.forEach((name, at) => bind(String(at + 1), `tab ${name}`, () => choose(name), place.signal));
+  const step = (by) => choose(NAMES.at((NAMES.indexOf(shown) + by) % NAMES.length));
+  bind("]", "go to the next tab", () => step(1), place.signal);
+  bind("[", "go to the previous tab", () => step(-1), place.signal);
+  NAMES.forEach((name, at) => bind(String(at + 1), `go to the tab ${name}`, () => choose(name), place.signal));
   model.on(() => header.show(), place.signal);
   header.show();
   await show(tabOf(place.query));
@@ -105,7 +99,7 @@ export default async function experimentPage(place) {
   };
 }
 
-/** A figure as the server lists it, with what was chosen of it in this browser before. */
+/** Make a figure with the options that the user has chosen in this browser before. */
 function makeFigure(model, listed, name, { onChoice, ...how }, signal) {
   const figure = new Figure({
     ...how,
@@ -148,32 +142,20 @@ class Header {
     this.notices = h("div", { class: "notices" });
     this.best = new Fact("Best so far");
     this.trials = new Fact("Trials");
-    this.busy = new Fact("Workers busy", { title: "Share of the workers' time in which they trained" });
-    this.ran = new Fact("Ran for");
+    this.busy = new Fact("Workers busy", { title: "Fraction of the workers' time in which they trained" });
+    this.ran = new Fact("Run time");
     this.trained = new Fact("Trained");
     this.reports = new Fact("Reports");
+    const title = h("div", { class: "title" }, this.title, this.badge, this.labels);
     this.element = h(
       "div",
       { class: "experiment-head" },
-      h(
-        "nav",
-        { class: "crumbs", "aria-label": "Where this is" },
-        h("a", { href: "/" }, "Experiments"),
-        h("span", { "aria-hidden": "true" }, "/"),
-        h("span", null, `#${model.id}`),
-      ),
-      h(
-        "div",
-        { class: "page-head" },
-        h("div", { class: "title" }, this.title, this.badge, this.labels),
-        this.controls,
-      ),
+      crumbs([["/", "Experiments"], [`/experiments/${model.id}`, `#${model.id}`]]),
+      h("div", { class: "page-head" }, title, this.controls),
       this.about,
       this.notices,
       (this.far = h("div", { class: "far" }, this.progress.element, h("span", null, this.done, " ", this.left))),
-      h("dl", { class: "facts" }, [this.best, this.trials, this.busy, this.ran, this.trained, this.reports].map(
-        (fact) => fact.element,
-      )),
+      factList(this.best, this.trials, this.busy, this.ran, this.trained, this.reports),
     );
     const clock = setInterval(() => this.tick(), 1000);
     place.leaving(() => clearInterval(clock));
@@ -187,7 +169,7 @@ class Header {
     rebadge(this.badge, data.state);
     this.#labels(data);
     const better = data.smaller_is_better ? "smaller" : "larger";
-    const nodes = data.nodes?.length > 1 ? `, on ${data.nodes.length} nodes` : "";
+    const nodes = data.nodes.length > 1 ? `, on ${data.nodes.length} nodes` : "";
     const trials = `${format.count(data.trials_planned)} trials up to ${format.length(data.max_length, data.unit)}`;
     const about = `${data.method} on ${data.metric} (${better} is better), ${trials}, seed ${data.seed}${nodes}`;
     write(this.about, data.description ? `${data.description} — ${about}` : about);
@@ -203,11 +185,11 @@ class Header {
         : data.seen ? `no checkpoint with a ${data.metric}` : `no ${data.metric} yet`,
       seenLine(data.seen, data, best),
     );
-    const states = Object.entries(data.trials ?? {}).filter(([, number]) => number);
-    this.trials.set(
-      `${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`,
-      states.map(([state, number]) => `${format.count(number)} ${this.#words(state)}`).join(", "),
-    );
+    // If no driver runs, a running trial does not train until the experiment is resumed.
+    const words = (state) => (state === "running" && !this.model.runs ? "to resume" : state);
+    const states = Object.entries(data.trials).map(([state, number]) => `${format.count(number)} ${words(state)}`);
+    const created = `${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`;
+    this.trials.set(created, states.join(", "));
     this.busy.set(
       format.percent(data.utilisation),
       this.model.runs ? `${format.count(data.slots_in_use)} of ${format.count(data.slots)} now` : "",
@@ -223,70 +205,48 @@ class Header {
     this.tick();
   }
 
-  /** What changes by the second. */
+  /** Update what changes every second. */
   tick() {
-    const { data, since } = this.model;
-    this.ran.set(
-      data.seconds === null || data.seconds === undefined ? format.NONE : format.duration(data.seconds + since),
-      `created ${format.time(data.created_at)}`,
-    );
-    let words = "";
-    if (this.model.runs && data.seconds_left !== null && data.seconds_left !== undefined) {
-      words = `done, about ${format.roughly(Math.max(0, data.seconds_left - since))} left`;
-    } else words = "done";
-    write(this.left, words);
-    this.far.classList.toggle("going", this.model.runs);
-  }
-
-  /** Return the words for a trial's state; without a driver, a running trial only resumes later. */
-  #words(state) {
-    return state === "running" && !this.model.runs ? "to go on" : state;
+    const { data, since, runs } = this.model;
+    this.ran.set(format.duration(data.seconds + since), `created ${format.time(data.created_at)}`);
+    const left = runs && data.seconds_left !== null ? Math.max(0, data.seconds_left - since) : null;
+    write(this.left, left === null ? "done" : `done, about ${format.roughly(left)} left`);
+    this.far.classList.toggle("going", runs);
   }
 
   #labels(data) {
-    const key = JSON.stringify([data.labels, data.archived]);
-    if (this.labels.dataset.shown === key) return;
-    this.labels.dataset.shown = key;
-    put(
-      this.labels,
+    redraw(this.labels, [data.labels, data.archived], () => [
       data.labels.map((label) => h("span", { class: "tag label" }, label)),
       data.archived ? h("span", { class: "tag" }, "archived") : null,
-    );
+    ]);
   }
 
   #controls(data) {
-    const may = data.can ?? {};
-    const key = JSON.stringify([may, data.archived, data.labels, data.name]);
-    if (this.controls.dataset.shown === key) return;
-    this.controls.dataset.shown = key;
-    const isReadOnly = document.documentElement.hasAttribute("data-read-only");
-    if (isReadOnly) return put(this.controls);
-    const button = (words, act, kind = "") => h("button", { type: "button", class: kind, onclick: act }, words);
-    const had = this.controls.contains(document.activeElement) ? document.activeElement.textContent : null;
-    put(
-      this.controls,
-      may.pause && !may.activate ? button("Pause", () => this.#steer("pause")) : null,
-      may.activate ? button("Go on", () => this.#steer("activate"), "primary") : null,
-      may.set ? button("Settings…", () => this.#settings()) : null,
-      may.cancel ? button("Cancel…", () => this.#end("cancel"), "warn") : null,
-      may.kill ? button("Kill…", () => this.#end("kill"), "danger") : null,
+    if (document.documentElement.hasAttribute("data-read-only")) return;
+    const { can } = data;
+    const change = (changes) => this.model.change(changes);
+    redraw(this.controls, [can, data.archived], () => [
+      can.pause && !can.activate ? button("Pause", () => this.#steer("pause")) : null,
+      can.activate ? button("Resume", () => this.#steer("activate"), "primary") : null,
+      can.set ? button("Settings…", () => this.#settings()) : null,
+      can.cancel ? button("Cancel…", () => this.#end("cancel"), "warn") : null,
+      can.kill ? button("Kill…", () => this.#end("kill"), "danger") : null,
       button("Rename…", () => this.#rename(), "ghost"),
-      button("Labels…", () => editLabels(this.model.data, (changes) => this.model.change(changes)), "ghost"),
-      button(data.archived ? "Unarchive" : "Archive", () => this.#archive(), "ghost"),
-    );
-    if (had) [...this.controls.children].find((each) => each.textContent === had)?.focus();
+      button("Labels…", () => editLabels(this.model.data, change), "ghost"),
+      button(data.archived ? "Unarchive" : "Archive", () => archive(this.model.data, change), "ghost"),
+    ]);
   }
 
   async #steer(what) {
-    if (this.steers) return;
-    this.steers = true;
-    await attempt(() => this.#ask(what), ({ state }) => told(what, state));
-    this.steers = false;
+    if (this.isRequesting) return;
+    this.isRequesting = true;
+    await attempt(() => this.#request(what), ({ state }) => done(what, state));
+    this.isRequesting = false;
   }
 
-  async #ask(what) {
+  async #request(what) {
     const answer = await post(`${this.model.path}/${what}`);
-    if (answer.state) this.model.change({ state: answer.state });
+    this.model.change({ state: answer.state });
     await this.model.load();
     this.model.tell({});
     return answer;
@@ -294,81 +254,44 @@ class Header {
 
   #end(what) {
     const { data } = this.model;
-    const body = {
-      cancel: "It ends for good. Trials that train now save a checkpoint first; what was found stays.",
-      kill: "It ends for good, at once. Trials that train now lose what they did since their last checkpoint.",
+    const [verb, body] = {
+      cancel: ["Cancel", "It stops permanently. Running trials save a checkpoint first, and all results stay."],
+      kill: ["Kill", "It stops immediately and permanently. Running trials do not save a checkpoint."],
     }[what];
     ask({
-      title: `${what === "kill" ? "Kill" : "Cancel"} experiment ${data.id}, ${data.name}?`,
+      title: `${verb} experiment ${data.id}, ${data.name}?`,
       body,
-      yes: what === "kill" ? "Kill it" : "Cancel it",
+      yes: `${verb} experiment`,
+      no: "Keep running",
       danger: true,
       act: async () => {
-        const { state } = await this.#ask(what);
-        toast(told(what, state));
+        const { state } = await this.#request(what);
+        toast(done(what, state));
       },
     });
   }
 
   #settings() {
     const { data } = this.model;
-    const now = data.settings ?? {};
-    const number = (name, least) => h("input", {
-      type: "number",
-      min: least,
-      step: 1,
-      name,
-      value: now[name] ?? "",
-      required: true,
-    });
-    const atOnce = number("max_concurrent_trials", 0);
-    const trials = number("max_trials", 1);
-    const invalid = number("max_invalid_trials", 1);
-    const bound = (name, value, least) =>
-      h("input", { type: "number", step: "any", min: least, name, value: value ?? "" });
-    const metric = bound("metric_at", now.metric_at, null);
-    const hours = bound("max_hours", now.max_seconds && now.max_seconds / HOUR, 0);
+    const now = data.settings;
+    const number = (name, value, more) => h("input", { type: "number", name, value: value ?? "", ...more });
+    const count = (name, min) => number(name, now[name], { min, step: 1, required: true });
+    const atOnce = count("max_concurrent_trials", 0);
+    const trials = count("max_trials", 1);
+    const invalid = count("max_invalid_trials", 1);
+    const metric = number("metric_at", now.metric_at, { step: "any" });
+    const hours = number("max_hours", now.max_seconds && now.max_seconds / HOUR, { step: "any", min: 0 });
+    const goal = `Stop when ${data.metric} reaches this value. Leave empty for no target.`;
+    const limit = "Maximum run time; the experiment can be resumed later. Leave empty for no limit.";
     ask({
       title: `Settings of experiment ${data.id}`,
-      body: h(
-        "div",
-        null,
-        h(
-          "label",
-          { class: "field" },
-          h("span", null, "max_concurrent_trials"),
-          atOnce,
-          h("small", null, "How many trials train at once; 0: as many as there is room for."),
-        ),
-        h(
-          "label",
-          { class: "field" },
-          h("span", null, "max_trials"),
-          trials,
-          h("small", null, "How many trials it creates in all."),
-        ),
-        h(
-          "label",
-          { class: "field" },
-          h("span", null, "max_invalid_trials"),
-          invalid,
-          h("small", null, "It pauses when this number of trials have declared their hyperparameters invalid."),
-        ),
-        h(
-          "label",
-          { class: "field" },
-          h("span", null, "stop_when: metric_at"),
-          metric,
-          h("small", null, `A ${data.metric} that is enough: it ends then. Empty: none is.`),
-        ),
-        h(
-          "label",
-          { class: "field" },
-          h("span", null, "stop_when: max_time, in hours"),
-          hours,
-          h("small", null, "How long it may run in all: it stops then, and can go on. Empty: as long as it takes."),
-        ),
-      ),
+      body: [
+        field("max_concurrent_trials", atOnce, "Number of trials that train at once; 0 for as many as there are slots"),
+        field("max_trials", trials, "Total number of trials"),
+        field("max_invalid_trials", invalid, "Number of trials with invalid hyperparameters at which it pauses"),
+        field("stop_when: metric_at", metric, goal),
+        field("stop_when: max_time, in hours", hours, limit),
+      ],
       yes: "Change",
       act: async () => {
         const wanted = {
@@ -378,14 +301,13 @@ class Header {
           metric_at: metric.value === "" ? null : Number(metric.value),
           max_seconds: hours.value === "" ? null : Number(hours.value) * HOUR,
         };
-        const changed = ([name, value]) => value !== (now[name] ?? null);
-        const changes = Object.fromEntries(Object.entries(wanted).filter(changed));
+        const changes = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== now[name]));
         if (Object.keys(changes).length === 0) return;
         const { settings } = await patch(`${this.model.path}/settings`, changes);
-        const words = Object.keys(changes).map((name) => setTo(name, settings[name])).join(", ");
+        const words = Object.keys(changes).map((name) => settingText(name, settings[name])).join(", ");
         const isRaised = settings.max_concurrent_trials > atOnce.valueAsNumber && atOnce.valueAsNumber > 0;
-        // Before the page loads anew: that is aborted if an event makes it load once more.
-        toast(`${words}${isRaised ? ": every bracket needs one" : ""}.`);
+        // The message comes before the page is loaded again, because an event can abort that request.
+        toast(`${words}${isRaised ? ": every bracket needs one trial" : ""}.`);
         await this.model.load();
         this.model.tell({});
       },
@@ -394,88 +316,72 @@ class Header {
 
   #rename() {
     const { data } = this.model;
-    const field = h("input", { type: "text", value: data.name, required: true, maxlength: 200, autofocus: true });
+    const input = h("input", { type: "text", value: data.name, required: true, maxlength: 200, autofocus: true });
     ask({
       title: `Rename experiment ${data.id}`,
-      body: h("label", { class: "field" }, h("span", null, "Name"), field),
+      body: field("Name", input),
       yes: "Rename",
       act: async () => {
-        await patch(this.model.path, { name: field.value });
-        this.model.change({ name: field.value });
+        await patch(this.model.path, { name: input.value });
+        this.model.change({ name: input.value });
       },
     });
   }
 
-  async #archive() {
-    const to = !this.model.data.archived;
-    await attempt(async () => {
-      await patch(this.model.path, { archived: to });
-      this.model.change({ archived: to });
-    }, to ? "It is archived: hidden from the list, and nothing of it is lost." : "It is no longer archived.");
-  }
-
   #notices(data) {
+    const { warnings, why_ended: why, state, damage } = data;
     const read = data.read < 1 ? format.percent(data.read) : null;
-    const key = JSON.stringify([data.warnings, data.why_ended, data.state, data.damage, read]);
-    if (this.notices.dataset.shown === key) return;
-    this.notices.dataset.shown = key;
-    const notice = (kind, ...words) => h("div", { class: `notice ${kind}` }, ...words);
-    const warnings = data.warnings ?? [];
-    const several = warnings.length > 1 ? `${warnings.length} warnings: ` : "Warning: ";
-    put(
-      this.notices,
-      read
-        ? notice("", h("b", null, "Its record is being read: "), `${read} so far. What is shown is as of then.`)
-        : null,
-      data.damage ? notice("bad", h("b", null, "Its record is damaged: "), data.damage) : null,
-      data.why_ended && (data.state === "errored" || data.state === "canceled")
-        ? notice(data.state === "errored" ? "bad" : "", h("b", null, `It is ${data.state}: `), data.why_ended)
-        : null,
-      data.state === "interrupted"
+    const notice = (kind, title, ...words) => h("div", { class: `notice ${kind}` }, h("b", null, title), " ", words);
+    const resume = () => commandLine(`ashwood resume ${data.id}`);
+    redraw(this.notices, [warnings, why, state, damage, read], () => [
+      read ? notice("", "Reading the event log:", `${read} so far. The page shows the state at that point.`) : null,
+      damage ? notice("bad", "The event log is damaged:", damage) : null,
+      why && state === "errored" ? notice("bad", "The experiment is errored:", why) : null,
+      why && state === "canceled" ? notice("", "The experiment is canceled:", why) : null,
+      state === "interrupted"
         ? notice(
           "bad",
-          h("b", null, "Its driver is gone. "),
-          "Nothing that was recorded is lost; it goes on from its latest checkpoints.",
-          commandLine(`ashwood resume ${data.id}`),
+          "The driver process has stopped.",
+          "No recorded results are lost; resuming continues from the latest checkpoints.",
+          resume(),
         )
         : null,
-      data.state === "paused" || data.state === "stopped"
-        ? notice(
-          "",
-          h("b", null, `It is ${standing(data.state, data.why_ended)}. `),
-          "It goes on where it stands.",
-          commandLine(`ashwood resume ${data.id}`),
-        )
+      state === "paused" || state === "stopped"
+        ? notice("", `The experiment is ${standing(state, why)}.`, "It can be resumed.", resume())
         : null,
       warnings.length
         ? h(
           "details",
           { class: "notice warn" },
-          h("summary", { class: "clip" }, h("b", null, several), warnings.at(-1)),
+          h("summary", { class: "clip" }, h("b", null, warningCount(warnings.length)), warnings.at(-1)),
           h("ul", null, warnings.map((warning) => h("li", null, warning))),
         )
         : null,
-    );
+    ]);
   }
 }
 
-/** Why it paused or stopped; a reason such as "paused on request" says the state itself. */
+function warningCount(number) {
+  return number > 1 ? `${number} warnings: ` : "Warning: ";
+}
+
+/** Return the state and its reason; a reason such as "paused on request" contains the state. */
 function standing(state, why) {
   if (!why) return state;
   return why.startsWith(`${state} `) ? why : `${state}: ${why}`;
 }
 
-function setTo(name, value) {
-  if (name === "max_seconds") return `max_time is ${value === null ? "not bounded" : format.duration(value)} now`;
-  return `${name} is ${value ?? "not bounded"} now`;
+function settingText(name, value) {
+  if (name === "max_seconds") return `max_time is now ${value === null ? "unlimited" : format.duration(value)}`;
+  return `${name} is now ${value ?? "not set"}`;
 }
 
-function told(what, state) {
+function done(what, state) {
   const words = {
-    pause: "Asked to pause",
-    activate: "It goes on",
-    cancel: "Asked to cancel",
-    kill: "Asked to kill",
+    pause: "Pause requested",
+    activate: "Resumed",
+    cancel: "Cancellation requested",
+    kill: "Kill requested",
   }[what];
-  return `${words}. The experiment is ${state ?? "asked"} now.`;
+  return `${words}. The experiment is now ${state}.`;
 }

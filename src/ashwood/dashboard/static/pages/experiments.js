@@ -1,11 +1,11 @@
-/** All experiments of the home. */
+/** The list of all experiments of the home. */
 
 import { get, patch } from "../api.js";
 import { ask, attempt } from "../dialog.js";
-import { announce, debounce, h, put } from "../dom.js";
+import { announce, button, checkbox, debounce, h, put, redraw } from "../dom.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
-import { badge, choice, empty, moment, Progress, spark } from "../parts.js";
+import { badge, choice, empty, field, moment, Progress, spark, stateChips } from "../parts.js";
 import { go } from "../router.js";
 import { Pager, Table } from "../table.js";
 
@@ -52,13 +52,13 @@ export default async function experimentsPage(place) {
   });
   const states = h("div", { class: "chips", role: "group", "aria-label": "States" });
   const labels = h("span");
-  const archived = h("input", { type: "checkbox" });
-  const selection = h("div", {
-    class: "selection",
-    role: "region",
-    "aria-label": "Selected experiments",
-    hidden: true,
+  const showArchived = checkbox("Show archived", false, (on) => {
+    place.setQuery({ archived: on ? "1" : null, page: null });
+    show();
   });
+  const archived = showArchived.control;
+  const region = { role: "region", "aria-label": "Selected experiments", hidden: true };
+  const selection = h("div", { class: "selection", ...region });
   const summary = h("p", { class: "muted summary" });
 
   const seen = new IntersectionObserver((entries) => {
@@ -89,8 +89,10 @@ export default async function experimentsPage(place) {
   }
 
   function columns() {
+    const number = (key, label, width, render, watch) =>
+      ({ key, label, width, render, watch, kind: "number", sortable: true });
     return [
-      { key: "id", label: "No.", kind: "number", sortable: true, width: "3.6rem", render: (card) => `#${card.id}` },
+      number("id", "No.", "3.6rem", (card) => `#${card.id}`),
       {
         key: "name",
         label: "Experiment",
@@ -98,49 +100,18 @@ export default async function experimentsPage(place) {
         render: nameCell,
         watch: (card) => [card.name, card.labels, card.archived, card.method, card.id, card.damage],
       },
-      {
-        key: "state",
-        label: "State",
-        sortable: true,
-        kind: "state",
-        width: "7.6rem",
-        render: (card) => badge(card.state),
-      },
-      {
-        key: "progress",
-        label: "Progress",
-        sortable: true,
-        kind: "number",
-        width: "9.5rem",
-        render: progressCell,
-        watch: (card) => [card.fraction, card.seconds_left, card.state],
-      },
-      {
-        key: "best",
-        label: "Best",
-        sortable: true,
-        kind: "number",
-        width: "7rem",
-        render: bestCell,
-        watch: (card) => [card.best, card.metric],
-      },
+      { ...number("state", "State", "7.6rem", (card) => badge(card.state)), kind: "state" },
+      number("progress", "Progress", "9.5rem", progressCell, (card) => [card.fraction, card.seconds_left, card.state]),
+      number("best", "Best", "7rem", bestCell, (card) => [card.best, card.metric]),
       {
         key: "spark",
-        label: "So far",
+        label: "History",
         width: "7.4rem",
         title: "Best metric so far, over time",
         render: sparkRoom,
         watch: (card) => card.id,
       },
-      {
-        key: "trials",
-        label: "Trials",
-        sortable: true,
-        kind: "number",
-        width: "6.4rem",
-        render: trialsCell,
-        watch: (card) => [card.trials, card.trials_created, card.trials_planned],
-      },
+      number("trials", "Trials", "6.4rem", trialsCell, (card) => [card.trials, card.trials_planned]),
       {
         key: "started",
         label: "Created",
@@ -151,7 +122,7 @@ export default async function experimentsPage(place) {
         render: (card) => moment(card.created_at),
         watch: (card) => card.created_at,
       },
-      { key: "seconds", label: "Ran for", sortable: true, kind: "duration", width: "6rem" },
+      { key: "seconds", label: "Run time", sortable: true, kind: "duration", width: "6rem" },
       {
         key: "more",
         label: "Actions",
@@ -165,40 +136,15 @@ export default async function experimentsPage(place) {
 
   function moreCell(card) {
     if (document.documentElement.hasAttribute("data-read-only")) return "";
-    const name = `experiment ${card.id}`;
+    const small = (words, label, act) =>
+      button(words, act, "ghost small", { "aria-label": `${label} experiment ${card.id}` });
+    const words = card.archived ? "Unarchive" : "Archive";
     return h(
       "span",
       { class: "row-actions" },
-      h(
-        "button",
-        {
-          type: "button",
-          class: "ghost small",
-          "aria-label": `Labels of ${name}`,
-          onclick: () => editLabels(card, change),
-        },
-        "Labels",
-      ),
-      h(
-        "button",
-        {
-          type: "button",
-          class: "ghost small",
-          "aria-label": `${card.archived ? "Unarchive" : "Archive"} ${name}`,
-          onclick: () => archive(card),
-        },
-        card.archived ? "Unarchive" : "Archive",
-      ),
+      small("Labels", "Labels of", () => editLabels(card, change)),
+      small(words, words, () => archive(card, change)),
     );
-  }
-
-  async function archive(card) {
-    const to = !card.archived;
-    const done = to ? "is archived: it is hidden, and nothing of it is lost" : "is no longer archived";
-    await attempt(async () => {
-      await patch(`/experiments/${card.id}`, { archived: to });
-      change({ ...card, archived: to });
-    }, `Experiment ${card.id} ${done}.`);
   }
 
   function change(card) {
@@ -242,21 +188,20 @@ export default async function experimentsPage(place) {
       [...cards.values()].filter((card) => archived.checked || !card.archived).length,
     );
     const active = [...cards.values()].filter((card) => card.driven).length;
-    put(summary, cards.size === 0 ? "" : active ? `${active} running` : "nothing runs now");
+    put(summary, cards.size === 0 ? "" : active ? `${active} running` : "Nothing running");
     showSelection();
   }
 
   function nothing() {
     if (cards.size === 0) {
       return empty(
-        "There is no experiment here yet.",
-        "Start one in a terminal; it shows up here by itself.",
+        "No experiments yet",
+        "Start one in a terminal. It appears here without a reload.",
         "ashwood init my-search",
         "ashwood run my-search/experiment.yaml",
       );
     }
-    const clear = h("button", { type: "button", onclick: clearFilters }, "Show all");
-    return h("div", { class: "empty" }, h("strong", null, "No experiment fits the filter."), clear);
+    return empty("No experiments match.", "", button("Show all", clearFilters));
   }
 
   function clearFilters() {
@@ -271,39 +216,19 @@ export default async function experimentsPage(place) {
     for (const card of all) counts.set(card.state, (counts.get(card.state) ?? 0) + 1);
     const chosen = place.query.get("state");
     if (chosen && !counts.has(chosen)) counts.set(chosen, 0);
-    const key = JSON.stringify([...counts, chosen]);
-    if (states.dataset.shown !== key) {
-      states.dataset.shown = key;
-      const had = states.contains(document.activeElement) ? document.activeElement.dataset.state : null;
-      put(states, [...counts].sort(([a], [b]) => compare(a, b)).map(
-        ([state, number]) => stateChip(state, number, state === chosen),
-      ));
-      if (had) states.querySelector(`[data-state="${had}"]`)?.focus();
-    }
+    stateChips(states, [...counts].sort(([a], [b]) => compare(a, b)), [chosen], (state) => {
+      place.setQuery({ state: state === chosen ? null : state, page: null });
+      show();
+    });
     const names = [...new Set(all.flatMap((card) => card.labels))].sort();
     const label = place.query.get("label") ?? "";
-    const shown = JSON.stringify([names, label]);
-    if (labels.dataset.shown !== shown) {
-      labels.dataset.shown = shown;
-      const choices = [["", "any label"], ...names.map((name) => [name, name])];
-      if (label && !names.includes(label)) choices.push([label, label]);
-      put(labels, choices.length > 1 ? choice("Label", choices, label, (value) => {
-        place.setQuery({ label: value, page: null });
-        show();
-      }, { unseen: true }) : null);
-    }
-  }
-
-  function stateChip(state, number, pressed) {
-    const press = () => {
-      place.setQuery({ state: pressed ? null : state, page: null });
+    const choices = [["", "any label"], ...new Set(label ? [...names, label] : names)];
+    const choose = (value) => {
+      place.setQuery({ label: value, page: null });
       show();
     };
-    return h(
-      "button",
-      { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press },
-      state,
-      h("b", null, number),
+    redraw(labels, [choices, label], () =>
+      choices.length > 1 ? choice("Label", choices, label, choose, { unseen: true }) : null,
     );
   }
 
@@ -312,15 +237,12 @@ export default async function experimentsPage(place) {
     selection.hidden = ids.length === 0;
     if (ids.length === 0) return;
     const address = `/compare?ids=${ids.join(",")}`;
+    const words = ids.length < 2 ? "Select another to compare" : `Compare ${ids.length}`;
     put(
       selection,
       h("span", null, `${ids.length} selected: ${ids.map((id) => `#${id}`).join(", ")}`),
-      h(
-        "button",
-        { type: "button", class: "primary", disabled: ids.length < 2, onclick: () => go(address) },
-        ids.length < 2 ? "Select another to compare" : `Compare ${ids.length}`,
-      ),
-      h("button", { type: "button", onclick: () => table.deselect() }, "Select none"),
+      button(words, () => go(address), "primary", { disabled: ids.length < 2 }),
+      button("Select none", () => table.deselect()),
     );
   }
 
@@ -336,10 +258,6 @@ export default async function experimentsPage(place) {
     announce(`${table.rows.size} experiments`);
   }, 120);
   filter.addEventListener("input", typed);
-  archived.addEventListener("change", () => {
-    place.setQuery({ archived: archived.checked ? "1" : null, page: null });
-    show();
-  });
 
   function takeQuery(query) {
     filter.value = query.get("q") ?? "";
@@ -360,9 +278,7 @@ export default async function experimentsPage(place) {
       changed: ({ experiments = [], gone = [] }) => {
         for (const card of experiments) {
           const before = cards.get(card.id);
-          if (before && card.state && before.state !== card.state) announce(
-            `Experiment ${card.id}, ${before.name}, is ${card.state}.`,
-          );
+          if (before && before.state !== card.state) announce(`Experiment ${card.id}, ${card.name}, is ${card.state}.`);
           cards.set(card.id, { ...before, ...card });
           const room = document.querySelector(`[data-spark="${card.id}"]`);
           if (room && sparks.has(card.id)) loadSpark(card.id);
@@ -383,7 +299,7 @@ export default async function experimentsPage(place) {
       filter,
       states,
       labels,
-      h("label", { class: "choice" }, archived, h("span", null, "Archived, too")),
+      showArchived,
     ),
     selection,
     h("div", { class: "card flush" }, table.element),
@@ -420,25 +336,16 @@ function progressCell(card) {
 }
 
 function bestCell(card) {
-  if (!card.best) return h(
-    "div",
-    null,
-    h("span", { class: "none" }, format.NONE),
-    h("div", { class: "muted" }, card.metric),
-  );
-  return h(
-    "div",
-    null,
-    h("b", null, format.number(card.best.metric)),
-    h("div", { class: "muted clip" }, `${card.smaller_is_better ? "↓" : "↑"} ${card.metric}`),
-  );
+  const value = card.best ? h("b", null, format.number(card.best.metric)) : h("span", { class: "none" }, format.NONE);
+  const metric = `${card.smaller_is_better ? "↓" : "↑"} ${card.metric}`;
+  return h("div", null, value, h("div", { class: "muted clip" }, metric));
 }
 
 function trialsCell(card) {
   const failed = (card.trials?.errored ?? 0) + (card.trials?.invalid ?? 0);
   const running = card.trials?.running ?? 0;
   const notes = [
-    running ? `${format.count(running)} ${card.driven ? "training" : "to go on"}` : null,
+    running ? `${format.count(running)} ${card.driven ? "training" : "to resume"}` : null,
     failed ? `${format.count(failed)} failed` : null,
   ].filter(Boolean);
   return h(
@@ -451,15 +358,25 @@ function trialsCell(card) {
   );
 }
 
+/** Archive an experiment, or show it in the list again. */
+export async function archive(card, changed) {
+  const archived = !card.archived;
+  const done = archived ? "is archived: it is hidden in the list, and nothing is deleted" : "is no longer archived";
+  await attempt(async () => {
+    await patch(`/experiments/${card.id}`, { archived });
+    changed({ id: card.id, archived });
+  }, `Experiment ${card.id} ${done}.`);
+}
+
 /** Change the labels of an experiment in a dialog. */
 export function editLabels(card, changed) {
-  const field = h("input", { type: "text", value: card.labels.join(", "), autofocus: true });
+  const input = h("input", { type: "text", value: card.labels.join(", "), autofocus: true });
   ask({
     title: `Labels of experiment ${card.id}`,
-    body: h("label", { class: "field" }, h("span", null, "Labels, with commas between them"), field),
+    body: field("Labels, separated by commas", input),
     yes: "Save",
     act: async () => {
-      const labels = [...new Set(field.value.split(",").map((label) => label.trim()).filter(Boolean))];
+      const labels = [...new Set(input.value.split(",").map((label) => label.trim()).filter(Boolean))];
       await patch(`/experiments/${card.id}`, { labels });
       changed({ id: card.id, labels });
     },

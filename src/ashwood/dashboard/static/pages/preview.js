@@ -1,15 +1,14 @@
-/** What a search will do, before anything runs: paste or open an experiment file. */
+/** The preview: what the search of an experiment file will do. */
 
 import { post } from "../api.js";
-import { debounce, h, put } from "../dom.js";
+import { button, debounce, h, keptInTab, put } from "../dom.js";
 import * as format from "../format.js";
-import { empty, failure } from "../parts.js";
+import { card, empty, failure, plainTable } from "../parts.js";
 
-const KEPT = "ashwood.preview";
-const GIVEN = [
-  ["workers", "workers", 1, "How many trials can train at once"],
-  ["unit_seconds", "seconds a unit", "any", "What one unit of max_length takes to train on average"],
-  ["cost_per_worker_hour", "cost an hour", "any", "What a worker costs an hour"],
+const ASSUMPTIONS = [
+  ["workers", "Workers", 1, "Number of trials that can train at once"],
+  ["unit_seconds", "Seconds per unit", "any", "Average time that training for one unit of max_length takes"],
+  ["cost_per_worker_hour", "Cost per worker-hour", "any", "Cost of one worker per hour"],
 ];
 const EXAMPLE = `name: digits
 entrypoint: train:train
@@ -30,21 +29,14 @@ searcher:
 export default async function previewPage(place) {
   place.title("Preview");
   const editor = new Editor((text) => changed(text));
-  const said = h("div", { class: "problems", role: "status" });
-  const given = GIVEN.map(
-    ([name, label, step, title]) => h("input", {
-      type: "number",
-      name,
-      min: step === 1 ? 1 : 0,
-      step,
-      title,
-      "aria-label": label,
-      placeholder: label,
-    }),
+  const messages = h("div", { class: "problems", role: "status" });
+  const inputs = ASSUMPTIONS.map(([name, label, step, title]) =>
+    h("input", { type: "number", name, min: step === 1 ? 1 : 0, step, title, "aria-label": label, placeholder: label }),
   );
-  const known = () => Object.fromEntries(
-    given.filter((field) => field.value && field.validity.valid).map((field) => [field.name, Number(field.value)]),
-  );
+  const assumptions = () => {
+    const valid = inputs.filter((input) => input.value && input.validity.valid);
+    return Object.fromEntries(valid.map((input) => [input.name, Number(input.value)]));
+  };
   const plan = h("div", { class: "plan" });
   let asked = 0;
   let request = null;
@@ -54,74 +46,50 @@ export default async function previewPage(place) {
     request?.abort();
     request = new AbortController();
     if (!text.trim()) {
-      put(said);
+      put(messages);
       editor.marks([]);
-      put(
-        plan,
-        h(
-          "div",
-          { class: "card" },
-          empty(
-            "Paste an experiment file, open one, or drop it here.",
-            "Its plan shows up here: brackets, rungs, how many trials train how long.",
-            h("button", { type: "button", onclick: () => editor.set(EXAMPLE) }, "Put in an example"),
-          ),
-        ),
-      );
+      const title = "Paste an experiment file, open one, or drop it here.";
+      const words = "Its plan appears here: brackets, rungs, and the number of trials that reach each length.";
+      const example = button("Insert example", () => editor.set(EXAMPLE));
+      put(plan, h("div", { class: "card" }, empty(title, words, example)));
       return;
     }
     plan.setAttribute("aria-busy", "true");
-    if (!plan.querySelector("#plan")) put(
-      plan,
-      h("div", { class: "card" }, h("p", { class: "muted" }, "Simulating searches…")),
-    );
+    const waiting = h("div", { class: "card" }, h("p", { class: "muted" }, "Simulating searches…"));
+    if (!plan.querySelector("#plan")) put(plan, waiting);
     try {
-      const answer = await post("/preview", { text, ...known() }, { signal: request.signal });
+      const answer = await post("/preview", { text, ...assumptions() }, { signal: request.signal });
       if (mine !== asked) return;
-      const problems = answer.problems ?? [];
+      const { problems, warnings } = answer;
       editor.marks(problems);
-      put(
-        said,
-        problems.length ? problemList(problems, editor) : null,
-        (answer.warnings ?? []).map(
-          (warning) => h("div", { class: "notice warn" }, h("b", null, "Warning: "), warning),
-        ),
-      );
+      const warn = (warning) => h("div", { class: "notice warn" }, h("b", null, "Warning: "), warning);
+      put(messages, problems.length ? problemList(problems, editor) : null, warnings.map(warn));
       if (answer.ok && answer.plan) showPlan(plan, answer);
       else if (answer.too_large) put(plan, h("div", { class: "card" }, h("p", null, answer.too_large)));
       else if (plan.querySelector("#plan")) plan.classList.add("old");
       else put(plan);
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
-      put(said, failure(error, { again: () => look(text) }));
+      put(messages, failure(error, { again: () => look(text) }));
     } finally {
       if (mine === asked) plan.removeAttribute("aria-busy");
     }
   };
   const changed = debounce((text) => {
-    keep(text);
+    keptInTab.set("preview", text);
     look(text);
   }, 350);
   place.leaving(() => (changed.stop(), request?.abort()));
-  for (const field of given) field.addEventListener("input", () => changed(editor.area.value));
+  for (const input of inputs) input.addEventListener("input", () => changed(editor.area.value));
 
-  const file = h("input", {
-    type: "file",
-    accept: ".yaml,.yml,.txt",
-    class: "unseen",
-    tabindex: -1,
-    "aria-label": "Experiment file",
-  });
+  const accept = { type: "file", accept: ".yaml,.yml,.txt" };
+  const file = h("input", { ...accept, class: "unseen", tabindex: -1, "aria-label": "Experiment file" });
   const openFile = async (chosen) => {
     if (!chosen) return;
-    if (chosen.size > 1_000_000) return put(
-      said,
-      h(
-        "div",
-        { class: "notice bad", role: "alert" },
-        `${chosen.name} is ${format.bytes(chosen.size)}: that is no experiment file.`,
-      ),
-    );
+    if (chosen.size > 1_000_000) {
+      const words = `${chosen.name} has ${format.bytes(chosen.size)}, which is too large for an experiment file.`;
+      return put(messages, h("div", { class: "notice bad", role: "alert" }, words));
+    }
     editor.set(await chosen.text());
   };
   file.addEventListener("change", () => {
@@ -138,14 +106,14 @@ export default async function previewPage(place) {
         "div",
         null,
         h("h1", null, "Preview"),
-        h("p", { class: "muted" }, "What a search will do, before anything runs. Nothing is stored on the server."),
+        h("p", { class: "muted" }, "What a search will do before it runs. Nothing is stored on the server."),
       ),
       h(
         "div",
         { class: "actions" },
-        h("button", { type: "button", onclick: () => file.click() }, "Open a file…"),
+        button("Open a file…", () => file.click()),
         file,
-        h("button", { type: "button", class: "ghost", onclick: () => editor.set("") }, "Clear"),
+        button("Clear", () => editor.set(""), "ghost"),
       ),
     ),
     h(
@@ -155,8 +123,8 @@ export default async function previewPage(place) {
         "div",
         null,
         editor.element,
-        h("div", { class: "given" }, h("span", { class: "muted" }, "Known, for time and money:"), given),
-        said,
+        h("div", { class: "given" }, h("span", { class: "muted" }, "Estimate time and cost:"), inputs),
+        messages,
       ),
       plan,
     ),
@@ -171,51 +139,25 @@ export default async function previewPage(place) {
     element.classList.remove("dropping");
     openFile(event.dataTransfer.files[0]);
   });
-  const before = kept();
+  const before = keptInTab.get("preview") ?? "";
   editor.set(before, { silent: true });
   look(before);
   return { element };
 }
 
-function kept() {
-  try {
-    return sessionStorage.getItem(KEPT) ?? "";
-  } catch {
-    return "";
-  }
-}
-
-function keep(text) {
-  try {
-    sessionStorage.setItem(KEPT, text);
-  } catch {
-    // Forgotten with the page.
-  }
-}
-
 function problemList(problems, editor) {
-  return h(
-    "ol",
-    { class: "problem-list", "aria-label": "Problems" },
-    problems.map((problem) =>
-      h(
-        "li",
-        null,
-        problem.line
-          ? h(
-            "button",
-            { type: "button", class: "link", onclick: () => editor.show(problem.line) },
-            `line ${problem.line}`,
-          )
-          : null,
-        problem.key ? h("code", null, problem.key) : null,
-        h("span", null, problem.message),
-      ),
-    ),
-  );
+  const item = ({ line, key, message }) =>
+    h(
+      "li",
+      null,
+      line ? button(`line ${line}`, () => editor.show(line), "link") : null,
+      key ? h("code", null, key) : null,
+      h("span", null, message),
+    );
+  return h("ol", { class: "problem-list", "aria-label": "Problems" }, problems.map(item));
 }
 
-/** A textarea with numbered lines, some of them marked. */
+/** A text field with line numbers. Lines with problems are marked. */
 class Editor {
   constructor(changed) {
     this.changed = changed;
@@ -234,7 +176,7 @@ class Editor {
       { class: "editor" },
       this.numbers,
       this.area,
-      h("span", { id: "editor-hint", class: "unseen" }, "YAML. Problems are listed after it."),
+      h("span", { id: "editor-hint", class: "unseen" }, "YAML. Problems are listed after this field."),
     );
     this.bad = new Map();
     this.area.addEventListener("input", () => {
@@ -285,23 +227,16 @@ class Editor {
 }
 
 function showPlan(place, answer) {
-  const { plan } = answer;
-  const { unit } = answer;
+  const { plan, unit } = answer;
   place.classList.remove("old");
+  const command = h("code", null, "ashwood preview-search FILE --measure");
+  const hint = ["Enter workers and seconds per unit to estimate time and cost; ", command, " measures them."];
   put(
     place,
     headline(plan, answer, unit),
     brackets(plan, unit),
     lengths(plan, unit),
-    plan.forecast
-      ? forecast(plan)
-      : h(
-        "p",
-        { class: "muted hint" },
-        "Say how many workers there are and what a unit of training takes, to see time and money; ",
-        h("code", null, "ashwood preview-search FILE --measure"),
-        " finds it out.",
-      ),
+    plan.forecast ? forecast(plan) : h("p", { class: "muted hint" }, hint),
   );
 }
 
@@ -309,34 +244,27 @@ function headline(plan, answer, unit) {
   const { settings, full_length: full, total_length: total } = plan;
   const atOnce = plan.max_concurrent_trials
     ? `${format.count(plan.max_concurrent_trials)} at once`
-    : "as many at once as fit";
+    : "as many at once as there are slots";
   const longest = format.length(settings.max_length, unit);
   const training = `${format.length(Math.round(total.middle), unit)}${between(total)}`;
   const reaching = `${format.count(full.middle)} ${format.plural(full.middle, "trials")}${between(full)}`;
   const least = full.least ? `, at least ${format.count(full.least)}` : "";
-  const line = (...words) => h("p", null, ...words);
+  const dropped = `max_trials is too small for the brackets of ${plan.dropped.join(", ")} rungs, which are left out.`;
+  const range = `Median and 5–95 % range of ${plan.simulations} simulated searches, assuming no failures.`;
   return h(
     "section",
     { class: "card", "aria-labelledby": "plan" },
-    h("header", null, h("h2", { id: "plan" }, answer.name ? `The plan of ${answer.name}` : "The plan")),
-    line(`${settings.method}: ${format.count(plan.total_trials)} trials, each up to ${longest}, ${atOnce}.`),
+    h("header", null, h("h2", { id: "plan" }, answer.name ? `Plan of ${answer.name}` : "Plan")),
+    h("p", null, `${settings.method}: ${format.count(plan.total_trials)} trials, each up to ${longest}, ${atOnce}.`),
     h(
       "p",
       { class: "metric" },
       h("b", null, format.percent(plan.share.middle)),
-      ` of training all of them to the end: ${training}.`,
+      ` of the training of all trials to full length: ${training}.`,
     ),
-    line(`${reaching} will reach ${longest}${least}.`),
-    plan.dropped.length
-      ? h(
-        "div",
-        { class: "notice warn" },
-        `max_trials is too small for the brackets of ${plan.dropped.join(", ")} rungs, which are left out.`,
-      )
-      : null,
-    plan.exact
-      ? null
-      : h("p", { class: "muted" }, `Middle and range are of ${plan.simulations} simulated searches, failures aside.`),
+    h("p", null, `${reaching} will reach ${longest}${least}.`),
+    plan.dropped.length ? h("div", { class: "notice warn" }, dropped) : null,
+    plan.exact ? null : h("p", { class: "muted" }, range),
   );
 }
 
@@ -345,37 +273,25 @@ function between({ low, high }) {
 }
 
 function brackets(plan, unit) {
-  return table(
-    "Brackets",
-    ["bracket", `rungs (${unit})`, "trials", "share of slots"],
-    plan.brackets.map(
-      (bracket) => [
-        bracket.number,
-        bracket.lengths.map(format.count).join(" → "),
-        format.count(bracket.trials),
-        format.count(bracket.share),
-      ],
-    ),
-    [0, 2, 3],
-  );
+  const row = ({ number, lengths, trials, share }) =>
+    [number, lengths.map(format.count).join(" → "), format.count(trials), format.count(share)];
+  const heads = ["bracket", `rungs (${unit})`, "trials", "share of slots"];
+  return tableCard("Brackets", heads, plan.brackets.map(row), [0, 2, 3]);
 }
 
 function lengths(plan, unit) {
   const most = Math.max(...plan.lengths.map((each) => each.reach.middle), 1);
-  return table(
-    "How long trials train",
-    [unit, "get here", "", "from", "to", "at least", "end here"],
-    plan.lengths.map(({ length, reach, end }) => [
-      format.count(length),
-      format.count(reach.middle),
-      h("div", { class: "amount", style: { "--share": String(reach.middle / most) } }),
-      format.count(reach.low),
-      format.count(reach.high),
-      format.count(reach.least),
-      end ? format.count(end.middle) : format.NONE,
-    ]),
-    [0, 1, 3, 4, 5, 6],
-  );
+  const row = ({ length, reach, end }) => [
+    format.count(length),
+    format.count(reach.middle),
+    h("div", { class: "amount", style: { "--share": String(reach.middle / most) } }),
+    format.count(reach.low),
+    format.count(reach.high),
+    format.count(reach.least),
+    end ? format.count(end.middle) : format.NONE,
+  ];
+  const heads = [unit, "reach", "", "from", "to", "at least", "stop here"];
+  return tableCard("Trials per length", heads, plan.lengths.map(row), [0, 1, 3, 4, 5, 6]);
 }
 
 function forecast(plan) {
@@ -385,15 +301,12 @@ function forecast(plan) {
     ["worker-hours", (each) => each.worker_hours, (hours) => String(Number(hours.toPrecision(3)))],
     ["cost", (each) => each.cost, (cost) => cost.toFixed(2)],
     ["busy", (each) => each.utilisation, format.percent],
-    ["to the end", (each) => each.full_length, format.count],
+    ["full length", (each) => each.full_length, format.count],
     ["on disk", (each) => each.disk_bytes, format.bytes],
   ].filter(([, value]) => all.some(([, each]) => value(each) !== null));
-  return table(
-    "What it takes",
-    ["search", ...columns.map(([words]) => words)],
-    all.map(([name, each]) => [name, ...columns.map(([, value, words]) => range(value(each), words))]),
-    columns.map((_, at) => at + 1),
-  );
+  const row = ([name, each]) => [name, ...columns.map(([, value, words]) => range(value(each), words))];
+  const heads = ["search", ...columns.map(([words]) => words)];
+  return tableCard("Time and cost", heads, all.map(row), columns.map((_, at) => at + 1));
 }
 
 function range(value, words) {
@@ -407,45 +320,7 @@ function nameOf(settings) {
   return settings.method === "adaptive_asha" ? `${settings.mode} mode` : settings.method;
 }
 
-function table(title, heads, rows, right) {
-  const kind = (at) => (right.includes(at) ? "number" : null);
-  const id = `plan-${title.toLowerCase().replaceAll(" ", "-")}`;
-  return h(
-    "section",
-    { class: "card", "aria-labelledby": id },
-    h("header", null, h("h2", { id }, title)),
-    h(
-      "div",
-      { class: "scroll-x", tabindex: 0, role: "region", "aria-label": `${title}, table` },
-      h(
-        "table",
-        { class: "plain" },
-        h("caption", { class: "unseen" }, title),
-        h(
-          "thead",
-          null,
-          h(
-            "tr",
-            null,
-            heads.map((words, at) => (words === "" ? h("td") : h("th", { scope: "col", class: kind(at) }, words))),
-          ),
-        ),
-        h(
-          "tbody",
-          null,
-          rows.map(
-            (cells) => h(
-              "tr",
-              null,
-              cells.map(
-                (cell, at) => (
-                  at === 0 ? h("th", { scope: "row", class: kind(at) }, cell) : h("td", { class: kind(at) }, cell)
-                ),
-              ),
-            ),
-          ),
-        ),
-      ),
-    ),
-  );
+function tableCard(title, heads, rows, right) {
+  const region = { class: "scroll-x", tabindex: 0, role: "region", "aria-label": `${title}, table` };
+  return card(title, h("div", region, plainTable(title, heads, rows, right)));
 }

@@ -2,24 +2,25 @@
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
+import { plainTable } from "../parts.js";
 
 /** @param {import("../router.js").Place} place */
 export default async function reference(place) {
-  place.title("API");
+  place.title("HTTP API reference");
   const schema = await get("/openapi.json", { signal: place.signal });
   const routes = Object.entries(schema.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, told]) => ({ path, method, told }))
+    Object.entries(methods).map(([method, route]) => ({ path, method, route }))
   );
   const element = h(
     "div",
     { class: "reference" },
-    h("h1", null, "API"),
+    h("h1", null, "HTTP API reference"),
     h(
       "p",
       { class: "hint" },
-      `What these pages show and do, for programs: ${routes.length} routes of version ${schema.info.version}. `,
-      h("a", { href: "/api/v1/openapi.json", target: "_blank" }, "Their OpenAPI schema"),
-      " has the shapes of all answers. Try: ",
+      `${routes.length} routes of version ${schema.info.version}. The `,
+      h("a", { href: "/api/v1/openapi.json", target: "_blank" }, "OpenAPI schema"),
+      " describes all answers. Try: ",
       h("code", null, `curl ${location.origin}/api/v1/experiments`),
     ),
     routes.map((route) => section(route, schema)),
@@ -27,36 +28,36 @@ export default async function reference(place) {
   return { element };
 }
 
-function section({ path, method, told }, schema) {
-  const id = told.operationId;
-  const good = told.responses["200"]?.content ?? {};
-  const parameters = (told.parameters ?? []).filter((each) => each.in !== "header");
-  const body = told.requestBody?.content?.["application/json"]?.schema;
+function section({ path, method, route }, schema) {
+  const id = route.operationId;
+  const good = route.responses["200"]?.content ?? {};
+  const parameters = (route.parameters ?? []).filter((each) => each.in !== "header");
+  const body = route.requestBody?.content?.["application/json"]?.schema;
   return h(
     "section",
     { class: "card", "aria-labelledby": id },
     h("header", null, h("h2", { id }, h("code", null, `${method.toUpperCase()} ${path}`))),
-    h("p", null, withCode(told.description ?? "")),
+    h("p", null, withCode(route.description ?? "")),
     table("Parameter", parameters.map((each) => [each.name, kind(each.schema), each.description])),
-    table("In the JSON body", body ? fields(body, schema) : []),
+    table("Field of the JSON body", body ? fields(body, schema) : []),
     h(
       "p",
       { class: "hint" },
-      "Answers with ",
+      "Returns ",
       Object.entries(good).map(([media, { schema: shape }]) => h("code", null, shape ? kind(shape) : media)),
-      failures(told.responses),
+      failures(route.responses),
     ),
   );
 }
 
-/** Words, those in ``double quotes`` as code. */
+/** Return a text whose parts in ``double backticks`` are code. */
 function withCode(text) {
   return text.split("``").map((part, at) => (at % 2 ? h("code", null, part) : part));
 }
 
 function failures(responses) {
   const codes = Object.keys(responses).filter((code) => code >= "400");
-  return codes.length ? `; refuses with ${codes.join(", ")}` : "";
+  return codes.length ? `; errors: ${codes.join(", ")}` : "";
 }
 
 function fields(shape, schema) {
@@ -77,7 +78,7 @@ function nameOf(reference) {
   return reference.split("/").at(-1);
 }
 
-/** What a value is, in a few words. */
+/** Return the type of a value in a few words. */
 function kind(shape) {
   if (!shape) return "";
   if (shape.$ref) return nameOf(shape.$ref);
@@ -89,10 +90,7 @@ function kind(shape) {
 
 function table(title, rows) {
   if (!rows.length) return null;
-  const head = h("tr", null, [title, "is", ""].map((words) => h("th", { scope: "col" }, words)));
-  const body = rows.map(([name, what, words]) =>
-    h("tr", null, h("th", { scope: "row" }, h("code", null, name)), h("td", null, what), h("td", null, words ?? ""))
-  );
-  const whole = h("table", null, h("thead", null, head), h("tbody", null, body));
+  const cells = rows.map(([name, what, words]) => [h("code", null, name), what, words ?? ""]);
+  const whole = plainTable(title, [title, "Type", "Description"], cells);
   return h("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": title }, whole);
 }

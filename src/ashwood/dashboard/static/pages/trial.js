@@ -1,14 +1,15 @@
-/** One trial: its metrics, its way through the rungs with the reasons, attempts, log, checkpoints. */
+/** The page of a trial: its metrics, the decisions about it with their reasons, attempts, log, checkpoints. */
 
 import { get, post } from "../api.js";
 import { ask, toast } from "../dialog.js";
-import { announce, h, put, throttle, write } from "../dom.js";
-import { colours, drawOwn } from "../figure.js";
+import { announce, button, colour, h, put, throttle, write } from "../dom.js";
+import { drawOwn } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Log } from "../log.js";
 import { Model } from "../model.js";
-import { badge, card, copyButton, Fact, failure, hyperparameters, moment, rebadge, seenLine } from "../parts.js";
+import { badge, card, copyButton, copyButtons, crumbs, downloadLink, Fact, factList, failure } from "../parts.js";
+import { hyperparameters, moment, rebadge, seenLine } from "../parts.js";
 import { go } from "../router.js";
 
 const AGAIN = 1_500;
@@ -19,7 +20,7 @@ export default async function trialPage(place) {
   const [id, number] = [Number(place.params.id), Number(place.params.trial)];
   const model = new Model(id, signal);
   const path = `${model.path}/trials/${number}`;
-  // Its row of the table, and all else about it.
+  // The answer contains the trial's row of the table. Its columns become attributes of the trial, too.
   const fetchTrial = async () => {
     const answer = await get(path, { signal });
     return { ...answer.row, ...answer };
@@ -33,20 +34,15 @@ export default async function trialPage(place) {
   const actions = h("div", { class: "actions" });
   const best = new Fact("Best");
   const length = new Fact("Trained to");
-  const where = new Fact("Where");
-  const worked = new Fact("Worked for");
+  const reached = new Fact("Reached");
+  const worked = new Fact("Training time");
   const tries = new Fact("Attempts");
-  const way = h("ol", { class: "way" });
+  const steps = h("ol", { class: "way" });
   const attempts = h("div");
   const checkpoints = h("div");
   const happenings = h("ol", { class: "happenings" });
   const metrics = new Metrics(model, path, signal);
-  const values = h("div", null, hyperparameters(trial.hyperparameters), h(
-    "div",
-    { class: "copies" },
-    trial.as_yaml ? copyButton(() => trial.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
-    trial.as_python ? copyButton(() => trial.as_python, "Hyperparameters as Python", "Copy as Python") : null,
-  ));
+  const values = h("div", null, hyperparameters(trial.hyperparameters), copyButtons(() => trial));
 
   const show = () => {
     const { data } = model;
@@ -65,30 +61,24 @@ export default async function trialPage(place) {
       isBetter ? seenLine({ metric: seen, length: trial.seen_length }, data) : "",
     );
     length.set(format.length(trial.length, unit), `of ${format.length(data.max_length, unit)}`);
-    where.set(
-      `rung ${trial.rung ?? format.NONE}`,
-      (data.brackets?.length ?? 1) > 1 ? `of bracket ${trial.bracket}` : "",
-    );
+    reached.set(`rung ${trial.rung ?? format.NONE}`, data.brackets.length > 1 ? `bracket ${trial.bracket}` : "");
     worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
-    const failed = (trial.attempts ?? []).filter((each) => each.error).length;
-    tries.set(String((trial.attempts ?? []).length), failed ? `${failed} failed` : "");
-    put(way, wayOf(trial, data));
+    const failed = trial.attempts.filter((each) => each.error).length;
+    tries.set(String(trial.attempts.length), failed ? `${failed} failed` : "");
+    put(steps, stepsOf(trial, data));
     put(attempts, attemptsOf(trial));
     put(checkpoints, checkpointsOf(trial, data));
-    const happened = trial.happenings ?? [];
-    put(
-      happenings,
-      happened.length
-        ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text)))
-        : h("li", { class: "muted" }, "Nothing yet."),
-    );
+    const event = ({ at, text }) => h("li", null, moment(at), h("span", null, text));
+    const nothing = h("li", { class: "muted" }, "Nothing yet");
+    put(happenings, trial.happenings.length ? trial.happenings.map(event) : nothing);
     put(actions, controls(trial, path, refresh));
-    metrics.rungs = (trial.lengths ?? []).filter((each) => each <= trial.length);
+    metrics.rungs = trial.lengths.filter((each) => each <= trial.length);
   };
   const refresh = async () => {
     trial = await fetchTrial();
     show();
     metrics.load();
+    return trial;
   };
   const again = throttle(() => refresh().catch(() => {}), AGAIN);
   place.leaving(() => again.stop());
@@ -97,43 +87,30 @@ export default async function trialPage(place) {
   }, signal);
 
   const log = new Log(`${path}/log`, signal);
-  bind(
-    "j",
-    "the next trial",
-    () => number + 1 < model.data.trials_created && go(`/experiments/${id}/trials/${number + 1}`),
-    signal,
-  );
-  bind("k", "the trial before", () => number > 0 && go(`/experiments/${id}/trials/${number - 1}`), signal);
-  bind("u", "up to its experiment", () => go(`/experiments/${id}`), signal);
+  const exists = (other) => other >= 0 && other < model.data.trials_created;
+  const address = (other) => `/experiments/${id}/trials/${other}`;
+  bind("j", "go to the next trial", () => exists(number + 1) && go(address(number + 1)), signal);
+  bind("k", "go to the previous trial", () => exists(number - 1) && go(address(number - 1)), signal);
+  bind("u", "go to the experiment of the trial", () => go(`/experiments/${id}`), signal);
   show();
   metrics.load();
   log.start();
   model.follow();
 
-  const next = number + 1 < model.data.trials_created;
+  const link = (other, words, key) => (exists(other) ? h("a", { href: address(other), title: key }, words) : null);
+  const above = [
+    ["/", "Experiments"],
+    [`/experiments/${id}`, `#${id} ${model.data.name}`],
+    [`/experiments/${id}?tab=trials`, "trials"],
+  ];
+  const beside = [link(number - 1, `‹ ${number - 1}`, "k"), link(number + 1, `${number + 1} ›`, "j")];
   return {
     element: h(
       "div",
       { class: "page" },
-      h(
-        "nav",
-        { class: "crumbs", "aria-label": "Where this is" },
-        h("a", { href: "/" }, "Experiments"),
-        h("span", { "aria-hidden": "true" }, "/"),
-        h("a", { href: `/experiments/${id}` }, `#${id} ${model.data.name}`),
-        h("span", { "aria-hidden": "true" }, "/"),
-        h("a", { href: `/experiments/${id}?tab=trials` }, "trials"),
-        h(
-          "span",
-          { class: "beside-nav" },
-          number > 0
-            ? h("a", { href: `/experiments/${id}/trials/${number - 1}`, title: "k" }, `‹ ${number - 1}`)
-            : null,
-          next ? h("a", { href: `/experiments/${id}/trials/${number + 1}`, title: "j" }, `${number + 1} ›`) : null,
-        ),
-      ),
+      crumbs(above, h("span", { class: "beside-nav" }, beside)),
       h("div", { class: "page-head" }, h("div", { class: "title" }, h("h1", null, `Trial ${number}`), state), actions),
-      h("dl", { class: "facts" }, [best, length, where, worked, tries].map((fact) => fact.element)),
+      factList(best, length, reached, worked, tries),
       h(
         "div",
         { class: "columns" },
@@ -141,7 +118,7 @@ export default async function trialPage(place) {
           "div",
           { class: "wide" },
           metrics.element,
-          card("Its way through the rungs", way),
+          card("Promotion history", steps),
           log.element,
           card("Attempts", attempts),
         ),
@@ -150,7 +127,7 @@ export default async function trialPage(place) {
           { class: "side" },
           card("Hyperparameters", values),
           card("Checkpoints", checkpoints),
-          card("What happened", happenings),
+          card("Events", happenings),
         ),
       ),
     ),
@@ -159,69 +136,51 @@ export default async function trialPage(place) {
 
 function controls(trial, path, refresh) {
   if (document.documentElement.hasAttribute("data-read-only")) return [];
-  const button = (what, words, kind, body) =>
-    h("button", {
-      type: "button",
-      class: kind,
-      onclick: () =>
-        ask({
-          title: `${words} trial ${trial.trial}?`,
-          body,
-          yes: `${words} it`,
-          danger: true,
-          act: async () => {
-            await post(`${path}/${what}`);
-            await refresh();
-            toast(`Asked to ${what} trial ${trial.trial}.`);
-          },
-        }),
-    }, `${words}…`);
+  const end = (what, words, body) =>
+    ask({
+      title: `${words} trial ${trial.trial}?`,
+      body,
+      yes: `${words} trial`,
+      no: "Keep running",
+      danger: true,
+      act: async () => {
+        await post(`${path}/${what}`);
+        const { state } = await refresh();
+        toast(`Trial ${trial.trial} is now ${state}.`);
+      },
+    });
+  const stop = "It stops at its current length. Its results still count.";
+  const kill = "It stops immediately. The trial is ranked last in its rung.";
   return [
-    trial.can?.stop ? button("stop", "Stop", "warn", "It ends where it is; its results stand.") : null,
-    trial.can?.kill
-      ? button("kill", "Kill", "danger", "It ends for good, at once, and counts as the worst in its rung.")
-      : null,
+    trial.can.stop ? button("Stop…", () => end("stop", "Stop", stop), "warn") : null,
+    trial.can.kill ? button("Kill…", () => end("kill", "Kill", kill), "danger") : null,
   ];
 }
 
-function wayOf(trial, { unit }) {
-  const steps = trial.way ?? [];
-  if (steps.length === 0) return h("li", { class: "muted" }, "Nothing was decided about it yet.");
-  return steps.map((step) => {
-    const words = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
-    const at = step.rung === null ? null : trial.lengths[step.rung];
-    const place = at === null || at === undefined ? null : h(
-      "span",
-      { class: "muted" },
-      `rung ${step.rung}, ${format.length(at, unit)}`,
-    );
-    const target = step.target ? h("span", { class: "muted" }, `to ${format.length(step.target, unit)}`) : null;
+function stepsOf(trial, { unit }) {
+  if (trial.way.length === 0) return h("li", { class: "muted" }, "No decisions yet");
+  const muted = (words) => h("span", { class: "muted" }, words);
+  return trial.way.map((step) => {
+    const kind = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
+    const title = h("b", null, kind === "other" ? step.text : kind[0].toUpperCase() + kind.slice(1));
+    const target = step.target ? muted(`to ${format.length(step.target, unit)}`) : null;
+    const at = (rung) => `rung ${rung}, ${format.length(trial.lengths[rung], unit)}`;
+    const rung = step.rung === null ? null : muted(at(step.rung));
     return h(
       "li",
-      { data: { kind: words } },
-      h(
-        "div",
-        { class: "step" },
-        h("b", null, words === "other" ? step.text : words[0].toUpperCase() + words.slice(1)),
-        target,
-        place,
-        moment(step.at),
-      ),
+      { data: { kind } },
+      h("div", { class: "step" }, title, target, rung, moment(step.at)),
       h("div", { class: "decision" }, step.reason || step.text),
     );
   });
 }
 
-function attemptsOf(trial) {
-  const all = [...(trial.attempts ?? [])].sort((a, b) => b.number - a.number);
-  if (all.length === 0) return h("p", { class: "muted" }, "No process has worked on it yet.");
-  return all.map((each) => {
-    const place = [
-      each.slot === null || each.slot === undefined ? null : `slot ${each.slot}`,
-      each.node,
-    ].filter(Boolean).join(" on ");
-    const ended = each.ended_at ?? Date.now() / 1000;
-    const lasted = each.started_at ? format.duration(ended - each.started_at) : "not started";
+function attemptsOf({ attempts }) {
+  if (attempts.length === 0) return h("p", { class: "muted" }, "No attempts yet");
+  return [...attempts].sort((a, b) => b.number - a.number).map((each) => {
+    const place = [`slot ${each.slot}`, each.node].filter(Boolean).join(" on ");
+    const lasted = format.duration((each.ended_at ?? Date.now() / 1000) - each.started_at);
+    const error = { class: "error", tabindex: 0, role: "group", "aria-label": `Error of attempt ${each.number}` };
     return h(
       "div",
       { class: each.error ? "attempt bad" : "attempt" },
@@ -230,62 +189,41 @@ function attemptsOf(trial) {
         { class: "step" },
         h("b", null, `Attempt ${each.number}`),
         h("span", null, each.how),
-        h("span", { class: "muted" }, [place, lasted].filter(Boolean).join(", ")),
+        h("span", { class: "muted" }, `${place}, ${lasted}`),
         moment(each.started_at),
       ),
-      each.error
-        ? h(
-          "pre",
-          { class: "error", tabindex: 0, role: "group", "aria-label": `Error of attempt ${each.number}` },
-          each.error,
-        )
-        : null,
+      each.error ? h("pre", error, each.error) : null,
     );
   });
 }
 
-function checkpointsOf(trial, { unit, metric }) {
-  const all = trial.checkpoints ?? [];
-  if (all.length === 0) return h("p", { class: "muted" }, "It has none.");
+function checkpointsOf({ checkpoints }, { unit, metric }) {
+  if (checkpoints.length === 0) return h("p", { class: "muted" }, "No checkpoints");
   return h(
     "ul",
     { class: "checkpoints" },
-    all.map((each) => {
-      const value = each.metric === null || each.metric === undefined
-        ? ""
-        : `, ${metric} ${format.number(each.metric)}`;
+    checkpoints.map((each) => {
+      const length = format.length(each.length, unit);
+      const value = each.metric === null ? "" : `, ${metric} ${format.number(each.metric)}`;
+      const tags = each.kept_as.map((why) => h("span", { class: "tag" }, why));
       return h(
         "li",
         null,
-        h("div", null, h("b", null, format.length(each.length, unit)), h("span", { class: "muted" }, value)),
+        h("div", null, h("b", null, length), h("span", { class: "muted" }, value)),
+        h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}`, tags),
+        downloadLink(each.download, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${length}`)),
         h(
           "div",
-          { class: "muted" },
-          `saved ${format.time(each.saved_at)}`,
-          (each.kept_as ?? []).map((why) => h("span", { class: "tag" }, why)),
+          { class: "place" },
+          h("code", { class: "clip", title: each.place }, `\u200e${each.place}`),
+          copyButton(() => each.place, "Path of the checkpoint", "Copy"),
         ),
-        each.download
-          ? h(
-            "a",
-            { href: each.download, class: "button small", download: "" },
-            "Download",
-            h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`),
-          )
-          : null,
-        each.place
-          ? h(
-            "div",
-            { class: "place" },
-            h("code", { class: "clip", title: each.place }, `\u200e${each.place}`),
-            copyButton(() => each.place, "Place of the checkpoint", "Copy"),
-          )
-          : null,
       );
     }),
   );
 }
 
-/** Every metric that the trial reported, each as a small chart; the searcher's first. */
+/** A small chart of each metric that the trial has reported; the metric of the search comes first. */
 class Metrics {
   constructor(model, path, signal) {
     Object.assign(this, { model, path, signal, rungs: [], data: null, busy: false, stale: false });
@@ -322,65 +260,19 @@ class Metrics {
     const names = Object.keys(metrics).sort(
       (a, b) => Number(b === metric) - Number(a === metric) || a.localeCompare(b),
     );
-    if (names.length === 0) return void put(this.room, h("p", { class: "muted" }, "It has reported nothing."));
+    if (names.length === 0) return void put(this.room, h("p", { class: "muted" }, "No reports yet"));
     write(this.note, `${format.count(total)} ${format.plural(total, "reports")}`);
     if (names.some((name) => !this.plots.has(name)) || this.plots.size !== names.length) {
-      this.plots.clear();
-      for (const name of names) this.plots.set(
-        name,
-        h("div", { class: "plot small-plot", role: "group", "aria-label": `${name} against ${unit}` }),
-      );
-      put(
-        this.room,
-        names.map(
-          (name) => h(
-            "figure",
-            { class: name === metric ? "main-metric" : null },
-            h(
-              "figcaption",
-              null,
-              name,
-              name === metric
-                ? h(
-                  "span",
-                  { class: "muted" },
-                  this.model.data.smaller_is_better ? " ↓ smaller is better" : " ↑ larger is better",
-                )
-                : null,
-            ),
-            this.plots.get(name),
-          ),
-        ),
-      );
+      const plot = (name) => ({ class: "plot small-plot", role: "group", "aria-label": `${name} against ${unit}` });
+      this.plots = new Map(names.map((name) => [name, h("div", plot(name))]));
+      put(this.room, names.map((name) => this.#chart(name, name === metric)));
     }
-    const { accent, muted } = colours();
-    const marks = this.rungs.map(
-      (length) => (
-        {
-          type: "line",
-          x0: length,
-          x1: length,
-          y0: 0,
-          y1: 1,
-          yref: "paper",
-          line: { color: muted, width: 1, dash: "dot" },
-        }
-      ),
-    );
-    const words = this.rungs.map(
-      (length, at) => (
-        {
-          x: length,
-          y: 1,
-          yref: "paper",
-          text: `rung ${at}`,
-          showarrow: false,
-          xanchor: "right",
-          yanchor: "bottom",
-          font: { size: 10, color: muted },
-        }
-      ),
-    );
+    const [accent, muted] = [colour("accent"), colour("muted")];
+    const line = { color: muted, width: 1, dash: "dot" };
+    const font = { size: 10, color: muted };
+    const marks = this.rungs.map((at) => ({ type: "line", x0: at, x1: at, y0: 0, y1: 1, yref: "paper", line }));
+    const label = { y: 1, yref: "paper", showarrow: false, xanchor: "right", yanchor: "bottom", font };
+    const words = this.rungs.map((x, at) => ({ ...label, x, text: `rung ${at}` }));
     for (const name of names) {
       const isMain = name === metric;
       const { lengths, values } = metrics[name];
@@ -402,5 +294,10 @@ class Metrics {
         annotations: isMain ? words : [],
       }, this.signal);
     }
+  }
+  #chart(name, isMain) {
+    const better = this.model.data.smaller_is_better ? " ↓ smaller is better" : " ↑ larger is better";
+    const caption = h("figcaption", null, name, isMain ? h("span", { class: "muted" }, better) : null);
+    return h("figure", { class: isMain ? "main-metric" : null }, caption, this.plots.get(name));
   }
 }

@@ -1,10 +1,9 @@
-/** All trials: any column, sorted and filtered by the server, a page at a time. */
+/** The table of trials. The server sorts and filters it, and sends one page at a time. */
 
 import { get } from "../api.js";
-import { announce, debounce, h, kept, put, throttle } from "../dom.js";
-import * as format from "../format.js";
+import { announce, button, checkbox, debounce, h, kept, put, throttle } from "../dom.js";
 import { Model } from "../model.js";
-import { badge, choice, empty, failure, moment } from "../parts.js";
+import { badge, choice, empty, failure, moment, stateChips } from "../parts.js";
 import { Pager, Table } from "../table.js";
 
 const AGAIN = 3_000;
@@ -33,7 +32,7 @@ const NAMES = {
   failures: "Failures",
   preempted: "Preempted",
   node: "Node",
-  seconds: "Worked for",
+  seconds: "Training time",
   created_at: "Created",
   ended_at: "Ended",
   checkpoint: "Checkpoint",
@@ -41,15 +40,15 @@ const NAMES = {
 };
 const CONDITION = /^([\p{L}\w.\-/]+)(<=|>=|!=|=|<|>)(.+)$/u;
 
-/** Words of a filter: conditions are the server's, the rest is looked for in any column. */
-export function conditions(text) {
+/** Split a filter into conditions and the text that any column must contain. */
+function conditions(text) {
   const words = text.match(/(?:[^\s"]|"[^"]*")+/g) ?? [];
   const where = words.filter((word) => CONDITION.test(word)).map((word) => word.replaceAll('"', ""));
   const rest = words.filter((word) => !CONDITION.test(word)).join(" ").replaceAll('"', "");
   return { where, q: rest };
 }
 
-/** A column of trials as a table shows it. */
+/** Return a column as the table shows it. */
 function trialColumn(column) {
   const shown = { ...column, label: column.label ?? column.key.replace(/^hparams\./, ""), sortable: true };
   if (column.key in NAMES) shown.label = NAMES[column.key];
@@ -59,7 +58,7 @@ function trialColumn(column) {
   return shown;
 }
 
-/** A rung stands beside its bracket. */
+/** Return the columns with the rung after the bracket. */
 function ordered(columns) {
   const rung = columns.find((column) => column.key === "rung");
   const others = columns.filter((column) => column !== rung);
@@ -74,7 +73,7 @@ export default async function trials({ model, signal, place }) {
   let columns = [];
   let known = null;
   let sort = place.query.get("sort") ?? "";
-  // The server's order, used if the user has not chosen one.
+  // The order in which the server sorts if the user has not chosen one.
   let usual = "";
   let page = Math.max(1, Number(place.query.get("page")) || 1);
   let limit = kept.get("trials.limit") ?? 100;
@@ -89,7 +88,7 @@ export default async function trials({ model, signal, place }) {
       sort = wanted;
       page = 1;
       place.setQuery({ sort, page: null });
-      table.setColumns(shown(), sort || usual);
+      showColumns();
       load();
     },
   });
@@ -108,7 +107,7 @@ export default async function trials({ model, signal, place }) {
   const states = h("div", { class: "chips", role: "group", "aria-label": "States" });
   const chooser = h("details", { class: "menu" });
   const wrong = h("div");
-  const per = choice("a page", [50, 100, 250, 500], limit, (value) => {
+  const per = choice("Rows per page", [50, 100, 250, 500], limit, (value) => {
     limit = Number(value);
     page = 1;
     kept.set("trials.limit", limit);
@@ -116,14 +115,12 @@ export default async function trials({ model, signal, place }) {
     load();
   });
 
-  const hidden = () => new Set(
-    kept.get(name) ?? columns.map(({ key }) => key).filter((key) => HIDDEN.has(key) || key.startsWith("seen.")),
-  );
-  const shown = () => {
+  const isHidden = ({ key }) => HIDDEN.has(key) || key.startsWith("seen.");
+  const hidden = () => new Set(kept.get(name) ?? columns.filter(isHidden).map(({ key }) => key));
+  const showColumns = () => {
     const without = hidden();
-    return columns.filter(
-      (column) => column.key === "trial" || !without.has(column.key),
-    ).map((column) => trialColumn(column));
+    const shown = columns.filter(({ key }) => key === "trial" || !without.has(key));
+    table.setColumns(shown.map(trialColumn), sort || usual);
   };
 
   const showChooser = () => {
@@ -133,33 +130,18 @@ export default async function trials({ model, signal, place }) {
       if (on) now.delete(key);
       else now.add(key);
       kept.set(name, [...now]);
-      table.setColumns(shown(), sort || usual);
+      showColumns();
     };
     const boxes = columns
-      .filter((column) => column.key !== "trial")
-      .map((column) => {
-        const box = h("input", {
-          type: "checkbox",
-          checked: !without.has(column.key),
-          onchange: () => change(column.key, box.checked),
-        });
-        return h("label", null, box, h("span", null, trialColumn(column).label));
-      });
+      .filter(({ key }) => key !== "trial")
+      .map((column) => checkbox(trialColumn(column).label, !without.has(column.key), (on) => change(column.key, on)));
     const reset = () => {
       kept.set(name, null);
-      table.setColumns(shown(), sort || usual);
+      showColumns();
       showChooser();
     };
-    put(
-      chooser,
-      h("summary", { class: "button" }, "Columns"),
-      h(
-        "div",
-        { class: "menu-body", role: "group", "aria-label": "Columns" },
-        boxes,
-        h("button", { type: "button", class: "small", onclick: reset }, "As at first"),
-      ),
-    );
+    const body = { class: "menu-body", role: "group", "aria-label": "Columns" };
+    put(chooser, h("summary", { class: "button" }, "Columns"), h("div", body, boxes, button("Reset", reset, "small")));
   };
   chooser.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
@@ -171,28 +153,13 @@ export default async function trials({ model, signal, place }) {
   }, { signal });
 
   const showStates = () => {
-    const counts = Object.entries(model.data.trials ?? {}).filter(([, number]) => number);
     const { where } = conditions(filter.value);
-    const key = JSON.stringify([counts, where]);
-    if (states.dataset.shown === key) return;
-    states.dataset.shown = key;
-    const had = states.contains(document.activeElement) ? document.activeElement.dataset.state : null;
-    put(states, counts.map(([state, number]) => {
-      const condition = `state=${state}`;
-      const pressed = where.includes(condition);
-      const press = () => {
-        const others = filter.value.split(/\s+/).filter((word) => word && !word.startsWith("state="));
-        filter.value = [...others, ...(pressed ? [] : [condition])].join(" ");
-        filtered();
-      };
-      return h(
-        "button",
-        { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press },
-        state,
-        h("b", null, format.count(number)),
-      );
-    }));
-    if (had) states.querySelector(`[data-state="${had}"]`)?.focus();
+    const pressed = where.filter((each) => each.startsWith("state=")).map((each) => each.slice(6));
+    stateChips(states, Object.entries(model.data.trials), pressed, (state) => {
+      const others = filter.value.split(/\s+/).filter((word) => word && !word.startsWith("state="));
+      filter.value = [...others, ...(pressed.includes(state) ? [] : [`state=${state}`])].join(" ");
+      filtered();
+    });
   };
 
   const load = async () => {
@@ -216,7 +183,7 @@ export default async function trials({ model, signal, place }) {
       known = keys;
       columns = ordered(answer.columns);
       if (!sort) usual = answer.sort;
-      table.setColumns(shown(), sort || usual);
+      showColumns();
       if (!chooser.open) showChooser();
     }
     if (page > 1 && answer.rows.length === 0 && answer.matching > 0) {
@@ -231,17 +198,11 @@ export default async function trials({ model, signal, place }) {
   };
   const nothing = (answer) =>
     answer.total === 0
-      ? empty("It has no trial yet.", "Trials show up here as soon as they are created.")
-      : h(
-        "div",
-        { class: "empty" },
-        h("strong", null, "No trial fits the filter."),
-        h("button", { type: "button", onclick: () => ((filter.value = ""), filtered()) }, "Show all"),
-      );
+      ? empty("No trials yet", "Trials appear here as soon as they are created.")
+      : empty("No trials match.", "", button("Show all", () => ((filter.value = ""), filtered())));
   const filtered = () => {
     page = 1;
     place.setQuery({ q: filter.value, page: null });
-    states.dataset.shown = "";
     showStates();
     load().then(() => announce(pager.words.textContent));
   };

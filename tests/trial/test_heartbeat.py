@@ -1,4 +1,4 @@
-"""Signs of life: what the driver is told of a trial that trains, waits and saves."""
+"""Heartbeat of life: what the driver is told of a trial that trains, waits and saves."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ashwood.checkpoints import Patience, Write
 from ashwood.errors import StorageUnreachable
 from ashwood.trial.api import Trial
 from ashwood.trial.channel import Phase
-from ashwood.trial.signs import Signs
+from ashwood.trial.heartbeat import Heartbeat
 
 from .links import ScriptedLink, make_job, save
 
@@ -22,12 +22,12 @@ class Clock:
 
 
 class Training:
-    """Signs of life on a clock of the test."""
+    """Heartbeat of life on a clock of the test."""
 
     def __init__(self, pulse: float = 1.0) -> None:
         self.link = ScriptedLink()
         self.clock = Clock()
-        self.signs = Signs(self.link, pulse, self.clock)
+        self.signs = Heartbeat(self.link, pulse, self.clock)
         self.position = 0
         self.signs.note(self.position)
 

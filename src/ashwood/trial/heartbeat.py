@@ -1,4 +1,4 @@
-"""Signs of life, by which the driver knows that a trial makes progress.
+"""Heartbeats, by which the driver knows that a trial makes progress.
 
 A step of a loop must cost only nanoseconds, so it sends nothing.  Between two chunks of a loop, and at reports, a
 message says that steps were finished, at most once per `ashwood.trial.job.WorkerJob.pulse` seconds.
@@ -15,8 +15,8 @@ from time import perf_counter
 from ashwood.trial.channel import Link, Phase
 
 
-class Signs:
-    """Sends signs of life to the driver, and measures steps.
+class Heartbeat:
+    """Sends heartbeats to the driver, and measures steps.
 
     Attributes:
         trained: seconds of all steps that were finished, without saves and waits for the search.
@@ -26,7 +26,7 @@ class Signs:
         self._link = link
         self._pulse = pulse
         self._clock = clock
-        self._place: object = None
+        self._position: object = None
         # When the present step began: at the last progress, or at the end of a save or a wait for the search since.
         self._since = clock()
         self._told_at = -inf
@@ -34,15 +34,15 @@ class Signs:
         self.trained = 0.0
         self._has_news = False
 
-    def note(self, place: object) -> None:
-        """Note the place of the training; if it has changed, a step was finished."""
+    def note(self, position: object) -> None:
+        """Note the position of the training; if it has changed, a step was finished."""
         now = self._clock()
-        if place != self._place:
-            if self._place is not None:
+        if position != self._position:
+            if self._position is not None:
                 self._longest = max(self._longest, now - self._since)
                 self.trained += now - self._since
                 self._has_news = True
-            self._place, self._since = place, now
+            self._position, self._since = position, now
         if self._has_news:
             self._tell(now)
 
