@@ -9,7 +9,7 @@ import pytest
 
 from ashwood.errors import AshwoodError
 from ashwood.figures import Figures
-from ashwood.figures.palette import rung_colour
+from ashwood.figures.theme import LIGHT
 from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.test_timeline import timeline_of
 
@@ -77,8 +77,8 @@ def test_missing_plotly_error_says_what_to_install(ran: Workers, monkeypatch: py
 
 def test_higher_rungs_are_darker() -> None:
     for bracket in range(5):
-        colours = [rung_colour(bracket, rung, 5) for rung in range(5)]
+        colours = [LIGHT.rung_colour(bracket, rung, 5) for rung in range(5)]
         brightness = [sum(int(colour[at : at + 2], 16) for at in (1, 3, 5)) for colour in colours]
         assert brightness == sorted(brightness, reverse=True)
         assert len(set(brightness)) == 5
-    assert rung_colour(0, 0, 1) == rung_colour(0, 4, 5)
+    assert LIGHT.rung_colour(0, 0, 1) == LIGHT.rung_colour(0, 4, 5)

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from ashwood.experiment.entry import fold
 from ashwood.views import progress
-from ashwood.views.improvements import POINTS, Improvement, thinned
-from ashwood.views.progress import Progress
+from ashwood.views.progress import POINTS, Improvement, Progress, thinned
 from tests.views.simulate import Workers, asha, spec_of
 
 

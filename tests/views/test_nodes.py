@@ -19,7 +19,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.vocabulary import Created
 from ashwood.testing.records import full_spec
-from ashwood.views.nodes import Node, nodes_of
+from ashwood.views.spending import Node, nodes_of
 from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers
 from tests.views.streams import runs

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space
-from ashwood.views.bins import bins_of
-from ashwood.views.hparams import varied
+from ashwood.views.hparams import bins_of, varied
 from ashwood.views.results import comparable, last_results
 from tests.views.simulate import Workers
 from tests.views.streams import runs

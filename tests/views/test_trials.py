@@ -26,7 +26,7 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.search.settings import Method
 from ashwood.views.history import History
-from ashwood.views.trials import TrialCheckpoint, TrialRow, TrialTable
+from ashwood.views.trials import SavedCheckpoint, TrialRow, TrialTable
 from tests.experiment.world import World, make_spec
 from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
@@ -272,8 +272,8 @@ def test_best_checkpoint_has_best_metric() -> None:
         table.apply(Entry(2.0, ValidationReported(0, 1, length, {"loss": value})))
         if length != 2:
             table.apply(Entry(2.0, CheckpointSaved(0, 1, length, f"at-{length}")))
-    assert row.checkpoint == TrialCheckpoint("at-4", 4, 0.9, 2.0)
-    assert row.best_checkpoint == TrialCheckpoint("at-3", 3, 0.2, 2.0)
+    assert row.checkpoint == SavedCheckpoint("at-4", 4, 0.9, 2.0)
+    assert row.best_checkpoint == SavedCheckpoint("at-3", 3, 0.2, 2.0)
 
 
 def test_best_checkpoint_is_found_if_checkpoints_arrive_late() -> None:
@@ -282,8 +282,8 @@ def test_best_checkpoint_is_found_if_checkpoints_arrive_late() -> None:
         table.apply(Entry(2.0, ValidationReported(0, 1, length, {"loss": value})))
     for length, value in ((1, 0.3), (2, 0.1), (3, 0.2)):
         table.apply(Entry(3.0, CheckpointSaved(0, 1, length, f"at-{length}", {"loss": value})))
-    assert row.checkpoint == TrialCheckpoint("at-3", 3, 0.2, 3.0)
-    assert row.best_checkpoint == TrialCheckpoint("at-2", 2, 0.1, 3.0)
+    assert row.checkpoint == SavedCheckpoint("at-3", 3, 0.2, 3.0)
+    assert row.best_checkpoint == SavedCheckpoint("at-2", 2, 0.1, 3.0)
 
 
 def test_checkpoint_can_be_saved_before_its_metric_is_reported() -> None:
@@ -292,8 +292,8 @@ def test_checkpoint_can_be_saved_before_its_metric_is_reported() -> None:
         table.apply(Entry(2.0, CheckpointSaved(0, 1, length, f"at-{length}")))
         assert row.best_checkpoint is not None
         table.apply(Entry(2.0, ValidationReported(0, 1, length, {"loss": value})))
-    assert row.checkpoint == TrialCheckpoint("at-2", 2, 0.9, 2.0)
-    assert row.best_checkpoint == TrialCheckpoint("at-1", 1, 0.1, 2.0)
+    assert row.checkpoint == SavedCheckpoint("at-2", 2, 0.9, 2.0)
+    assert row.best_checkpoint == SavedCheckpoint("at-1", 1, 0.1, 2.0)
 
 
 def test_late_report_of_ended_attempt_is_ignored_but_its_checkpoint_counts() -> None:
@@ -303,7 +303,7 @@ def test_late_report_of_ended_attempt_is_ignored_but_its_checkpoint_counts() -> 
     table.apply(Entry(3.0, CheckpointSaved(0, 1, 3, "at-3")))
     assert (row.attempt, row.length, row.metrics) == (2, 0, {})
     assert table.leader is None
-    assert row.checkpoint == TrialCheckpoint("at-3", 3, None, 3.0)
+    assert row.checkpoint == SavedCheckpoint("at-3", 3, None, 3.0)
 
 
 def test_errors_are_stored_unchanged() -> None:

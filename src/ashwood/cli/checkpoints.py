@@ -27,7 +27,7 @@ from ashwood.terminal.output import format_time, print_json, print_table, writin
 from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
-from ashwood.views.trials import TrialCheckpoint, TrialRow
+from ashwood.views.trials import SavedCheckpoint, TrialRow
 from ashwood.views.wording import format_length, format_size, format_value
 
 
@@ -138,7 +138,7 @@ def download(
 
 
 def _copy_all(
-    storage: Storage, checkpoints: Mapping[int, TrialCheckpoint], spec: ExperimentSpec, out: Path
+    storage: Storage, checkpoints: Mapping[int, SavedCheckpoint], spec: ExperimentSpec, out: Path
 ) -> list[int]:
     """Copy the checkpoints of trials, and return the trials with a damaged one.
 

@@ -32,8 +32,8 @@ from ashwood.terminal.output import format_time, make_console, print_json, print
 from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
-from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
+from ashwood.views.spending import nodes_of
 from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
 from ashwood.views.wording import describe_seen, format_duration, format_length, format_value

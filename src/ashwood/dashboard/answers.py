@@ -24,7 +24,7 @@ from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, al
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
 from ashwood.views.descriptions import describe_decision, describe_event
-from ashwood.views.nodes import nodes_of
+from ashwood.views.spending import nodes_of
 
 T = TypeVar("T")
 Row: TypeAlias = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import Any
 
 from ashwood.errors import AshwoodError
@@ -14,11 +15,7 @@ def graph_objects() -> Any:
     Raises:
         AshwoodError: plotly is not installed.
     """
-    try:
-        import plotly.graph_objects
-    except ImportError as error:
-        raise AshwoodError("figures need plotly: pip install 'ashwood[figures]'") from error
-    return plotly.graph_objects
+    return _import("plotly.graph_objects", "figures need plotly: pip install 'ashwood[figures]'")
 
 
 def plotly_script() -> str:
@@ -57,10 +54,7 @@ def check_matplotlib() -> None:
     Raises:
         AshwoodError: matplotlib is not installed.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise AshwoodError("animations need matplotlib: pip install 'ashwood[animate]'") from error
+    _import("matplotlib", "animations need matplotlib: pip install 'ashwood[animate]'")
 
 
 def ffmpeg() -> Any:
@@ -69,8 +63,12 @@ def ffmpeg() -> Any:
     Raises:
         AshwoodError: imageio-ffmpeg is not installed.
     """
+    need = "animations as MP4 and HTML need imageio-ffmpeg: pip install 'ashwood[animate]'"
+    return _import("imageio_ffmpeg", need)
+
+
+def _import(module: str, need: str) -> Any:
     try:
-        import imageio_ffmpeg
+        return import_module(module)
     except ImportError as error:
-        raise AshwoodError("animations as MP4 and HTML need imageio-ffmpeg: pip install 'ashwood[animate]'") from error
-    return imageio_ffmpeg
+        raise AshwoodError(need) from error

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ashwood.figures.animation import Part
 from ashwood.figures.layout import Layout, outline
-from ashwood.figures.palette import BAND, IDLE, INK, MUTED, PAPER, quality_colour
-from ashwood.figures.panel import Panel, mark_moving, marker_size, short_duration
+from ashwood.figures.panel import BAND, Panel, mark_moving, marker_size, short_duration
 from ashwood.figures.playback import qualities
+from ashwood.figures.theme import LIGHT
 
 WIDTH = 900
 _DPI = 100
@@ -50,7 +50,7 @@ class FrameRenderer:
         ]
         # The video codec needs an even height.
         height = 2 * round((max(layout.bottom for layout in layouts) + _FOOTER) / 2)
-        figure = Figure(figsize=(WIDTH / _DPI, height / _DPI), dpi=_DPI, facecolor=PAPER)
+        figure = Figure(figsize=(WIDTH / _DPI, height / _DPI), dpi=_DPI, facecolor=LIGHT.paper)
         self._canvas = FigureCanvasAgg(figure)
         self._axes = figure.add_axes((0, 0, 1, 1))
         self._axes.axis("off")
@@ -67,8 +67,8 @@ class FrameRenderer:
             )
             for part, layout in zip(parts, layouts, strict=True)
         ]
-        self._axes.text(_MARGIN, _HEADLINE, headline, fontsize=10, color=MUTED, va="center")
-        clock = self._axes.text(WIDTH - _MARGIN, _HEADLINE, "", fontsize=15, fontweight="bold", color=INK)
+        self._axes.text(_MARGIN, _HEADLINE, headline, fontsize=10, color=LIGHT.muted, va="center")
+        clock = self._axes.text(WIDTH - _MARGIN, _HEADLINE, "", fontsize=15, fontweight="bold", color=LIGHT.ink)
         clock.set(va="center", ha="right")
         self._clock = mark_moving(clock)
         _draw_legend(self._axes, height - _LEGEND)
@@ -124,14 +124,16 @@ class FrameRenderer:
 
 
 def _draw_legend(axes: Axes, y: float) -> None:
-    style: dict[str, Any] = {"fontsize": 7.5, "color": MUTED, "va": "center"}
+    style: dict[str, Any] = {"fontsize": 7.5, "color": LIGHT.muted, "va": "center"}
     x = float(_MARGIN)
     for place in range(5):
-        axes.scatter([x + 4 + 10 * place], [y], s=marker_size(4.3), color=quality_colour(place / 4), linewidths=0)
+        axes.scatter([x + 4 + 10 * place], [y], s=marker_size(4.3), color=LIGHT.quality_colour(place / 4), linewidths=0)
     axes.text(x + 58, y, "trials: the darker, the better the final result", **style)
-    axes.scatter([x + 322], [y], s=marker_size(3.9), facecolor=PAPER, edgecolor=quality_colour(0.7), linewidths=0.8)
+    axes.scatter(
+        [x + 322], [y], s=marker_size(3.9), facecolor=LIGHT.paper, edgecolor=LIGHT.quality_colour(0.7), linewidths=0.8
+    )
     axes.text(x + 332, y, "promoted to the next rung", **style)
     axes.add_patch(Polygon(outline(x + 486, y - 6, 16, 12), facecolor=BAND))
     axes.text(x + 508, y, "may be promoted", **style)
-    axes.add_patch(Polygon(outline(x + 696, y - 6, 16, 12), facecolor=IDLE))
+    axes.add_patch(Polygon(outline(x + 696, y - 6, 16, 12), facecolor=LIGHT.idle))
     axes.text(x + 718, y, "idle worker", **style)

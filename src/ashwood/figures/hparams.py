@@ -11,9 +11,8 @@ from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.figures.axes import SUMMARIES, Summary, metric_range
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.space import Categorical, Log
-from ashwood.views.bins import Bins, bins_of
 from ashwood.views.history import History
-from ashwood.views.hparams import Varied, varied
+from ashwood.views.hparams import Bins, Varied, bins_of, varied
 from ashwood.views.results import Comparable, Result, comparable, last_results
 from ashwood.views.wording import format_length
 

@@ -19,8 +19,8 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from ashwood.figures.layout import Layout, Outline, Point, outline
-from ashwood.figures.palette import BAND, IDLE, INK, LINE, MUTED, PAPER, TROUBLE, quality_colour, rung_colour
 from ashwood.figures.playback import Moment, Playback
+from ashwood.figures.theme import LIGHT
 from ashwood.search.settings import Method
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.ladder import RungRanking, Standing
@@ -28,6 +28,9 @@ from ashwood.views.wording import format_length
 
 RGBA: TypeAlias = tuple[float, float, float, float]
 ArtistT = TypeVar("ArtistT", bound=Artist)
+
+BAND = "#ffe59a"
+"""Background of trials that may be promoted: more intense than in figures, because it must show between dots."""
 
 # With more workers than this, their boxes are too small for a text.
 _FEW_WORKERS = 12
@@ -88,25 +91,25 @@ class Panel:
         """
         self._playback = playback
         self._layout = layout
-        self._colours = {trial: to_rgba(quality_colour(quality)) for trial, quality in qualities.items()}
+        self._colours = {trial: to_rgba(LIGHT.quality_colour(quality)) for trial, quality in qualities.items()}
         self._is_synchronous = playback.ladder.spec.search.method is Method.SYNC_HALVING
         self._is_finished = all(path.ended is not None for path in playback.ladder.paths)
         self._expected = [[len(rung.ranked) for rung in rungs] for rungs in playback.at(playback.seconds).brackets]
         self._positions: dict[TrialId, Point] = {}
         # Users choose these texts.  Matplotlib would read a $ in them as the start of a formula.
         style: dict[str, Any] = {"va": "center", "parse_math": False}
-        axes.text(layout.left, layout.title, title, fontsize=13, fontweight="bold", color=INK, **style)
-        axes.text(layout.left, layout.subtitle, subtitle, fontsize=8.5, color=MUTED, **style)
+        axes.text(layout.left, layout.title, title, fontsize=13, fontweight="bold", color=LIGHT.ink, **style)
+        axes.text(layout.left, layout.subtitle, subtitle, fontsize=8.5, color=LIGHT.muted, **style)
         self._notes = self._draw_rungs(axes)
         self._counters = self._draw_counters(axes)
         self._draw_workers(axes)
         self._bands = self._add(axes, PolyCollection([], facecolors=BAND, edgecolors="none"))
         self._links = self._add(axes, LineCollection([], linewidths=1.6, capstyle="round"))
         self._boxes = self._add(axes, PolyCollection([], edgecolors="none"))
-        self._now = self._add(axes, LineCollection([], colors=INK, linewidths=0.8))
-        self._rings = mark_moving(axes.scatter([], [], facecolors=PAPER, linewidths=0.8))
+        self._now = self._add(axes, LineCollection([], colors=LIGHT.ink, linewidths=0.8))
+        self._rings = mark_moving(axes.scatter([], [], facecolors=LIGHT.paper, linewidths=0.8))
         self._dots = mark_moving(axes.scatter([], [], linewidths=0))
-        self._crosses = mark_moving(axes.scatter([], [], marker="x", color=TROUBLE, linewidths=1, s=10))
+        self._crosses = mark_moving(axes.scatter([], [], marker="x", color=LIGHT.trouble, linewidths=1, s=10))
         self._seconds = seconds
         self._timeline_pixels = _paint_timeline(playback, layout, seconds)
         self._shown_columns = 0
@@ -147,20 +150,20 @@ class Panel:
                 x, y, colour = (
                     rung_lines[0].left - self._layout.label_width,
                     self._layout.caption,
-                    rung_colour(bracket, 0, 1),
+                    LIGHT.rung_colour(bracket, 0, 1),
                 )
                 axes.text(x, y, f"bracket {bracket}", fontsize=9, fontweight="bold", color=colour, va="center")
             for rung_line, length in zip(rung_lines, lengths, strict=True):
                 axes.plot(
                     [rung_line.left, rung_line.right],
                     [rung_line.y, rung_line.y],
-                    color=LINE,
+                    color=LIGHT.faint,
                     lw=1.4,
                     solid_capstyle="round",
                 )
                 x, words = rung_line.left - self._layout.label_width, format_length(length, ladder.spec.unit)
-                axes.text(x, rung_line.y, words, fontsize=8, fontweight="bold", color=INK, va="center")
-                note = axes.text(x, rung_line.y + 8, "", fontsize=7.5, color=MUTED, va="top", linespacing=1.5)
+                axes.text(x, rung_line.y, words, fontsize=8, fontweight="bold", color=LIGHT.ink, va="center")
+                note = axes.text(x, rung_line.y + 8, "", fontsize=7.5, color=LIGHT.muted, va="top", linespacing=1.5)
                 notes[-1].append(mark_moving(note))
         return notes
 
@@ -171,26 +174,26 @@ class Panel:
         counters = []
         for share, caption in zip(_COUNTERS, captions, strict=True):
             x = layout.left + (layout.right - layout.left) * share
-            axes.text(x, layout.counters + 18, caption, fontsize=7.5, color=MUTED, va="center")
-            text = axes.text(x, layout.counters, "", fontsize=12, fontweight="bold", color=INK, va="center")
+            axes.text(x, layout.counters + 18, caption, fontsize=7.5, color=LIGHT.muted, va="center")
+            text = axes.text(x, layout.counters, "", fontsize=12, fontweight="bold", color=LIGHT.ink, va="center")
             counters.append(mark_moving(text))
         return counters
 
     def _draw_workers(self, axes: Axes) -> None:
         layout = self._layout
         workers, middle = format_length(layout.slots, "workers"), layout.workers_top + layout.box / 2
-        axes.text(layout.left, middle, workers, fontsize=8, fontweight="bold", color=INK, va="center")
-        axes.text(layout.left, layout.timeline_top + 6, "over time", fontsize=7.5, color=MUTED, va="center")
+        axes.text(layout.left, middle, workers, fontsize=8, fontweight="bold", color=LIGHT.ink, va="center")
+        axes.text(layout.left, layout.timeline_top + 6, "over time", fontsize=7.5, color=LIGHT.muted, va="center")
         workers_top = outline(
             layout.workers_left, layout.timeline_top, layout.right - layout.workers_left, layout.timeline_height
         )
         axes.add_patch(Polygon(workers_top, facecolor="#f7f8fa", edgecolor="none"))
         for slot in range(layout.slots):
             box = layout.worker(slot)
-            axes.add_patch(Polygon(box, facecolor=IDLE, edgecolor="none"))
+            axes.add_patch(Polygon(box, facecolor=LIGHT.idle, edgecolor="none"))
             if layout.slots <= _FEW_WORKERS:
                 x, y = (box[0][0] + box[2][0]) / 2, (box[0][1] + box[2][1]) / 2
-                axes.text(x, y, "idle", fontsize=7, color=MUTED, va="center", ha="center")
+                axes.text(x, y, "idle", fontsize=7, color=LIGHT.muted, va="center", ha="center")
 
     def _add(self, axes: Axes, artist: _Collection) -> _Collection:
         axes.add_collection(artist, autolim=False)
@@ -274,7 +277,7 @@ class Panel:
             for _, _, rung, slot, progress in moment.training:
                 lane, top = layout.training_x(0, slot), layout.training_y(0, rung, progress)
                 links.append([(lane, layout.workers_top), (lane, top)])
-                colours.append(to_rgba(rung_colour(0, rung, len(layout.rung_lines[0])), 0.4))
+                colours.append(to_rgba(LIGHT.rung_colour(0, rung, len(layout.rung_lines[0])), 0.4))
         self._links.set_segments(links)
         self._links.set_color(colours)
 
@@ -284,12 +287,12 @@ class Panel:
         The box of an idle worker stays visible, because it is part of the background that is drawn once.
         """
         layout = self._layout
-        colours = dict.fromkeys(range(layout.slots), PAPER)
+        colours = dict.fromkeys(range(layout.slots), LIGHT.paper)
         for slot, span in moment.workers.items() if not moment.is_last else ():
             if span is None:
                 del colours[slot]
             else:
-                colours[slot] = rung_colour(span.bracket, span.rung, len(layout.rung_lines[span.bracket]))
+                colours[slot] = LIGHT.rung_colour(span.bracket, span.rung, len(layout.rung_lines[span.bracket]))
         self._boxes.set_verts([layout.worker(slot) for slot in colours])
         self._boxes.set_color(list(colours.values()))
         self._shown_columns = round(moment.at / self._seconds * self._timeline_pixels.shape[1])
@@ -303,7 +306,7 @@ class Panel:
             text.set_text(words)
 
     def _colour(self, trial: TrialId) -> RGBA:
-        return self._colours.get(trial) or to_rgba(quality_colour(0.0))
+        return self._colours.get(trial) or to_rgba(LIGHT.quality_colour(0.0))
 
 
 _Collection = TypeVar("_Collection", LineCollection, PolyCollection)
@@ -335,9 +338,9 @@ def _paint_timeline(playback: Playback, layout: Layout, seconds: float) -> NDArr
 
     timeline = playback.timeline
     for gap in timeline.gaps():
-        paint(*gap, IDLE)
+        paint(*gap, LIGHT.idle)
     for span in timeline.spans:
-        colour = rung_colour(span.bracket, span.rung, len(layout.rung_lines[span.bracket]))
+        colour = LIGHT.rung_colour(span.bracket, span.rung, len(layout.rung_lines[span.bracket]))
         paint(span.slot, span.begin, timeline.until if span.end is None else span.end, colour)
     return pixels
 

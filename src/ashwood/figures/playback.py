@@ -13,7 +13,7 @@ from ashwood.search.rung import Key, ranking_key
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.ladder import Arrival, Ladder, RungRanking
 from ashwood.views.progress import Progress
-from ashwood.views.timeline import Slot, Span
+from ashwood.views.timeline import Slot, SlotTime, Span
 
 
 class TrainingTrial(NamedTuple):
@@ -77,8 +77,7 @@ class Playback:
         for span in self.timeline.spans:
             self._spans[span.slot].append(span)
         self._presences = sorted(self.timeline.presences())
-        self._there = _Total((begin, end) for _, begin, end in self._presences)
-        self._idle = _Total((begin, end) for _, begin, end in self.timeline.gaps())
+        self._gaps = list(self.timeline.gaps())
         self._completions = sorted(
             path.ended for path in self.ladder.paths if path.state is TrialState.COMPLETED and path.ended is not None
         )
@@ -94,7 +93,7 @@ class Playback:
         at = self._time(elapsed)
         brackets, workers = self.ladder.at(at), self._workers(at)
         completed = bisect_right(self._completions, at)
-        there, idle = self._there.until(at), self._idle.until(at)
+        there, idle = _duration(self._presences, at), _duration(self._gaps, at)
         return Moment(
             at=min(max(elapsed, 0.0), self.seconds),
             brackets=brackets,
@@ -165,20 +164,9 @@ def qualities(ladders: Sequence[Ladder]) -> Mapping[TrialId, float]:
     return {trial: 1.0 - place / max(1, len(ranked) - 1) for place, trial in enumerate(ranked)}
 
 
-class _Total:
-    """Computes the total duration of spans of time up to any moment."""
-
-    def __init__(self, stretches: Iterable[tuple[float, float]]) -> None:
-        known = list(stretches)
-        self._begins = sorted(begin for begin, _ in known)
-        self._ends = sorted(end for _, end in known)
-        self._sum_of_begins = [0.0, *accumulate(self._begins)]
-        self._sum_of_ends = [0.0, *accumulate(self._ends)]
-
-    def until(self, at: float) -> float:
-        """Return the total duration of the parts of all spans before ``at``."""
-        begun, over = bisect_right(self._begins, at), bisect_right(self._ends, at)
-        return (begun - over) * at - self._sum_of_begins[begun] + self._sum_of_ends[over]
+def _duration(spans: Iterable[SlotTime], until: float) -> float:
+    """Return the total duration of the parts of all spans before a time."""
+    return sum(min(end, until) - begin for _, begin, end in spans if begin < until)
 
 
 def _key(ladder: Ladder, trial: TrialId, arrival: Arrival) -> Key:

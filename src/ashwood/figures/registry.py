@@ -114,7 +114,7 @@ _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0":
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RegisteredFigure:
     """A kind of figure that can be drawn for any experiment.
 
     Attributes:
@@ -134,18 +134,20 @@ class Kind:
     needs_history: bool = False
 
 
-FIGURES: Mapping[str, Kind] = {
+FIGURES: Mapping[str, RegisteredFigure] = {
     kind.name: kind
     for kind in (
-        Kind("ladder", "Ladder", "every trial at its rung, and the trials that may be promoted", draw_ladder),
-        Kind(
+        RegisteredFigure(
+            "ladder", "Ladder", "every trial at its rung, and the trials that may be promoted", draw_ladder
+        ),
+        RegisteredFigure(
             "best_so_far",
             "Best so far",
             "the best metric by time, trials or training",
             draw_best_so_far,
             (Option("against", "x-axis", OptionKind.CHOICE, "time", AGAINST),),
         ),
-        Kind(
+        RegisteredFigure(
             "learning_curves",
             "Learning curves",
             "reports of the top trials by training length",
@@ -159,20 +161,20 @@ FIGURES: Mapping[str, Kind] = {
             ),
             needs_history=True,
         ),
-        Kind(
+        RegisteredFigure(
             "parallel_coordinates",
             "Parallel coordinates",
             "all hyperparameters of each trial and its metric",
             draw_parallel_coordinates,
         ),
-        Kind(
+        RegisteredFigure(
             "scatter",
             "Metric by hyperparameter",
             "each trial's result by one hyperparameter",
             draw_scatter,
             (Option("hparam", "Hyperparameter", OptionKind.HPARAM),),
         ),
-        Kind(
+        RegisteredFigure(
             "heatmap",
             "Metric by two hyperparameters",
             "best or mean result by two hyperparameters",
@@ -183,20 +185,22 @@ FIGURES: Mapping[str, Kind] = {
                 Option("summary", "Each cell shows", OptionKind.CHOICE, "best", SUMMARIES),
             ),
         ),
-        Kind(
+        RegisteredFigure(
             "importance",
             "Importance",
             "how much each hyperparameter decides whether a trial is among the best",
             draw_importance,
         ),
-        Kind("timeline", "Workers", "which trial each worker trained when, and when workers were idle", draw_timeline),
-        Kind("spending", "Budget", "training spent and expected per rung, and worker time", draw_spending),
+        RegisteredFigure(
+            "timeline", "Workers", "which trial each worker trained when, and when workers were idle", draw_timeline
+        ),
+        RegisteredFigure("spending", "Budget", "training spent and expected per rung, and worker time", draw_spending),
     )
 }
 """All figures by name, in the order of the dashboard."""
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> RegisteredFigure:
     """Return the kind of figure of a name.
 
     Raises:

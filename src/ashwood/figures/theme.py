@@ -5,14 +5,13 @@ Readers with a common colour blindness can distinguish the colours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ashwood.figures import palette
 from ashwood.figures.extras import graph_objects
 from ashwood.views.wording import format_value
 
@@ -73,11 +72,11 @@ class Theme:
 
     def quality_colour(self, quality: float) -> str:
         """Return the colour of a trial by its final quality, from 0 (worst) to 1 (best)."""
-        return palette.blend(self.qualities, quality)
+        return _blend(self.qualities, quality)
 
     def rung_colour(self, bracket: int, rung: int, rungs: int) -> str:
         """Return the colour of a rung, in the hue of its bracket."""
-        return palette.blend(self.ramps[bracket % len(self.ramps)], rung / (rungs - 1) if rungs > 1 else 1.0)
+        return _blend(self.ramps[bracket % len(self.ramps)], rung / (rungs - 1) if rungs > 1 else 1.0)
 
     def scale(self) -> list[list[Any]]:
         """Return the colours from the worst to the best trial as a Plotly colour scale."""
@@ -89,12 +88,12 @@ _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b38600", "#56b4e9", "#7
 
 LIGHT = Theme(
     name="light",
-    paper=palette.PAPER,
-    ink=palette.INK,
-    muted=palette.MUTED,
+    paper="#ffffff",
+    ink="#1b2733",
+    muted="#66717d",
     grid="#e8ebee",
-    faint=palette.LINE,
-    idle=palette.IDLE,
+    faint="#b9c1ca",
+    idle="#d9dee4",
     band="#fff3c9",
     edge="#c48a00",
     accent="#0b6fb8",
@@ -102,10 +101,17 @@ LIGHT = Theme(
     waiting="#d98200",
     out="#9aa4ae",
     completed="#00795a",
-    trouble=palette.TROUBLE,
+    trouble="#c1121f",
     series=_SERIES,
-    qualities=palette.QUALITIES,
-    ramps=palette.RAMPS,
+    qualities=("#f2dcb8", "#ef9d54", "#cc3d55", "#5b1049"),
+    # From light to dark, after ColorBrewer (Harrower and Brewer 2003).
+    ramps=(
+        ("#9ecae1", "#4292c6", "#2171b5", "#08306b"),
+        ("#fdbe85", "#f98b3a", "#d94801", "#7f2704"),
+        ("#99d8c9", "#41ae76", "#1b7f4b", "#00441b"),
+        ("#fbb4c4", "#f768a1", "#ae017e", "#49006a"),
+        ("#d9c8a9", "#b08d57", "#7a5c2e", "#3f2d12"),
+    ),
 )
 DARK = Theme(
     name="dark",
@@ -134,6 +140,21 @@ DARK = Theme(
     ),
 )
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+def _blend(ramp: Sequence[str], position: float) -> str:
+    """Return the colour at a position from 0 to 1 of a colour ramp."""
+    place = min(max(position, 0.0), 1.0) * (len(ramp) - 1)
+    below = min(int(place), len(ramp) - 2)
+    share = place - below
+    mixed = (
+        round(a + (b - a) * share) for a, b in zip(_channels(ramp[below]), _channels(ramp[below + 1]), strict=True)
+    )
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def compose(

@@ -20,10 +20,9 @@ from ashwood.experiment.events import AttemptPreempted, HparamsInvalid, Validati
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
-from ashwood.views.improvements import Improvement
 from ashwood.views.ladder import Ladder
 from ashwood.views.numbers import Numbers
-from ashwood.views.progress import Progress
+from ashwood.views.progress import Improvement, Progress
 from ashwood.views.reports import ReportsByTrial, TrialReport
 from ashwood.views.timeline import Timeline
 

@@ -19,7 +19,6 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
-from ashwood.views.improvements import POINTS, Improvement, thinned
 from ashwood.views.ladder import Ladder
 from ashwood.views.measured import Measuring
 from ashwood.views.timeline import Timeline
@@ -29,6 +28,8 @@ from ashwood.views.wording import describe_seen
 VIEWS = ("timeline", "checkpoints")
 """Attributes of `Progress` that few readers need, so each of them is a separate part of a snapshot."""
 
+POINTS = 60
+"""Number of points that a small line chart needs."""
 _KEPT_WARNINGS = 20
 _MOST_IMPROVEMENTS = 2_000
 
@@ -40,6 +41,38 @@ class Best(NamedTuple):
     metric: float
     length: int
     at: float
+
+
+class Improvement(NamedTuple):
+    """A new best metric of an experiment.
+
+    Attributes:
+        at: time of the improvement, in seconds since 1970.
+        trial: the trial that has this metric.
+        length: total length at which the trial has this metric.
+        metric: the new best metric.
+        trained: training length of all trials until then.
+        created: number of trials at that time.
+        driven: seconds that drivers had run until then.
+    """
+
+    at: float
+    trial: TrialId
+    length: int
+    metric: float
+    trained: int
+    created: int
+    driven: float
+
+
+def thinned(improvements: Sequence[Improvement], most: int) -> list[Improvement]:
+    """Return the first improvement and the last one of each of equally long stretches of time, at most ``most``."""
+    if len(improvements) <= most:
+        return list(improvements)
+    first, last = improvements[0], improvements[-1]
+    width = (last.driven - first.driven) / (most - 2) or 1.0
+    kept = {int((each.driven - first.driven) / width): each for each in improvements[1:]}
+    return [first, *kept.values()]
 
 
 class Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
@@ -42,6 +43,20 @@ class LiveAttempt:
     length: int
     known_at: float
     node: str = ""
+
+
+class Node(NamedTuple):
+    """One machine.
+
+    Attributes:
+        name: name of the machine in the backend.
+        slots: number of trials that can train on it at once, or 0 if it is leaving.
+        trials: trials that train on it now.
+    """
+
+    name: str
+    slots: int
+    trials: Sequence[TrialId]
 
 
 class Spending:
@@ -171,3 +186,12 @@ class Spending:
         ended = [(trial, self._last_at - live.since) for trial, live in self.live.items()]
         self.live = {}
         return ended
+
+
+def nodes_of(spending: Spending) -> list[Node]:
+    """Return the present machines and those with running trials, or an empty list if there is only one machine."""
+    trials: dict[str, list[TrialId]] = {name: [] for name in spending.nodes}
+    for trial in sorted(spending.live):
+        if name := spending.live[trial].node:
+            trials.setdefault(name, []).append(trial)
+    return [Node(name, spending.nodes.get(name, 0), trials[name]) for name in sorted(trials)]

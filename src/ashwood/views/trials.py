@@ -53,7 +53,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.spending import Spending
 
 
-class TrialCheckpoint(NamedTuple):
+class SavedCheckpoint(NamedTuple):
     """A checkpoint of a trial.
 
     Attributes:
@@ -122,8 +122,8 @@ class TrialRow:
     seen: float | None = field(default=None, repr=False)
     seen_length: int | None = field(default=None, repr=False)
     seen_at: float | None = field(default=None, repr=False)
-    checkpoints: tuple[TrialCheckpoint, ...] = field(default=(), repr=False)
-    best_checkpoint: TrialCheckpoint | None = None
+    checkpoints: tuple[SavedCheckpoint, ...] = field(default=(), repr=False)
+    best_checkpoint: SavedCheckpoint | None = None
     errors: tuple[str, ...] = field(default=(), repr=False)
     preempted: int = field(default=0, repr=False)
     started_at: float | None = field(default=None, repr=False)
@@ -131,7 +131,7 @@ class TrialRow:
     seconds: float = 0.0
 
     @property
-    def checkpoint(self) -> TrialCheckpoint | None:
+    def checkpoint(self) -> SavedCheckpoint | None:
         """The latest checkpoint, or None if there is none."""
         return self.checkpoints[-1] if self.checkpoints else None
 
@@ -275,7 +275,7 @@ class TrialTable:
             if self._value(metrics) is None:
                 self._unrated[row.id] = saved.path
         self._remove(row, saved.path)
-        self._add(row, TrialCheckpoint(saved.path, saved.length, self._value(metrics), at))
+        self._add(row, SavedCheckpoint(saved.path, saved.length, self._value(metrics), at))
         if not self.by_checkpoint and self._keeps_checkpoints:
             self.by_checkpoint = True
             for each in self.rows.values():
@@ -289,7 +289,7 @@ class TrialTable:
             self._remove(row, path)
             self._add(row, found._replace(metric=metric))
 
-    def _add(self, row: TrialRow, checkpoint: TrialCheckpoint) -> None:
+    def _add(self, row: TrialRow, checkpoint: SavedCheckpoint) -> None:
         latest = row.checkpoint
         row.checkpoints += (checkpoint,)
         if latest is not None and latest.length > checkpoint.length:
@@ -307,13 +307,13 @@ class TrialTable:
         if row.best_checkpoint is not None and row.best_checkpoint.path == path:
             self._choose(row, min(kept, key=self._checkpoint_key, default=None))
 
-    def _choose(self, row: TrialRow, best: TrialCheckpoint | None) -> None:
+    def _choose(self, row: TrialRow, best: SavedCheckpoint | None) -> None:
         row.best_checkpoint = best
         if self.by_checkpoint:
             self._take_result(row)
             self._rank(row)
 
-    def _checkpoint_key(self, checkpoint: TrialCheckpoint) -> tuple[float, int]:
+    def _checkpoint_key(self, checkpoint: SavedCheckpoint) -> tuple[float, int]:
         return (inf if checkpoint.metric is None else self._sign * checkpoint.metric, -checkpoint.length)
 
     def _take_result(self, row: TrialRow) -> None:
