@@ -14,11 +14,10 @@ from matplotlib.patches import Polygon
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from ashwood.figures.animation import Part
 from ashwood.figures.layout import Layout, outline
 from ashwood.figures.palette import BAND, IDLE, INK, MUTED, PAPER, quality_colour
 from ashwood.figures.panel import Panel, mark_moving, marker_size, short_duration
-from ashwood.figures.playback import qualities
+from ashwood.figures.playback import Part, qualities
 
 WIDTH = 900
 _DPI = 100
