@@ -22,7 +22,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.forecast.costs import NO_COSTS, Costs
 from ashwood.forecast.training import Exchangeable
 from ashwood.search.plan import plan_search
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, SearchSettings
 from benchmarks.ours import peak_memory
 from benchmarks.tables import FIGURES, Options, Table
 from benchmarks.virtual import Course, spec_of
@@ -37,8 +37,8 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "auto": {
         "method": Method.ADAPTIVE_ASHA,
         "mode": Mode.AUTO,
-        "divisor": AUTO_DIVISOR,
-        "max_rungs": AUTO_MAX_RUNGS,
+        "divisor": AUTO_DEFAULTS.divisor,
+        "max_rungs": AUTO_DEFAULTS.max_rungs,
     },
     "sync_halving": {"method": Method.SYNC_HALVING},
 }

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from ashwood.forecast.arrivals import expected_length
 from ashwood.search.density import DensitySampler
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Promote
@@ -19,8 +19,8 @@ from benchmarks.quality.workers import Job, Scheduler
 _AUTO = {
     "method": Method.ADAPTIVE_ASHA,
     "mode": Mode.AUTO,
-    "divisor": AUTO_DIVISOR,
-    "max_rungs": AUTO_MAX_RUNGS,
+    "divisor": AUTO_DEFAULTS.divisor,
+    "max_rungs": AUTO_DEFAULTS.max_rungs,
 }
 
 TOURNAMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

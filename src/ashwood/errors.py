@@ -6,7 +6,8 @@ message; it prints a traceback only for internal errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,3 +122,28 @@ class ClusterError(BackendError):
 
 class TrainingCodeError(AshwoodError):
     """The user's training code cannot be loaded or called, or it calls Ashwood in a wrong way."""
+
+
+_SHORT = 4  # Words up to this length need less similarity: one wrong letter is a large part of lgo (log).
+_TELLING = 3  # Least length of a beginning or end that can mean a longer word: min means minval.
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that the user most likely meant, for a message, or None if no word is similar."""
+    from difflib import get_close_matches  # Only messages need it, and workers start faster without it.
+
+    by_plain_form = {_plain(name): name for name in known}
+    plain = _plain(word)
+    if close := get_close_matches(plain, by_plain_form, n=1, cutoff=0.6 if len(plain) <= _SHORT else 0.7):
+        return by_plain_form[close[0]]
+    longer = [
+        name
+        for form, name in by_plain_form.items()
+        if len(plain) >= _TELLING and plain in (form[: len(plain)], form[-len(plain) :])
+    ]
+    return longer[0] if len(longer) == 1 else None
+
+
+def _plain(word: str) -> str:
+    """Return a name in lower case with underscores, so that maxTrials and MAX-TRIALS equal max_trials."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower().replace("-", "_").replace(" ", "_")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.checkpoints import MANIFEST, Storage, local, open_storage
+from ashwood.checkpoints import MANIFEST, Storage, local, open_storage, trees
 from ashwood.errors import CheckpointError, StorageUnreachable
 from tests.checkpoints.storages import NAME, Files, contents, writes
 
@@ -181,14 +181,14 @@ def test_probe_is_not_disturbed_by_another_with_the_same_process_id(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = [storage]  # another node, which probes between the write and the read of this one
-    sync = local._sync
+    sync = trees.sync
 
     def sync_and_let_the_other_probe(path: Path) -> None:
         sync(path)
         if others:
             others.pop().probe()
 
-    monkeypatch.setattr(local, "_sync", sync_and_let_the_other_probe)
+    monkeypatch.setattr(local, "sync", sync_and_let_the_other_probe)
     storage.probe()
     assert others == []
     assert list(tmp_path.iterdir()) == []

@@ -58,6 +58,6 @@ def test_simulated_searches_are_the_same_trials() -> None:
     from ashwood.cli.figures import simulated
 
     sync, asynchronous = (simulated(method, 4, 27, 1) for method in (Method.SYNC_HALVING, Method.ASYNC_HALVING))
-    first = [{trial: path.arrivals[0].metric for trial, path in each.paths.items()} for each in (sync, asynchronous)]
+    first = [[path.arrivals[0].metric for path in each.ladder.paths] for each in (sync, asynchronous)]
     assert first[0] == first[1]
     assert len(first[0]) == 27

@@ -125,9 +125,10 @@ def test_watch_shows_every_part_on_a_small_terminal() -> None:
 
 
 def test_rung_table_leaves_out_brackets_on_narrow_terminal() -> None:
-    ladder = Ladder(settings := asha(40, mode=Mode.CONSERVATIVE))
+    spec = spec_of(asha(40, mode=Mode.CONSERVATIVE))
+    ladder = Ladder(spec)
     console = Console(width=30)
-    lines = console.render_lines(render_ladder(spec_of(settings), ladder, width=30), pad=False)
+    lines = console.render_lines(render_ladder(spec, ladder, width=30), pad=False)
     title = "".join(segment.text for segment in lines[0]).rstrip()
     assert len(ladder.brackets) == 3
     assert re.fullmatch(r"epochs  #0 0/\d+  … 2 more", title)

@@ -106,7 +106,7 @@ NINE = ", ".join(["@"] * 9)
     ],
     ids=["merges", "merges of nothing", "aliases", "merges and aliases", "both"],
 )
-def test_too_large_expansion_is_refused_without_expanding(text: str) -> None:
+def test_too_large_expansion_is_refused(text: str) -> None:
     [flaw] = parse(text).flaws
     assert "too large" in flaw.message
     assert flaw.line is not None

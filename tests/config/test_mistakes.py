@@ -56,8 +56,8 @@ def test_direction_keys_of_other_tools_give_advice(key: str) -> None:
 @pytest.mark.parametrize(
     ("leaf", "message"),
     [
-        (Categorical({"sgd", "adam"}), "must be a list of choices, not set"),  # type: ignore[arg-type]
-        (Categorical("relu"), "must be a list of choices, not str"),
+        (Categorical({"sgd", "adam"}), "must be a list, whose order is fixed, not a set"),  # type: ignore[arg-type]
+        (Categorical("relu"), r'must be a list, not "relu": write \[relu\]'),
         (Categorical(["a", "b", "a"]), r'"a" is given twice'),
         (Log(1e-4, 1e-1), "minval and maxval of log are exponents.*write minval: -4, maxval: -1"),
     ],

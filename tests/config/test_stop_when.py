@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.config import bound_overrides, parse_stop_when
-from ashwood.config.stop_when import parse_duration
+from ashwood.config import bound_overrides, parse_duration, parse_stop_when
 from ashwood.errors import ConfigError
 
 
@@ -33,7 +32,7 @@ def test_all_mistakes_of_stop_when_are_reported() -> None:
     messages = [str(problem) for problem in raised.value.problems]
     assert messages == [
         '--stop-when: the metric to stop at must be a number such as 0.98, or none, not "high"',
-        '--stop-when: "maxtime" is nothing to stop at; did you mean max_time?',
+        '--stop-when: "maxtime" is not a bound; did you mean max_time?',
         "--stop-when: max_time must be a duration above 0: a number of seconds, or text such as 90s, 15min, 2h, 1.5h "
         'or 3d, not "2 weeks"',
         '--stop-when: the metric to stop at must be a number such as 0.98, or none, not "nan"',

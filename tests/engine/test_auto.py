@@ -11,7 +11,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.forecast.training import Setting, Trained
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
 
 
@@ -32,8 +32,8 @@ def spec_of(sampler: Sampler) -> ExperimentSpec:
             mode=Mode.AUTO,
             max_length=40,
             max_trials=120,
-            divisor=AUTO_DIVISOR,
-            max_rungs=AUTO_MAX_RUNGS,
+            divisor=AUTO_DEFAULTS.divisor,
+            max_rungs=AUTO_DEFAULTS.max_rungs,
             sampler=sampler,
         ),
         metric="loss",

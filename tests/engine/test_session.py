@@ -13,7 +13,7 @@ import pytest
 from ashwood.backends.local.worker_lock import held
 from ashwood.engine import Home, Session, open_home, session, worker_hosts
 from ashwood.engine.loop import Engine
-from ashwood.engine.worker_hosts import LocalHost, ReservationOptions
+from ashwood.engine.worker_hosts import ReservationOptions, WorkerHost
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.fold_cache import Folded, fold
 from ashwood.eventlog.lease import Lease
@@ -181,7 +181,7 @@ def test_workers_of_other_experiment_in_directory_are_refused(tmp_path: Path) ->
         experiment = home.create(SPEC, at=0.0)
         lock = home.directory(experiment) / "workers.lock"
         lock.write_text("another")
-        host = LocalHost(home, experiment, home.store.spec(experiment))
+        host = WorkerHost(home, experiment, home.store.spec(experiment))
         with held(lock), pytest.raises(BackendError, match="of the experiment with identity another"):
             host.clear(lambda _: None, lambda *_: None)
         host.clear(lambda _: None, lambda *_: None)
@@ -200,6 +200,6 @@ def test_older_database_is_refused_before_workers_are_ended(home: Home, monkeypa
     assert isinstance(home.store, SqlStore)
     home.store._query("DELETE FROM entries WHERE seq = 2 RETURNING 1")
     home.store._query("UPDATE logs SET head = 1 RETURNING 1")
-    monkeypatch.setattr(LocalHost, "clear", lambda *_: pytest.fail("it looked for workers"))
+    monkeypatch.setattr(WorkerHost, "clear", lambda *_: pytest.fail("it looked for workers"))
     with pytest.raises(EventLogError, match="entry 2 is missing"):
         Session(home, experiment).run(Quiet())

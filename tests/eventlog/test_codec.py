@@ -29,7 +29,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary
-from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
+from ashwood.testing.records import control_entries, edge_case_entries, full_spec, sample_requests
 
 # With surrogates, which UTF-8 cannot encode, because file names can contain them.
 texts = st.text(st.characters() | st.sampled_from(string.printable + "\0\ud800\udcff☃"))
@@ -78,8 +78,8 @@ def test_every_request_is_decoded_unchanged(request: events.Request) -> None:
 
 
 def test_records_for_tests_include_every_class() -> None:
-    assert {type(request) for request in telling_requests()} == set(get_args(events.Request))
-    seen = {type(d.why) for entry in entries_of_control() for d in entry.decisions if isinstance(d, LeaveExperiment)}
+    assert {type(request) for request in sample_requests()} == set(get_args(events.Request))
+    seen = {type(d.why) for entry in control_entries() for d in entry.decisions if isinstance(d, LeaveExperiment)}
     assert set(get_args(decisions.WhyLeave)) <= seen
     known = {*get_args(vocabulary.Reason), *get_args(decisions.WhyLeave)}
     assert all(hasattr(reason, "_fields") for reason in known)
@@ -168,7 +168,7 @@ def test_from_rows_yields_entries_before_damaged_row_and_raises(entries: list[En
 
 
 def test_rows_of_version_1_are_read_without_digests() -> None:
-    entries = telling_entries()
+    entries = edge_case_entries()
     rows = [StoredEntry(seq, entry.at, 1, encode_entry(entry), None) for seq, entry in enumerate(entries, start=1)]
     assert [repr(entry) for _, entry in from_rows(rows)] == [repr(entry) for entry in entries]
 

@@ -16,10 +16,10 @@ from ashwood.eventlog.head import HeadedLog, head_path, read_head
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.entry import Entry
-from ashwood.testing.records import full_spec, telling_entries
+from ashwood.testing.records import edge_case_entries, full_spec
 from tests.postgres import PostgresServer
 
-LENGTH = len(telling_entries())
+LENGTH = len(edge_case_entries())
 
 
 @pytest.fixture
@@ -47,12 +47,14 @@ def restore(home: Home, copy: Path) -> Home:
 def test_check_accepts_log_that_contains_the_head(home: Home) -> None:
     with home.log(1) as log:
         assert log.check() is None
-        log.append(telling_entries())
+        log.append(edge_case_entries())
     assert log.last() == LENGTH
     written = home.log(1).check()
     assert written is not None
     assert written.seq == LENGTH
-    home.store.log(1).append(telling_entries())  # A driver that is killed does not write the head for its last entries.
+    home.store.log(1).append(
+        edge_case_entries()
+    )  # A driver that is killed does not write the head for its last entries.
     assert home.log(1).check() == written
     assert home.missing(1) is None
 
@@ -64,17 +66,17 @@ def test_head_is_written_at_most_once_a_second(home: Home, monkeypatch: pytest.M
     monkeypatch.setattr("ashwood.eventlog.head.time.monotonic", lambda: now)
     with home.log(1) as log:
         for _ in range(10):
-            log.append(telling_entries())
+            log.append(edge_case_entries())
         first, path = read_head(head_path(home.path, 1)), head_path(home.path, 1)
         assert first is not None
         assert first.seq == LENGTH
         assert len(synced) == 2  # The directory and the file, once each.
         now += head.PERIOD
-        log.append(telling_entries())
+        log.append(edge_case_entries())
         second = read_head(path)
         assert second is not None
         assert second.seq == 11 * LENGTH
-        log.append(telling_entries()[:1])
+        log.append(edge_case_entries()[:1])
     last = read_head(path)
     assert last is not None
     assert last.seq == 11 * LENGTH + 1
@@ -83,9 +85,9 @@ def test_head_is_written_at_most_once_a_second(home: Home, monkeypatch: pytest.M
 
 def test_check_names_missing_entries_of_restored_database(home: Home, tmp_path: Path) -> None:
     with home.log(1) as log:
-        log.append(telling_entries()[:2])
+        log.append(edge_case_entries()[:2])
         backup(home, tmp_path / "backup.db")
-        log.append(telling_entries()[2:])
+        log.append(edge_case_entries()[2:])
     with restore(home, tmp_path / "backup.db") as older:
         with pytest.raises(EventLogError, match=r"experiment 1: entries 3 to 6 are missing") as raised:
             older.log(1).check()
@@ -99,11 +101,11 @@ def test_check_names_missing_entries_of_restored_database(home: Home, tmp_path: 
 
 def test_check_rejects_older_log_that_was_continued(home: Home, tmp_path: Path) -> None:
     with home.log(1) as log:
-        log.append(telling_entries()[:2])
+        log.append(edge_case_entries()[:2])
         backup(home, tmp_path / "backup.db")
-        log.append(telling_entries()[2:])
+        log.append(edge_case_entries()[2:])
     with restore(home, tmp_path / "backup.db") as older:
-        older.store.log(1).append([Entry(9.0, *entry[1:]) for entry in telling_entries()])
+        older.store.log(1).append([Entry(9.0, *entry[1:]) for entry in edge_case_entries()])
         with pytest.raises(EventLogError, match=r"entry 6 is not the one that .*head names"):
             older.log(1).check()
 
@@ -113,7 +115,7 @@ def test_check_numbers_names_experiments_missing_from_database(home: Home, tmp_p
     for number in (2, 3):
         home.directory(home.store.create(full_spec(), at=1.0))
         with home.log(number) as log:
-            log.append(telling_entries())
+            log.append(edge_case_entries())
     home.check_numbers()
     with restore(home, tmp_path / "backup.db") as older:
         with pytest.raises(EventLogError, match="does not have experiments 2, 3, but their files are in"):
@@ -136,11 +138,11 @@ def test_check_numbers_names_experiments_missing_from_database(home: Home, tmp_p
 )
 def test_damaged_head_is_ignored(home: Home, content: bytes) -> None:
     with home.log(1) as log:
-        log.append(telling_entries())
+        log.append(edge_case_entries())
     head_path(home.path, 1).write_bytes(content)
     assert home.log(1).check() is None
     with home.log(1) as log:
-        log.append(telling_entries())
+        log.append(edge_case_entries())
     written = home.log(1).check()
     assert written is not None
     assert written.seq == 2 * LENGTH
@@ -151,20 +153,20 @@ def test_pipe_or_link_in_place_of_head_is_ignored(home: Home, tmp_path: Path) ->
     os.mkfifo(path)
     with home.log(1) as log:
         assert log.check() is None
-        log.append(telling_entries())
+        log.append(edge_case_entries())
     path.unlink()
     (tmp_path / "elsewhere").write_text("precious")
     path.symlink_to(tmp_path / "elsewhere")
     with home.log(1) as log:
         assert log.check() is None
-        log.append(telling_entries())
+        log.append(edge_case_entries())
     assert (tmp_path / "elsewhere").read_text() == "precious"
 
 
 def test_append_succeeds_if_head_cannot_be_written(home: Home) -> None:
     shutil.rmtree(home.path / "experiments")
     with home.log(1) as log:
-        assert log.append(telling_entries()) == LENGTH
+        assert log.append(edge_case_entries()) == LENGTH
 
 
 def test_check_names_missing_entries_of_older_postgres_dump(
@@ -175,7 +177,7 @@ def test_check_names_missing_entries_of_older_postgres_dump(
     with open_home(url, create=True) as home:
         home.directory(home.store.create(full_spec(), at=1.0))
         with home.log(1) as log:
-            log.append(telling_entries())
+            log.append(edge_case_entries())
         home.check_numbers()
     with open_home(url) as home:
         store = home.store
@@ -189,7 +191,7 @@ def test_check_names_missing_entries_of_older_postgres_dump(
 
 
 def test_head_of_another_codec_version_is_compared_by_time(home: Home) -> None:
-    entry = telling_entries()[0]
+    entry = edge_case_entries()[0]
     written = head.Head.of(1, entry)
     assert written.names(1, entry)
     assert not written._replace(digest=1).names(1, entry)

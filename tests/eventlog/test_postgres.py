@@ -22,7 +22,7 @@ from ashwood.eventlog.postgres import PostgresStore
 from ashwood.eventlog.reserve import ReserveFile
 from ashwood.experiment.events import KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.testing.records import a_driver, full_spec, telling_entries
+from ashwood.testing.records import a_driver, edge_case_entries, full_spec
 from tests.mounts import small_disk
 from tests.postgres import PostgresServer, find_programs
 
@@ -93,7 +93,7 @@ def test_stores_that_open_at_once_make_one_schema(url: str) -> None:
 
 def make_old_schema(url: str, version: int) -> ExperimentRecord:
     """Make a schema of an older Ashwood with one experiment, and return the record of the experiment."""
-    text, log_entries = encode_spec(full_spec()), telling_entries()
+    text, log_entries = encode_spec(full_spec()), edge_case_entries()
     with psycopg.connect(url, autocommit=True) as old:
         old.execute("CREATE SCHEMA ashwood")
         old.execute("SET search_path = ashwood")
@@ -116,7 +116,7 @@ def make_old_schema(url: str, version: int) -> ExperimentRecord:
 @pytest.mark.parametrize("version", [1, 2])
 def test_old_schema_is_migrated(url: str, version: int) -> None:
     """The rows have no digests, so they are read without a check."""
-    record, log_entries = make_old_schema(url, version), telling_entries()
+    record, log_entries = make_old_schema(url, version), edge_case_entries()
     with closing(PostgresStore(url)) as store:
         assert store.record(1) == record
         assert store.identity
@@ -136,7 +136,7 @@ def test_old_schema_can_be_read_without_privilege_to_upgrade(url: str, version: 
         assert store.spec(1) == full_spec()
         assert store.lease(1) is None
         assert [request for _, request in store.pending(1)] == [KillRequested()]
-        assert len(list(store.log(1).read())) == len(telling_entries())
+        assert len(list(store.log(1).read())) == len(edge_case_entries())
         assert store.identity == ""
         with pytest.raises(EventLogError, match=rf"can only read version {version} of the schema, .* ashwood list"):
             store.annotate(1, name="new")
@@ -166,7 +166,7 @@ def test_experiments_do_not_wait_for_each_other(url: str, store: PostgresStore) 
         store._query("SET lock_timeout = '5s'")
         log = store.log(other, store.take_lease(other, a_driver()))
         request = store.post(other, PauseRequested(), at=1.0)
-        log.append(telling_entries(), summary={}, answers={request: Answer(None)})
+        log.append(edge_case_entries(), summary={}, answers={request: Answer(None)})
         store.create(full_spec(), at=1.0)
         store.experiments()
 
@@ -177,9 +177,9 @@ def test_experiments_do_not_wait_for_each_other(url: str, store: PostgresStore) 
 def test_lost_connection_is_opened_again(url: str, store: PostgresStore) -> None:
     log = store.log(store.create(full_spec(), at=1.0))
     kill_connection(url, store)
-    assert log.append(telling_entries()) == len(telling_entries())
+    assert log.append(edge_case_entries()) == len(edge_case_entries())
     kill_connection(url, store)
-    assert len(list(log.read())) == len(telling_entries())
+    assert len(list(log.read())) == len(edge_case_entries())
 
 
 @pytest.mark.parametrize("arrives", [True, False])
@@ -212,9 +212,9 @@ def test_transaction_is_committed_once_if_connection_is_lost_at_commit(
     request = store.post(experiment, PauseRequested(), at=1.0)
     assert store.pending(experiment) == [(request, PauseRequested())]
     lose = True
-    assert log.append(telling_entries(), answers={request: Answer(None)}) == len(telling_entries())
-    assert len(list(log.read())) == len(telling_entries())
-    assert log.append(telling_entries()) == 2 * len(telling_entries())
+    assert log.append(edge_case_entries(), answers={request: Answer(None)}) == len(edge_case_entries())
+    assert len(list(log.read())) == len(edge_case_entries())
+    assert log.append(edge_case_entries()) == 2 * len(edge_case_entries())
     lose = True
     store.beat(experiment, token)
     lease = store.lease(experiment)
@@ -264,7 +264,7 @@ def test_append_continues_after_server_restart(postgres: PostgresServer, store: 
 
     def append() -> None:
         while not restarted.is_set():
-            appended.append(log.append(telling_entries()))
+            appended.append(log.append(edge_case_entries()))
 
     thread = threading.Thread(target=append)
     thread.start()
@@ -277,7 +277,7 @@ def test_append_continues_after_server_restart(postgres: PostgresServer, store: 
     finally:
         restarted.set()
         thread.join()
-    lengths = [len(telling_entries()) * number for number in range(1, len(appended) + 1)]
+    lengths = [len(edge_case_entries()) * number for number in range(1, len(appended) + 1)]
     assert appended == lengths
     assert len(list(log.read())) == lengths[-1]
 
@@ -289,7 +289,7 @@ def test_canceled_statement_is_repeated(url: str, store: PostgresStore) -> None:
     with psycopg.connect(url) as busy, psycopg.connect(url, autocommit=True) as admin:
         busy.execute("SELECT * FROM ashwood.logs FOR UPDATE")
         appended = list[int]()
-        thread = threading.Thread(target=lambda: appended.append(log.append(telling_entries())))
+        thread = threading.Thread(target=lambda: appended.append(log.append(edge_case_entries())))
         thread.start()
         for _ in range(2):
             wait_for_lock(admin)
@@ -297,7 +297,7 @@ def test_canceled_statement_is_repeated(url: str, store: PostgresStore) -> None:
         wait_for_lock(admin)
         busy.rollback()
         thread.join()
-    assert appended == [len(telling_entries())]
+    assert appended == [len(edge_case_entries())]
 
 
 def test_statement_timeout_of_a_role_does_not_apply(url: str) -> None:
@@ -339,12 +339,12 @@ def test_hurry_ends_a_statement_that_waits_for_the_server(
         other.execute("LOCK TABLE ashwood.logs")
         ended = pytest.raises(EventLogError, match="the server does not answer, and Ctrl-C ended the wait for it")
         with ended, hurry_once_it_waits(store, monkeypatch):
-            log.append(telling_entries())
+            log.append(edge_case_entries())
         with pytest.raises(EventLogError, match="the server does not answer"):
             store.release_lease(experiment, 1)
     store.hurry(on=False)
     assert list(log.read()) == []
-    assert log.append(telling_entries()) == len(telling_entries())
+    assert log.append(edge_case_entries()) == len(edge_case_entries())
 
 
 def test_hurry_ends_the_wait_for_a_server_that_is_down(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +407,7 @@ def test_error_names_grants_for_missing_privileges(postgres: PostgresServer, url
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(str(raised.value).partition("administrator to run: ")[2])
     with closing(PostgresStore(guest)) as store:
-        assert store.log(store.create(full_spec(), at=1.0)).append(telling_entries()) == len(telling_entries())
+        assert store.log(store.create(full_spec(), at=1.0)).append(edge_case_entries()) == len(edge_case_entries())
 
 
 def test_store_without_create_does_not_make_schema(url: str) -> None:
@@ -511,10 +511,10 @@ def test_released_reserve_makes_room_on_full_disk_of_server(tmp_path: Path, open
                 log = store.log(store.create(full_spec(), at=1.0))
                 fill(disk.path / "filler")
                 with pytest.raises(DiskFull, match="the server's disk is full"):
-                    log.append(telling_entries() * 1000)
+                    log.append(edge_case_entries() * 1000)
                 fill(disk.path / "filler more")
                 reserve.release()
-                assert log.append(telling_entries()) == len(telling_entries())
+                assert log.append(edge_case_entries()) == len(edge_case_entries())
                 for name in ("filler", "filler more"):
                     (disk.path / name).unlink()
                 reserve.reserve()
@@ -533,7 +533,7 @@ def fill(path: Path) -> None:
 
 def test_read_names_damaged_and_missing_entries(store: PostgresStore) -> None:
     log = store.log(store.create(full_spec(), at=1.0))
-    log.append(telling_entries())
+    log.append(edge_case_entries())
     store._query("UPDATE entries SET body = body || ' ' WHERE seq = 3 RETURNING 1")
     with pytest.raises(EventLogError, match=r"entry 3 of experiment 1 .* digest is wrong"):
         list(log.read())

@@ -18,7 +18,7 @@ from ashwood.checkpoints.sharing import make_shared, share_tree
 from ashwood.engine import open_home
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
-from ashwood.engine.worker_hosts import LocalHost
+from ashwood.engine.worker_hosts import WorkerHost
 from ashwood.errors import BackendError, EventLogError
 from ashwood.eventlog import fold_cache
 from ashwood.eventlog.files import claim_directory
@@ -27,7 +27,7 @@ from ashwood.eventlog.reserve import ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted
-from ashwood.testing.records import full_spec, telling_entries
+from ashwood.testing.records import edge_case_entries, full_spec
 from tests.users import ALICE, BOB, GROUP, as_user, shared_directory
 
 SPEC = replace(full_spec(), checkpoint_storage=None)
@@ -58,9 +58,9 @@ def drive(home: Path, number: int | None = None) -> int:
             opened.log(experiment, lease.token) as log,
             held(directory / "workers.lock"),
         ):
-            log.append(telling_entries())
+            log.append(edge_case_entries())
             fold_cache.write_snapshot(
-                opened.snapshot(experiment), fold_cache.LogSnapshot("", {}, 1, telling_entries()[0])
+                opened.snapshot(experiment), fold_cache.LogSnapshot("", {}, 1, edge_case_entries()[0])
             )
             make_shared(opened.logs(experiment))
             with open_to_append(opened.logs(experiment) / "trial-0.log") as file:
@@ -220,7 +220,7 @@ def test_error_names_owner_of_worker_lock(home: Path) -> None:
 
     def clear() -> None:
         with open_home(home) as opened:
-            LocalHost(opened, number, SPEC).clear(lambda _: None, lambda *_: None)
+            WorkerHost(opened, number, SPEC).clear(lambda _: None, lambda *_: None)
 
     with pytest.raises(BackendError, match=rf"workers.lock, which workers lock: .* user {ALICE}, .*g\+rwX {home}"):
         as_user(BOB, clear)

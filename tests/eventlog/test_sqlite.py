@@ -23,7 +23,7 @@ from ashwood.eventlog.reserve import ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.events import DriverStarted, KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.testing.records import a_driver, full_spec, telling_entries
+from ashwood.testing.records import a_driver, edge_case_entries, full_spec
 from tests.mounts import small_disk
 
 LOGS = Path(__file__).parent / "logs"
@@ -32,13 +32,13 @@ APPEND = """
 import sys
 from pathlib import Path
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.testing.records import a_driver, full_spec, telling_entries
+from ashwood.testing.records import a_driver, full_spec, edge_case_entries
 
 store = SqliteStore(Path(sys.argv[1]))
 log = store.log(store.create(full_spec(), at=1.0), token := store.take_lease(1, a_driver()))
 print("appending", flush=True)
 while True:
-    log.append(telling_entries())
+    log.append(edge_case_entries())
     store.beat(1, token)
 """
 
@@ -64,7 +64,7 @@ def test_post_is_durable_and_does_not_block_the_driver(path: Path, monkeypatch: 
 
         def fsync(file: int) -> None:
             assert driver.pending(1) == [(1, PauseRequested())]
-            log.append(telling_entries())
+            log.append(edge_case_entries())
             synced.append(os.fstat(file).st_ino)
 
         monkeypatch.setattr(os, "fsync", fsync)
@@ -94,12 +94,12 @@ def durability(store: SqliteStore) -> list[Any]:
 def test_reading_does_not_block_the_writer(path: Path) -> None:
     with closing(SqliteStore(path)) as writer, closing(SqliteStore(path)) as reader:
         log = writer.log(writer.create(full_spec(), at=1.0))
-        log.append(telling_entries())
+        log.append(edge_case_entries())
         reading = reader.log(1).read()
         next(reading)
-        log.append(telling_entries())
-        assert len(list(reading)) == len(telling_entries()) - 1
-        assert len(list(reader.log(1).read())) == 2 * len(telling_entries())
+        log.append(edge_case_entries())
+        assert len(list(reading)) == len(edge_case_entries()) - 1
+        assert len(list(reader.log(1).read())) == 2 * len(edge_case_entries())
 
 
 # -- damage -----------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_reading_does_not_block_the_writer(path: Path) -> None:
 def test_read_yields_entries_before_damage_and_names_damaged_entry(path: Path, damage: str, message: str) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
-        log.append(telling_entries())
+        log.append(edge_case_entries())
         store._connection.execute(damage)
         reading = log.read()
         assert [next(reading)[0], next(reading)[0]] == [1, 2]
@@ -147,7 +147,7 @@ def test_read_stops_at_first_entry_with_a_wrong_number(path: Path) -> None:
     """The next rows have the right numbers, but the log must not be read with a gap."""
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
-        log.append(telling_entries())
+        log.append(edge_case_entries())
         query = store._query
 
         def wrong_number(sql: str, *values: object) -> list[Any]:
@@ -169,7 +169,7 @@ def test_read_stops_at_first_entry_with_a_wrong_number(path: Path) -> None:
 def test_damaged_experiment_column_does_not_break_the_list(path: Path, column: str, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         for _ in range(2):
-            store.log(store.create(full_spec(), at=1.0)).append(telling_entries(), summary={"fraction": 0.5})
+            store.log(store.create(full_spec(), at=1.0)).append(edge_case_entries(), summary={"fraction": 0.5})
         sound = store.record(2)
         store._connection.execute(f"UPDATE experiments SET {column} = {value} WHERE id = 1")
         damaged, other = store.experiments()
@@ -184,13 +184,13 @@ def test_damaged_lease_column_does_not_break_the_log(path: Path, column: str, va
     with closing(SqliteStore(path)) as store:
         token = store.take_lease(store.create(full_spec(), at=1.0), a_driver())
         log = store.log(1, token)
-        log.append(telling_entries())
+        log.append(edge_case_entries())
         store._connection.execute(f"UPDATE logs SET {column} = {value}")
         lease = store.lease(1)
         assert lease is not None
         assert is_driven(store, 1) in (True, False)
-        assert len(list(store.log(1).read())) == len(telling_entries())
-        assert store.log(1, token).append(telling_entries()) == 2 * len(telling_entries())
+        assert len(list(store.log(1).read())) == len(edge_case_entries())
+        assert store.log(1, token).append(edge_case_entries()) == 2 * len(edge_case_entries())
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_damaged_token_is_replaced_by_a_new_one(path: Path, value: str) -> None:
         store._connection.execute(f"UPDATE logs SET token = {value}")
         token = store.take_lease(1, a_driver())
         assert token > 1
-        assert store.log(1, token).append(telling_entries()) == len(telling_entries())
+        assert store.log(1, token).append(edge_case_entries()) == len(edge_case_entries())
         store.release_lease(1, token)
         assert store.take_lease(1, a_driver()) == token + 1
 
@@ -233,7 +233,7 @@ def test_damaged_spec_column_is_reported_with_experiment(path: Path, column: str
 def test_damaged_entry_column_is_reported_with_entry(path: Path, column: str, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
-        log.append(telling_entries())
+        log.append(edge_case_entries())
         store._connection.execute(f"UPDATE entries SET {column} = {value} WHERE seq = 3")
         with pytest.raises(EventLogError, match=r"entry [23] of experiment 1"):
             list(log.read())
@@ -242,7 +242,7 @@ def test_damaged_entry_column_is_reported_with_entry(path: Path, column: str, va
 def test_swapped_entries_are_detected(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
-        log.append(telling_entries())
+        log.append(edge_case_entries())
         for old, new in ((3, -1), (4, 3), (-1, 4)):
             store._connection.execute("UPDATE entries SET seq = ? WHERE seq = ?", (new, old))
         with pytest.raises(EventLogError, match=r"entry 3 .* digest is wrong"):
@@ -290,11 +290,11 @@ def test_store_of_version_1_is_migrated(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         check_version_1(store)
         log = store.log(3, store.take_lease(3, a_driver()))
-        assert log.append(telling_entries()) == 51 + len(telling_entries())
+        assert log.append(edge_case_entries()) == 51 + len(edge_case_entries())
         store.post(3, PauseRequested(), at=1.0)
     with closing(SqliteStore(path)) as store:
         entries = [entry for _, entry in store.log(3).read()]
-        assert [repr(entry) for entry in entries[51:]] == [repr(entry) for entry in telling_entries()]
+        assert [repr(entry) for entry in entries[51:]] == [repr(entry) for entry in edge_case_entries()]
         store._connection.execute("DELETE FROM entries WHERE experiment = 1 AND seq > 400")
         with pytest.raises(EventLogError, match="entry 401 of experiment 1 is missing"):
             list(store.log(1).read())
@@ -389,7 +389,7 @@ def wait_for_commits(store: SqliteStore, count: int) -> None:
     def head() -> int:
         return int(store._query("SELECT head FROM logs")[0][0])
 
-    deadline, wanted = time.monotonic() + 60, head() + count * len(telling_entries())
+    deadline, wanted = time.monotonic() + 60, head() + count * len(edge_case_entries())
     while head() < wanted:
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -402,7 +402,7 @@ def length_of(path: Path) -> int:
         if not store.experiments():
             return 0
         length = sum(1 for _ in store.log(1).read())
-    assert length % len(telling_entries()) == 0  # A commit is either complete or absent.
+    assert length % len(edge_case_entries()) == 0  # A commit is either complete or absent.
     return length
 
 
@@ -414,13 +414,13 @@ def test_full_disk_raises_disk_full_and_loses_nothing(tmp_path: Path) -> None:
         experiment = store.create(full_spec(), at=1.0)
         token = store.take_lease(experiment, a_driver())
         log = store.log(experiment, token)
-        written = fill(lambda: log.append(telling_entries() * 5))
+        written = fill(lambda: log.append(edge_case_entries() * 5))
         with pytest.raises(DiskFull):
-            log.append(telling_entries() * 5)
-        assert len(list(log.read())) == written * 5 * len(telling_entries())
+            log.append(edge_case_entries() * 5)
+        assert len(list(log.read())) == written * 5 * len(edge_case_entries())
         disk.resize("4m")
-        assert log.append(telling_entries() * 5) == (written + 1) * 5 * len(telling_entries())
-        assert len(list(log.read())) == (written + 1) * 5 * len(telling_entries())
+        assert log.append(edge_case_entries() * 5) == (written + 1) * 5 * len(edge_case_entries())
+        assert len(list(log.read())) == (written + 1) * 5 * len(edge_case_entries())
         assert store._query("PRAGMA integrity_check") == [("ok",)]
 
 
@@ -452,11 +452,11 @@ def test_released_reserve_file_makes_room_for_entries(tmp_path: Path) -> None:
         reserve = ReserveFile(disk.path / "ballast", 256 << 10)
         reserve.reserve()
         log = store.log(store.create(full_spec(), at=1.0))
-        fill(lambda: log.append(telling_entries() * 5))
-        fill(lambda: log.append(telling_entries()[:1]))
+        fill(lambda: log.append(edge_case_entries() * 5))
+        fill(lambda: log.append(edge_case_entries()[:1]))
         reserve.release()
-        log.append(telling_entries())
-        fill(lambda: log.append(telling_entries() * 5))
+        log.append(edge_case_entries())
+        fill(lambda: log.append(edge_case_entries() * 5))
         with pytest.raises(DiskFull, match=r"less than 0\.25 MiB of free space"):
             reserve.reserve()
         assert not (disk.path / "ballast").exists()
@@ -483,14 +483,14 @@ def test_reserve_writes_file_once_and_replaces_short_file(tmp_path: Path) -> Non
 def test_store_on_read_only_disk_can_be_read(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         with closing(SqliteStore(disk.path / "ashwood.db")) as store:
-            store.log(store.create(full_spec(), at=1.0)).append(telling_entries())
+            store.log(store.create(full_spec(), at=1.0)).append(edge_case_entries())
         disk.forbid_writing()
         with closing(SqliteStore(disk.path / "ashwood.db")) as store:
-            assert len(list(store.log(1).read())) == len(telling_entries())
+            assert len(list(store.log(1).read())) == len(edge_case_entries())
             assert store.spec(1) == full_spec()
             with pytest.raises(EventLogError, match="check that the directory exists and that you may write to it"):
-                store.log(1).append(telling_entries())
-            assert len(list(store.log(1).read())) == len(telling_entries())
+                store.log(1).append(edge_case_entries())
+            assert len(list(store.log(1).read())) == len(edge_case_entries())
 
 
 def test_old_store_on_read_only_disk_can_be_read(tmp_path: Path) -> None:

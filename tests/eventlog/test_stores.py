@@ -17,7 +17,7 @@ from ashwood.eventlog.sql import SqlStore
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import PauseRequested, TrialKillRequested
-from ashwood.testing.records import a_driver, full_spec, telling_entries
+from ashwood.testing.records import a_driver, edge_case_entries, full_spec
 from ashwood.testing.store import StoreContract
 from tests.postgres import PostgresServer
 
@@ -87,7 +87,7 @@ class SqlStoreContract(StoreContract):
             store = cast("SqlStore", opened)
             for _ in range(3):
                 log = store.log(store.create(full_spec(), at=1.0))
-                log.append([*telling_entries()[:-1], Entry(4.0, PauseRequested(), ())], summary={"fraction": 0.5})
+                log.append([*edge_case_entries()[:-1], Entry(4.0, PauseRequested(), ())], summary={"fraction": 0.5})
             sound = store.experiments()
             self.corrupt(store, change)
             first, damaged, last = store.experiments()
@@ -130,19 +130,19 @@ class SqlStoreContract(StoreContract):
     def test_head_below_the_last_entry_is_corrected(self, tmp_path: Path, head: int) -> None:
         with self.open_store(tmp_path) as opened:
             store = cast("SqlStore", opened)
-            store.log(store.create(full_spec(), at=1.0)).append(telling_entries())
+            store.log(store.create(full_spec(), at=1.0)).append(edge_case_entries())
             self.corrupt(store, f"UPDATE logs SET head = {head}")
             log = store.log(1)
-            assert log.last() == len(telling_entries())
-            assert len(list(log.read())) == len(telling_entries())
+            assert log.last() == len(edge_case_entries())
+            assert len(list(log.read())) == len(edge_case_entries())
             assert store.record(1).damage is None
-            assert log.append(telling_entries()) == 2 * len(telling_entries())
-            assert store._query("SELECT head FROM logs") == [(2 * len(telling_entries()),)]
+            assert log.append(edge_case_entries()) == 2 * len(edge_case_entries())
+            assert store._query("SELECT head FROM logs") == [(2 * len(edge_case_entries()),)]
 
     def test_head_above_the_last_entry_is_reported_as_damage(self, tmp_path: Path) -> None:
         with self.open_store(tmp_path) as opened:
             store = cast("SqlStore", opened)
-            store.log(store.create(full_spec(), at=1.0)).append(telling_entries())
+            store.log(store.create(full_spec(), at=1.0)).append(edge_case_entries())
             self.corrupt(store, f"UPDATE logs SET head = {2**40}")
             damage = store.record(1).damage
             assert damage is not None

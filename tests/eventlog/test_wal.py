@@ -15,7 +15,7 @@ import pytest
 from ashwood.errors import EventLogError
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import wal_of
-from ashwood.testing.records import full_spec, telling_entries
+from ashwood.testing.records import edge_case_entries, full_spec
 
 COMMITS = 40
 
@@ -23,13 +23,13 @@ PRELUDE = """
 import os, sys
 from pathlib import Path
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.testing.records import full_spec, telling_entries
+from ashwood.testing.records import full_spec, edge_case_entries
 
 store = SqliteStore(Path(sys.argv[1]))
 log = store.log(store.create(full_spec(), at=1.0))
 run = store._connection.execute
 """
-APPEND = f"for _ in range({COMMITS}): log.append(telling_entries())\n"
+APPEND = f"for _ in range({COMMITS}): log.append(edge_case_entries())\n"
 DIE = "os._exit(0)"
 
 
@@ -73,7 +73,7 @@ def frame_of(at: int) -> int:
 
 def test_log_of_killed_process_is_read(store: Killed, path: Path) -> None:
     store.write(path)
-    assert length(path) == COMMITS * len(telling_entries())
+    assert length(path) == COMMITS * len(edge_case_entries())
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -117,7 +117,7 @@ def check_is_damage(store: Killed, path: Path, damaged: bytes, number: int) -> N
 def test_torn_tail_is_not_damage(store: Killed, path: Path, cut: int) -> None:
     """A crash can leave the last commit incomplete at any byte."""
     store.write(path, store.wal[:-cut])
-    assert length(path) == (COMMITS - 1) * len(telling_entries())
+    assert length(path) == (COMMITS - 1) * len(edge_case_entries())
 
 
 def test_damaged_last_commit_is_reported_as_unverified(store: Killed, path: Path) -> None:
@@ -126,7 +126,7 @@ def test_damaged_last_commit_is_reported_as_unverified(store: Killed, path: Path
     damaged[-5000] ^= 1
     store.write(path, bytes(damaged))
     with closing(SqliteStore(path)) as opened:
-        assert opened.log(1).last() == (COMMITS - 1) * len(telling_entries())
+        assert opened.log(1).last() == (COMMITS - 1) * len(edge_case_entries())
         assert opened.unverified is not None
     with closing(SqliteStore(path)) as opened:
         assert opened.unverified is None
@@ -145,10 +145,10 @@ def test_damaged_last_commit_is_reported_as_unverified(store: Killed, path: Path
     ids=["rolled back", "restarted"],
 )
 def test_unused_frames_after_the_log_are_not_damage(tmp_path: Path, path: Path, before: str) -> None:
-    files = killed(tmp_path, f"{before}log.append(telling_entries())\nassert log.last() % 6 == 0\n")
+    files = killed(tmp_path, f"{before}log.append(edge_case_entries())\nassert log.last() % 6 == 0\n")
     assert len(files.wal) > 50 * 4120
     files.write(path)
-    assert length(path) % len(telling_entries()) == 0
+    assert length(path) % len(edge_case_entries()) == 0
     assert length(path) > 0
 
 
@@ -163,11 +163,11 @@ def test_copy_made_while_the_log_was_restarted_is_not_damage(tmp_path: Path, pat
     earlier = (tmp_path / "killed.old").read_bytes()
     begin, end = 32 + 20 * 4120, 32 + 60 * 4120
     both.write(path, both.wal[:begin] + earlier[begin:end] + both.wal[end:])
-    assert length(path) % len(telling_entries()) == 0
+    assert length(path) % len(edge_case_entries()) == 0
 
 
 def test_opening_during_writes_of_another_process_finds_no_damage(path: Path) -> None:
-    code = f"{PRELUDE}print('ready', flush=True)\nwhile True: log.append(telling_entries())\n"
+    code = f"{PRELUDE}print('ready', flush=True)\nwhile True: log.append(edge_case_entries())\n"
     with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as writer:
         try:
             assert writer.stdout is not None

@@ -14,9 +14,8 @@ from ashwood.errors import AshwoodError
 from ashwood.figures.animation import Part, animate
 from ashwood.figures.frames import WIDTH, FrameRenderer
 from ashwood.search.settings import Method
-from ashwood.views.scene import Film
+from tests.figures.test_playback import playback_of
 from tests.views.simulate import Workers, asha, power_law, spec_of
-from tests.views.test_timeline import timeline_of
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def make_parts(faults: tuple[float, float, float]) -> list[Part]:
     for method in (Method.SYNC_HALVING, Method.ASYNC_HALVING):
         ran = Workers(spec_of(asha(16, method=method)), power_law(1), workers=3, faults=faults)
         ran.run()
-        made.append(Part(Film(timeline_of(ran)), str(method), "on three workers"))
+        made.append(Part(playback_of(ran), str(method), "on three workers"))
     return made
 
 
@@ -79,8 +78,8 @@ def test_html_page_contains_its_video(parts: list[Part], tmp_path: Path) -> None
 
 
 def test_search_without_any_training_can_be_animated(tmp_path: Path) -> None:
-    film = Film(timeline_of(Workers(spec_of(asha(4)), power_law(1))))
-    assert draw([Part(film, "title", "subtitle")], tmp_path / "search.gif") > 0
+    playback = playback_of(Workers(spec_of(asha(4)), power_law(1)))
+    assert draw([Part(playback, "title", "subtitle")], tmp_path / "search.gif") > 0
 
 
 def test_unknown_format_and_missing_directory_are_refused(parts: list[Part], tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_scatter_point_is_trial_at_its_value_and_result(known: Chronicle, name: 
         for trace in figure.data
         for trial, x, y in zip(trials_of(trace), trace.x.tolist(), trace.y.tolist(), strict=True)
     }
-    results = last_results(known.timeline)
+    results = last_results(known.ladder)
     assert drawn == {(result.trial, float(value(known, result.trial, *path)), result.metric) for result in results}
     assert figure.layout.xaxis.type == ("log" if name == "lr" else None)
     counts = Counter(format_length(result.length, "epochs") for result in results)
@@ -85,7 +85,7 @@ def test_unknown_hyperparameter_is_refused_with_suggestion(known: Chronicle) -> 
 @pytest.mark.parametrize(("x", "y"), [("lr", "drop"), ("opt", NESTED), (NESTED, "opt")])
 def test_heatmap_cell_shows_summary_of_its_results(known: Chronicle, x: str, y: str, summary: Any) -> None:
     heat = draw_heatmap(known, x, y, summary=summary).data[0]
-    compared = comparable(known.timeline, 50)
+    compared = comparable(known.ladder, 50)
     assert compared is not None
     metrics = [result.metric for result in compared.results]
     counts = [int(text.rpartition("<br>")[2].split()[0]) for row in heat.text for text in row]
@@ -100,7 +100,7 @@ def test_heatmap_cell_shows_summary_of_its_results(known: Chronicle, x: str, y: 
 
 def test_heatmap_title_says_which_results_are_compared(known: Chronicle) -> None:
     figure = draw_heatmap(known)
-    compared = comparable(known.timeline, 50)
+    compared = comparable(known.ladder, 50)
     assert compared is not None
     assert f"{len(compared.results)} results at {compared.length} epoch" in figure.layout.title.text
     assert is_safe(figure)
@@ -125,7 +125,7 @@ def dimensions(figure: Any) -> dict[str, Any]:
 def test_parallel_line_has_values_of_its_trial(known: Chronicle) -> None:
     figure = draw_parallel_coordinates(known)
     shown = dimensions(figure)
-    results = {result.trial: result for result in last_results(known.timeline)}
+    results = {result.trial: result for result in last_results(known.ladder)}
     trials = figure.data[0].customdata.tolist()
     assert set(trials) == set(results)
     assert len(shown) == len(varied(known.spec.space)) + 2
@@ -140,11 +140,11 @@ def test_parallel_metric_axis_has_best_on_top(known: Chronicle) -> None:
     trace = figure.data[0]
     metric = trace.dimensions[-1]
     assert metric.range[0] > metric.range[1]
-    best = min(last_results(known.timeline), key=lambda result: result.metric)
+    best = min(last_results(known.ladder), key=lambda result: result.metric)
     assert trace.customdata[int(np.argmax(trace.line.color))] == best.trial
     bigger = simulated(20)
     bigger.spec = replace(bigger.spec, smaller_is_better=False)
-    bigger.timeline.spec = bigger.spec
+    bigger.ladder.spec = bigger.spec
     metric = draw_parallel_coordinates(bigger).data[0].dimensions[-1]
     assert metric.range[0] < metric.range[1]
 
@@ -174,7 +174,7 @@ def test_parallel_counts_trials_without_finite_result() -> None:
     known = simulated(40, curve=lambda trial, length: nan if trial % 2 else trial + 1 / length)
     figure = draw_parallel_coordinates(known)
     assert all(trial % 2 == 0 for trial in figure.data[0].customdata)
-    assert f"{len(last_results(known.timeline))} trials (" in figure.layout.title.text
+    assert f"{len(last_results(known.ladder))} trials (" in figure.layout.title.text
     assert "without a result left out" in figure.layout.title.text
 
 

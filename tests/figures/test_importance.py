@@ -45,7 +45,7 @@ def test_deciding_hyperparameter_has_largest_share(name: str) -> None:
 def test_title_says_which_results_are_compared() -> None:
     known = simulated(80)
     figure = draw_importance(known)
-    results = comparable(known.timeline, 50)
+    results = comparable(known.ladder, 50)
     assert results is not None
     assert f"{len(results.results)} results at {results.length} epoch" in figure.layout.title.text
     assert "PED-ANOVA" in figure.layout.title.text
@@ -76,7 +76,7 @@ def test_equal_results_show_message() -> None:
 
 def test_importances_restore_log_level_of_optuna() -> None:
     known = simulated(60)
-    results = comparable(known.timeline, 50)
+    results = comparable(known.ladder, 50)
     assert results is not None
     verbosity = optuna.logging.get_verbosity()
     importances(known, results.results, 0.2)

@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 
 from ashwood.figures.layout import Layout
+from ashwood.figures.playback import Playback
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.views.scene import Film
+from tests.figures.test_playback import playback_of
 from tests.views.simulate import Workers, asha, power_law, spec_of
-from tests.views.test_timeline import timeline_of
 
 SEARCHES = [
     asha(1),
@@ -21,25 +21,25 @@ SEARCHES = [
 ]
 
 
-def film_of(settings: SearchSettings, workers: int = 4) -> Film:
+def simulated(settings: SearchSettings, workers: int = 4) -> Playback:
     ran = Workers(spec_of(settings), power_law(1), workers=workers)
     ran.run()
-    return Film(timeline_of(ran))
+    return playback_of(ran)
 
 
 def layout_of(settings: SearchSettings, width: float, workers: int = 4) -> Layout:
-    return Layout(film_of(settings, workers), 22.0, 52.0, width)
+    return Layout(simulated(settings, workers), 22.0, 52.0, width)
 
 
 @pytest.mark.parametrize("settings", SEARCHES)
 @pytest.mark.parametrize("width", [412.0, 856.0])
 def test_trials_at_a_rung_do_not_overlap(settings: SearchSettings, width: float) -> None:
-    film = film_of(settings)
-    layout = Layout(film, 22.0, 52.0, width)
-    for rung_lines, rungs in zip(layout.rung_lines, film.scene(film.seconds).brackets, strict=True):
+    playback = simulated(settings)
+    layout = Layout(playback, 22.0, 52.0, width)
+    for rung_lines, rungs in zip(layout.rung_lines, playback.at(playback.seconds).brackets, strict=True):
         tops = [rung_line.y for rung_line in rung_lines[1:]] + [0.0]
         for rung_line, rung, above in zip(rung_lines, rungs, tops, strict=True):
-            positions = [rung_line.position(rank) for rank in range(len(rung.seats))]
+            positions = [rung_line.position(rank) for rank in range(len(rung.ranked))]
             radius = rung_line.radius
             assert len(set(positions)) == len(positions) > 0
             assert all(rung_line.left <= x - radius < x + radius <= rung_line.right for x, _ in positions)

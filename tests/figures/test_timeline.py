@@ -32,7 +32,7 @@ def test_timeline_has_one_trace_per_bracket_and_rung(ran: Workers) -> None:
     assert idle.name == "idle"
     assert [(bar.legendgroup, bar.name) for bar in work] == [
         (f"bracket {bracket}", f"{length} epochs")
-        for bracket, lengths in enumerate(timeline.lengths)
+        for bracket, lengths in enumerate(timeline.ladder.lengths)
         for length in lengths
     ]
     assert sum(len(bar.x) for bar in work) == len(timeline.spans)

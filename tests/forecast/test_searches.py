@@ -27,7 +27,7 @@ from ashwood.forecast.searches import (
     simulate_checkpoints,
 )
 from ashwood.forecast.training import Exchangeable, PowerLaw
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, Sampler, SearchSettings
 from tests.views.simulate import asha, spec_of
 
 NO_PRICES = Prices()
@@ -161,7 +161,11 @@ def test_alternatives_ignore_bracket_rungs() -> None:
 def test_in_mode_replaces_only_default_settings() -> None:
     standard = asha(200)
     auto = in_mode(standard, Mode.AUTO)
-    assert (auto.divisor, auto.max_rungs, auto.sampler) == (AUTO_DIVISOR, AUTO_MAX_RUNGS, Sampler.DENSITY)
+    assert (auto.divisor, auto.max_rungs, auto.sampler) == (
+        AUTO_DEFAULTS.divisor,
+        AUTO_DEFAULTS.max_rungs,
+        Sampler.DENSITY,
+    )
     assert in_mode(auto, Mode.STANDARD) == standard
     chosen = replace(standard, divisor=Fraction(3), max_rungs=4)
     assert in_mode(chosen, Mode.AUTO) == replace(chosen, mode=Mode.AUTO, sampler=Sampler.DENSITY)

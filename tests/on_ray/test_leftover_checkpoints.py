@@ -120,10 +120,7 @@ def test_key_of_experiment_does_not_depend_on_path_of_home(home: Home, tmp_path:
     (tmp_path / "link").symlink_to(home.path)
     with open_home(tmp_path / "link") as same, open_home(tmp_path / "other", create=True) as other:
         other.create(RAY_SPEC, at=0.0, identity=home.store.spec(experiment).identity)
-        keys = [
-            worker_hosts.RayHost(worker_hosts.LocalHost(each, experiment, RAY_SPEC), FakeCluster())._key
-            for each in (home, same, other)
-        ]
+        keys = [worker_hosts.RayHost(each, experiment, RAY_SPEC, FakeCluster())._key for each in (home, same, other)]
     assert keys[0] == keys[1] != keys[2]
 
 
@@ -133,8 +130,7 @@ def test_driver_cleans_nodes_when_experiment_has_ended(
     cleaned: list[str] = []
     monkeypatch.setattr(FakeCluster, "clean", lambda _, key: cleaned.append(key))
     assert Session(home, interrupted).run(Quiet()) is ExperimentState.COMPLETED
-    host = worker_hosts.LocalHost(home, interrupted, RAY_SPEC)
-    assert cleaned == [worker_hosts.RayHost(host, FakeCluster())._key]
+    assert cleaned == [worker_hosts.RayHost(home, interrupted, RAY_SPEC, FakeCluster())._key]
 
 
 def test_resume_without_nodes_raises_before_any_wait(

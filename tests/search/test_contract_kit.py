@@ -23,7 +23,8 @@ from ashwood.search.vocabulary import (
     TrialId,
     Verdict,
 )
-from ashwood.testing.search_method import HalvingContract, SearchMethodContract
+from ashwood.testing.search_method import SearchMethodContract
+from tests.search.halving_contract import HalvingContract
 
 
 class TrainsTooFar(Tournament):

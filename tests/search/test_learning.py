@@ -4,7 +4,7 @@ from fractions import Fraction
 import pytest
 
 from ashwood.search.learning import ENOUGH, LearningBracket
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Created, CreatedHigher, Job
 
@@ -12,7 +12,11 @@ Loss = Callable[[int, int], float]
 
 
 def auto(trials: int = 400, length: int = 64, **more: object) -> SearchSettings:
-    fields: dict[str, object] = {"divisor": Fraction(2), "max_rungs": AUTO_MAX_RUNGS, "max_concurrent_trials": 4} | more
+    fields: dict[str, object] = {
+        "divisor": Fraction(2),
+        "max_rungs": AUTO_DEFAULTS.max_rungs,
+        "max_concurrent_trials": 4,
+    } | more
     return SearchSettings(
         method=Method.ADAPTIVE_ASHA,
         mode=Mode.AUTO,
@@ -89,7 +93,7 @@ def test_what_was_learned_survives_a_restore(steps: int) -> None:
     ("length", "rungs"), [(51, (1, 2, 4, 9, 21, 51)), (1, (1,)), (2, (1, 2)), (1000, (5, 11, 26, 64, 160, 400, 1000))]
 )
 def test_there_is_a_rung_below_the_shortest_that_divides_max_length(length: int, rungs: tuple[int, ...]) -> None:
-    search = Tournament(auto(1000, length, divisor=AUTO_DIVISOR))
+    search = Tournament(auto(1000, length, divisor=AUTO_DEFAULTS.divisor))
     assert tuple(rung.length for rung in search.brackets[0].rungs) == rungs
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import SearchMethod
-from ashwood.testing.search_method import HalvingContract, SearchMethodContract, search_settings
+from ashwood.testing.search_method import SearchMethodContract, search_settings
+from tests.search.halving_contract import HalvingContract
 from tests.search.reference import Reference
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.engine import open_home
-from ashwood.engine.worker_hosts import LocalHost, RayHost
+from ashwood.engine.worker_hosts import RayHost
 from ashwood.experiment.events import AttemptFailed
 from ashwood.experiment.spec import RayCluster
 from tests.clusters import Nodes
@@ -125,7 +125,7 @@ def folders_of(home: str | Path) -> list[Path]:
     from ashwood.backends.ray.node_worker import _base
 
     with open_home(home) as opened, connected(RayCluster("auto"), opened.store.spec(1)) as cluster:
-        host = RayHost(LocalHost(opened, 1, opened.store.spec(1)), cluster)
+        host = RayHost(opened, 1, opened.store.spec(1), cluster)
     return sorted((_base() / host._key).rglob("*"))
 
 

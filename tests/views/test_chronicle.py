@@ -92,7 +92,7 @@ def views_of(told: Chronicle) -> list[str]:
             for bracket in progress.ladder.brackets
         ],
         list(timeline.spans),
-        dict(timeline.paths),
+        list(told.ladder.paths),
         timeline.live,
         timeline.presences(),
         told.checkpoints.rows,

@@ -5,24 +5,24 @@ from __future__ import annotations
 from fractions import Fraction
 
 from hypothesis import given
+from hypothesis import strategies as st
 
-from ashwood.experiment.decisions import ContinueTrial, TrainTrial
-from ashwood.experiment.entry import Entry
+from ashwood.experiment.decisions import ContinueTrial, ReopenTrial, TrainTrial
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method, Mode
 from ashwood.search.vocabulary import LastChance, Promoted
-from ashwood.views.ladder import Ladder
+from ashwood.views.ladder import Ladder, Standing
+from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers, asha, spec_of
 from tests.views.streams import runs
 
 
 def ladder_of(ran: Workers) -> Ladder:
-    ladder = Ladder(ran.experiment.spec.search)
-    for _, event, decisions in ran.entries:
-        ladder.apply(Entry(0.0, event, decisions))
-    return ladder
+    return fold(Ladder(ran.experiment.spec), ran.entries)
 
 
 @given(ran=runs())
@@ -31,7 +31,7 @@ def test_ladder_agrees_with_search(ran: Workers) -> None:
     for view, bracket in zip(ladder.brackets, search.brackets, strict=True):
         members = [trial for trial in trials if search.address(trial)[0] == view.number]
         assert view.created == sum(trials[trial].state is not TrialState.INVALID for trial in members)
-        assert view.lengths == [rung.length for rung in bracket.rungs]
+        assert list(view.lengths) == [rung.length for rung in bracket.rungs]
         for at, (step, rung) in enumerate(zip(view.rungs, bracket.rungs, strict=True)):
             assert step.arrived + step.failed == len(rung)
             jobs = [*bracket.training.items(), *bracket.retries.items()]
@@ -85,16 +85,16 @@ def test_each_trial_that_has_not_ended_is_at_one_rung(ran: Workers) -> None:
         trial.id for trial in ran.experiment.trials.values() if trial.state in (TrialState.RUNNING, TrialState.PAUSED)
     ]
     assert sorted(places) == alive
-    for trial in ran.experiment.trials:
-        assert ladder.place(trial) == places.get(trial)
+    for trial in alive:
+        assert (ladder.paths[trial].bracket, ladder.rung(trial)) == places[trial]
 
 
 def test_report_past_several_rungs_counts_in_each() -> None:
     settings = asha(1, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), num_rungs=3, stop_once=True)
     many = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), num_rungs=3, stop_once=True)
-    assert Ladder(settings).brackets[0].lengths == [8]
-    ladder, experiment = Ladder(many), Experiment(spec_of(many))
-    assert ladder.brackets[0].lengths == [2, 4, 8]
+    assert Ladder(spec_of(settings)).lengths == ((8,),)
+    ladder, experiment = Ladder(spec_of(many)), Experiment(spec_of(many))
+    assert ladder.lengths == ((2, 4, 8),)
     for event in (
         DriverStarted(2),
         ValidationReported(0, 1, 5, {"loss": 1.0}),
@@ -102,13 +102,66 @@ def test_report_past_several_rungs_counts_in_each() -> None:
     ):
         ladder.apply(Entry(0.0, event, experiment.handle(event)))
     assert [(rung.arrived, rung.promoted) for rung in ladder.brackets[0].rungs] == [(2, 1), (2, 1), (0, 0)]
-    assert ladder.place(0) == (0, 2)
-    assert ladder.place(1) is None
+    assert (ladder.rung(0), ladder.paths[0].ended) == (2, None)
+    assert ladder.paths[1].state is TrialState.STOPPED
 
 
 def test_promotion_while_experiment_pauses_counts_at_once() -> None:
     settings = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), stop_once=True)
-    ladder, experiment = Ladder(settings), Experiment(spec_of(settings))
+    ladder, experiment = Ladder(spec_of(settings)), Experiment(spec_of(settings))
     for event in (DriverStarted(1), PauseRequested(), ValidationReported(0, 1, 1, {"loss": 1.0})):
         ladder.apply(Entry(0.0, event, experiment.handle(event)))
-    assert ladder.place(0) == (0, 1)
+    assert ladder.rung(0) == 1
+
+
+@given(ran=runs())
+def test_rankings_agree_with_counts(ran: Workers) -> None:
+    ladder = ladder_of(ran)
+    for rungs, bracket in zip(ladder.now(), ladder.brackets, strict=True):
+        for ranking, counts in zip(rungs, bracket.rungs, strict=True):
+            assert (ranking.length, len(ranking.ranked)) == (counts.length, counts.arrived)
+            assert (ranking.promoted, len(ranking.dropped_out)) == (counts.promoted, counts.failed)
+            assert {each.trial for each in ranking.ranked if each.standing is Standing.WAITS} == counts.waiting
+            assert set(ranking.training) == counts.training
+
+
+@given(ran=runs())
+def test_trials_at_a_rung_are_sorted_best_first(ran: Workers) -> None:
+    sign = 1 if ran.experiment.spec.smaller_is_better else -1
+    for rungs in ladder_of(ran).now():
+        for rung in rungs:
+            keys = [ranking_key(each.trial, sign * each.metric) for each in rung.ranked]
+            assert keys == sorted(keys)
+
+
+@given(ran=runs(), data=st.data())
+def test_earlier_moment_shows_ladder_of_that_time(ran: Workers, data: st.DataObject) -> None:
+    entries = ran.entries
+    cut = data.draw(st.integers(1, len(entries)))
+    if cut < len(entries) and entries[cut].at <= entries[cut - 1].at:
+        return  # More happened at the same time.
+    if any(isinstance(each, ReopenTrial) for entry in entries[cut:] for each in entry.decisions):
+        return  # Paths do not keep that a trial had ended before it was reopened.
+    then = fold(Ladder(ran.experiment.spec), entries[:cut])
+    assert repr(ladder_of(ran).at(entries[cut - 1].at)) == repr(then.now())
+
+
+@given(ran=runs())
+def test_trials_arrive_rung_by_rung(ran: Workers) -> None:
+    for path in ladder_of(ran).paths:
+        assert len(path.arrivals) >= len(path.promotions)
+        assert [arrival.rung for arrival in path.arrivals] == list(range(len(path.arrivals)))
+        for arrival, promoted in zip(path.arrivals, path.promotions, strict=False):
+            assert path.created <= arrival.at <= promoted
+        for promoted, arrival in zip(path.promotions, path.arrivals[1:], strict=False):
+            assert promoted <= arrival.at
+
+
+@given(ran=runs())
+def test_paths_agree_with_table(ran: Workers) -> None:
+    table = fold(TrialTable(ran.experiment.spec), ran.entries)
+    # The table shows the trials of a paused experiment as paused although they keep their jobs.
+    rests = ran.experiment.state is ExperimentState.PAUSED
+    shown = {TrialState.RUNNING: TrialState.PAUSED} if rests else {}
+    paths = [(shown.get(path.state, path.state), path.ended) for path in ladder_of(ran).paths]
+    assert paths == [(row.state, row.ended_at) for row in table.rows.values()]

@@ -14,7 +14,7 @@ from ashwood.views.hparams import varied
 from ashwood.views.results import comparable, last_results
 from tests.views.simulate import Workers
 from tests.views.streams import runs
-from tests.views.test_timeline import timeline_of
+from tests.views.test_ladder import ladder_of
 
 KINDS = st.one_of(
     st.builds(lambda low, more: Int(low, low + more), st.integers(-50, 50), st.integers(1, 100)),
@@ -26,29 +26,29 @@ KINDS = st.one_of(
 
 @given(runs(), st.integers(1, 30))
 def test_comparable_results_have_one_length(ran: Workers, enough: int) -> None:
-    timeline = timeline_of(ran)
-    known = comparable(timeline, enough)
+    ladder = ladder_of(ran)
+    known = comparable(ladder, enough)
     if known is None:
-        assert last_results(timeline) == []
+        assert last_results(ladder) == []
         return
     trials = [result.trial for result in known.results]
     assert len(set(trials)) == len(trials) > 0
     assert {result.length for result in known.results} == {known.length}
     for result in known.results:
-        path = timeline.paths[result.trial]
+        path = ladder.paths[result.trial]
         assert result.metric in {arrival.metric for arrival in path.arrivals}
         assert isfinite(result.metric)
-    longer = {result.length for result in last_results(timeline) if result.length > known.length}
+    longer = {result.length for result in last_results(ladder) if result.length > known.length}
     if len(trials) >= enough:
-        assert all(sum(r.length >= length for r in last_results(timeline)) < max(enough, 1) * 2 for length in longer)
+        assert all(sum(r.length >= length for r in last_results(ladder)) < max(enough, 1) * 2 for length in longer)
 
 
 @given(runs())
 def test_last_results_are_at_longest_rungs(ran: Workers) -> None:
-    timeline = timeline_of(ran)
-    for trial, length, metric in last_results(timeline):
-        path = timeline.paths[trial]
-        assert (path.arrivals[-1].metric, timeline.lengths[path.bracket][path.arrivals[-1].rung]) == (metric, length)
+    ladder = ladder_of(ran)
+    for trial, length, metric in last_results(ladder):
+        path = ladder.paths[trial]
+        assert (path.arrivals[-1].metric, ladder.lengths[path.bracket][path.arrivals[-1].rung]) == (metric, length)
 
 
 def test_varied_leaves_out_constants_and_joins_names_with_dots() -> None:

@@ -1,4 +1,4 @@
-"""Tests of the work of slots and the paths of trials, by hand and with random event streams."""
+"""Tests of the work of slots, by hand and with random event streams."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.views.ladder import Ladder
+from ashwood.views.progress import Progress
 from ashwood.views.spending import Spending
 from ashwood.views.timeline import SlotTime, SpanEnd, Timeline
-from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers, asha, spec_of
 from tests.views.streams import runs
 
 
 def timeline_of(ran: Workers) -> Timeline:
-    return fold(Timeline(ran.experiment.spec), ran.entries)
+    return fold(Progress(ran.experiment.spec), ran.entries).timeline
 
 
 def told(settings: SearchSettings, *events: tuple[float, Event]) -> Timeline:
     spec = spec_of(settings)
-    timeline, experiment = Timeline(spec), Experiment(spec)
+    progress, experiment = Progress(spec), Experiment(spec)
     for at, event in events:
-        timeline.apply(Entry(at, event, experiment.handle(event)))
-    return timeline
+        progress.apply(Entry(at, event, experiment.handle(event)))
+    return progress.timeline
 
 
 def halving(trials: int = 4, **more: object) -> SearchSettings:
@@ -100,14 +99,14 @@ def test_attempt_promoted_at_once_has_two_spans() -> None:
         (111.0, AttemptEnded(0, 1, 1)),
         (115.0, report(1, 1, 1, 1.0)),
     )
-    paused, went_on, working = timeline.spans
+    paused, promoted, working = timeline.spans
     assert (paused.begin, paused.end, paused.how, paused.metric) == (100.0, 111.0, SpanEnd.PAUSED, 2.0)
-    assert (went_on.begin, went_on.end, went_on.how, went_on.rung) == (100.0, 115.0, SpanEnd.WENT_ON, 0)
+    assert (promoted.begin, promoted.end, promoted.how, promoted.rung) == (100.0, 115.0, SpanEnd.PROMOTED, 0)
     assert (working.slot, working.begin, working.end, working.how) == (1, 115.0, None, None)
     assert (working.rung, working.start, working.target, working.metric) == (1, 1, 2, None)
     assert list(timeline.gaps()) == [(0, 111.0, 115.0)]
-    assert [(each.at, each.rung, each.metric) for each in timeline.paths[1].arrivals] == [(115.0, 0, 1.0)]
-    assert timeline.paths[1].promotions == (115.0,)
+    assert [(each.at, each.rung, each.metric) for each in timeline.ladder.paths[1].arrivals] == [(115.0, 0, 1.0)]
+    assert timeline.ladder.paths[1].promotions == (115.0,)
 
 
 def test_stopped_trial_counts_in_each_rung_up_to_its_length() -> None:
@@ -119,10 +118,10 @@ def test_stopped_trial_counts_in_each_rung_up_to_its_length() -> None:
         (5.0, report(0, 1, 3, 1.0)),
         (6.0, report(1, 1, 2, 2.0)),
     )
-    assert [each.rung for each in timeline.paths[0].arrivals] == [0, 1]
-    assert timeline.paths[0].promotions == (5.0, 5.0)
-    assert [each.rung for each in timeline.paths[1].arrivals] == [0, 1]
-    assert (timeline.paths[1].promotions, timeline.paths[1].state) == ((), TrialState.STOPPED)
+    assert [each.rung for each in timeline.ladder.paths[0].arrivals] == [0, 1]
+    assert timeline.ladder.paths[0].promotions == (5.0, 5.0)
+    assert [each.rung for each in timeline.ladder.paths[1].arrivals] == [0, 1]
+    assert (timeline.ladder.paths[1].promotions, timeline.ladder.paths[1].state) == ((), TrialState.STOPPED)
 
 
 def test_time_between_drivers_does_not_count() -> None:
@@ -164,8 +163,8 @@ def test_spans_end_as_requested() -> None:
     assert killed.spans[0].how is before_it_began.spans[0].how is SpanEnd.KILLED
     assert stopped.spans[0].how is SpanEnd.STOPPED
     assert failed.spans[0].how is SpanEnd.FAILED
-    assert killed.paths[0].ended == 1.0
-    assert failed.paths[0].ended is None
+    assert killed.ladder.paths[0].ended == 1.0
+    assert failed.ladder.paths[0].ended is None
 
 
 def test_late_events_of_ended_attempt_change_nothing() -> None:
@@ -179,7 +178,7 @@ def test_late_events_of_ended_attempt_change_nothing() -> None:
         (4.0, AttemptEnded(0, 1, 1)),
     )
     assert [(span.attempt, span.length, span.end) for span in timeline.spans] == [(1, 0, 1.0), (2, 0, None)]
-    assert timeline.paths[0].arrivals == ()
+    assert timeline.ladder.paths[0].arrivals == ()
 
 
 # -- of any stream -----------------------------------------------------------------------------
@@ -210,37 +209,14 @@ def test_spans_of_slot_do_not_overlap_and_match_spending(ran: Workers) -> None:
 
 
 @given(ran=runs())
-def test_trials_arrive_rung_by_rung(ran: Workers) -> None:
+def test_spans_agree_with_ladder(ran: Workers) -> None:
     timeline = timeline_of(ran)
-    for path in timeline.paths.values():
-        assert len(path.arrivals) >= len(path.promotions)
-        assert [arrival.rung for arrival in path.arrivals] == list(range(len(path.arrivals)))
-        for arrival, promoted in zip(path.arrivals, path.promotions, strict=False):
-            assert path.created <= arrival.at <= promoted
-        for promoted, arrival in zip(path.promotions, path.arrivals[1:], strict=False):
-            assert promoted <= arrival.at
     for span in timeline.spans:
-        path = timeline.paths[span.trial]
+        path = timeline.ladder.paths[span.trial]
         assert span.bracket == path.bracket
-        assert span.target == timeline.lengths[span.bracket][span.rung]
+        assert span.target == timeline.ladder.lengths[span.bracket][span.rung]
         assert span.start <= span.length
-        if span.how in (SpanEnd.WENT_ON, SpanEnd.PAUSED, SpanEnd.COMPLETED):
+        if span.how in (SpanEnd.PROMOTED, SpanEnd.PAUSED, SpanEnd.COMPLETED):
             arrival = path.arrivals[span.rung]
             assert span.begin <= arrival.at <= (timeline.until if span.end is None else span.end)
             assert arrival.length == span.length >= span.target
-
-
-@given(ran=runs())
-def test_paths_agree_with_ladder_and_table(ran: Workers) -> None:
-    timeline, ladder, table = timeline_of(ran), Ladder(ran.experiment.spec.search), TrialTable(ran.experiment.spec)
-    for entry in ran.entries:
-        ladder.apply(entry)
-        table.apply(entry)
-    # The table shows the trials of a paused experiment as paused although they keep their jobs.
-    rests = ran.experiment.state is ExperimentState.PAUSED
-    shown = {TrialState.RUNNING: TrialState.PAUSED} if rests else {}
-    assert {trial: (shown.get(path.state, path.state), path.ended) for trial, path in timeline.paths.items()} == {
-        trial: (row.state, row.ended_at) for trial, row in table.rows.items()
-    }
-    for trial, path in timeline.paths.items():
-        assert ladder.place(trial) == (None if path.ended is not None else (path.bracket, path.rung))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from ashwood.backends.local.slots import plan, survey
+from ashwood.backends.local.slots import plan_here
 from ashwood.config import Loaded
 from ashwood.errors import MachineError
 from ashwood.experiment.spec import ExperimentSpec
@@ -20,8 +18,8 @@ def slots_here(spec: ExperimentSpec, workers: int | None = None) -> int:
     Raises:
         MachineError: no trial fits.
     """
-    environment = dict(os.environ)
-    return len(plan(spec, survey(environment | dict(spec.environment)), workers, environment))
+    _, slots = plan_here(spec, workers)
+    return len(slots)
 
 
 def check_room(loaded: Loaded, workers: int | None = None) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, Manifest, decode, describe, read_manifest, verify
 from ashwood.checkpoints.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.checkpoints.sharing import how_to_share, share, share_tree
-from ashwood.checkpoints.trees import remove_tree
+from ashwood.checkpoints.trees import remove_tree, size_of_tree, sync
 from ashwood.errors import CheckpointError, StorageUnreachable
 
 _WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
@@ -65,7 +65,7 @@ class LocalStorage(Storage):
                     # this process dies between the two renames, the old one still counts.
                     directory.rename(parent / f"{_REPLACED}{directory.name}")
                 hidden.rename(directory)
-                _sync(parent)  # The rename is a change of the parent directory, which survives a power loss after this.
+                sync(parent)  # The rename is a change of the parent directory, which survives a power loss after this.
         finally:
             with self._storage_errors():
                 _tidy(parent, attempt)
@@ -111,7 +111,9 @@ class LocalStorage(Storage):
 
     def leftovers(self) -> list[Leftover]:
         """Return the directories with hidden names, and those with a checkpoint's name but without a manifest."""
-        return [Leftover(path, _size(self._root / path)) for path, stored in self._survey(None) if stored is None]
+        return [
+            Leftover(path, size_of_tree(self._root / path)) for path, stored in self._survey(None) if stored is None
+        ]
 
     def _survey(self, only: int | None) -> Iterator[tuple[str, Stored | None]]:
         """Yield the path of each checkpoint or leftover, and the checkpoint itself if it is complete."""
@@ -174,7 +176,7 @@ class LocalStorage(Storage):
                 nth += 1
                 target = self._root / ASIDE / f"{name}.{nth}"
             (self._root / name).rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         except OSError as error:
             raise StorageUnreachable(f"cannot move {self._root / name} to {target}: {error.strerror}") from error
         return str(target)
@@ -208,7 +210,7 @@ class LocalStorage(Storage):
             _make(self._root)
             try:
                 file.write_text(str(file))
-                _sync(file)
+                sync(file)
                 reads = file.read_text(errors="replace")
             finally:
                 file.unlink(missing_ok=True)
@@ -259,7 +261,7 @@ def _make(directory: Path) -> None:
         except FileNotFoundError:
             # A deletion has removed the parent meanwhile, because it was empty.  Create it again.
             continue
-    _sync(directory.parent)
+    sync(directory.parent)
 
 
 def _tidy(parent: Path, attempt: int) -> None:
@@ -291,21 +293,12 @@ def _size_and_experiment(directory: str) -> tuple[int, str] | None:
         return None
 
 
-def _size(directory: Path) -> int:
-    size = 0
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            with suppress(FileNotFoundError):  # The file was deleted meanwhile.
-                size += Path(folder, name).lstat().st_size
-    return size
-
-
 def _sync_all(directory: Path, manifest: Manifest) -> None:
     files = list(map(directory.joinpath, (*manifest.files, MANIFEST)))
     for path in files:
         _begin_to_write(path)
     for path in (*files, *map(directory.joinpath, manifest.folders), directory):
-        _sync(path)
+        sync(path)
 
 
 def _begin_to_write(path: Path) -> None:
@@ -318,14 +311,6 @@ def _begin_to_write(path: Path) -> None:
     if hasattr(os, "posix_fadvise"):
         handle = os.open(path, os.O_RDONLY)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(handle)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
         os.close(handle)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,13 +42,28 @@ def scratch() -> Iterator[Path]:
             remove_tree(base.parent, base.name, ignore_errors=True)
 
 
-def _base() -> Path:
-    base = Path(tempfile.gettempdir(), _name())
+def private_directory(path: Path) -> Path:
+    """Create a directory that only this user can use, if it does not exist, and return it.
+
+    Raises:
+        PermissionError: another user has created it, or others may use it, and could replace the files in it.
+    """
     with suppress(FileExistsError):
-        base.mkdir(mode=0o700)
-    if base.is_symlink() or base.stat().st_uid != os.getuid():  # Another user has created a file with this name.
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(
+            errno.EPERM,
+            f"{path} must be a directory that only you can use, but is not: remove it, or set TMPDIR to another one",
+        )
+    return path
+
+
+def _base() -> Path:
+    try:
+        return private_directory(Path(tempfile.gettempdir(), _name()))
+    except PermissionError:
         return Path(tempfile.mkdtemp(prefix="ashwood-"))
-    return base
 
 
 def _name() -> str:

@@ -1,4 +1,4 @@
-"""Remove directories with their contents, and measure them.  No other module removes directory trees."""
+"""Publish, sync, measure and remove directories.  No other module removes directory trees."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         unfinished.rename(path)
     finally:
         remove_tree(path.parent, unfinished.name, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Write a file or the entries of a directory to the disk, so that they survive a power loss."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def size_of_tree(directory: Path) -> int:

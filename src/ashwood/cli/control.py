@@ -9,12 +9,11 @@ from typing import Any
 import typer
 
 from ashwood.config import parse_max_time, parse_metric
-from ashwood.config.shape import MOST_WHOLE
-from ashwood.config.wording import any_of, nearest, shown
+from ashwood.config.wording import MOST_WHOLE, any_of, shown
 from ashwood.engine import Home, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.removal import remove_experiment
-from ashwood.errors import AshwoodError, ConfigError, ExperimentBusy, Problem, RequestRefused
+from ashwood.errors import AshwoodError, ConfigError, ExperimentBusy, Problem, RequestRefused, nearest
 from ashwood.experiment.events import (
     CancelRequested,
     KillRequested,

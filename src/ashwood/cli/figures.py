@@ -17,13 +17,13 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.figures import Figures
 from ashwood.figures.animation import Part, animate
+from ashwood.figures.playback import Playback
 from ashwood.forecast.costs import Costs
 from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
 from ashwood.terminal.text import say
-from ashwood.views.scene import Film
-from ashwood.views.timeline import Timeline
+from ashwood.views.progress import Progress
 from ashwood.views.wording import format_length, format_size
 
 _DIVISOR = 3
@@ -62,23 +62,23 @@ def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds:
     """Write an animation of a recorded experiment."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
-        timeline = fold(Timeline(spec), (entry for _, entry in opened.store.log(experiment).read()))
-    search = spec.search
+        progress = fold(Progress(spec), (entry for _, entry in opened.store.log(experiment).read()))
     better = "smaller" if spec.smaller_is_better else "larger"
-    what = f"{search.method} on {spec.metric} ({better} is better), {format_length(len(timeline.paths), 'trials')}"
-    _write([Part(Film(timeline), spec.name, what)], out, f"experiment {experiment}", seconds, fps)
+    trials = format_length(len(progress.trials.rows), "trials")
+    what = f"{spec.search.method} on {spec.metric} ({better} is better), {trials}"
+    _write([Part(Playback(progress), spec.name, what)], out, f"experiment {experiment}", seconds, fps)
 
 
 def animate_halving(out: Path, *, workers: int, trials: int, seed: int, seconds: float, fps: int) -> None:
     """Write an animation of simulated synchronous and asynchronous halving, with the same trials and workers."""
     parts = [
         Part(
-            Film(simulated(Method.SYNC_HALVING, workers, trials, seed)),
+            Playback(simulated(Method.SYNC_HALVING, workers, trials, seed)),
             "Synchronous halving",
             "Each rung waits for the slowest trial of the rung below.",
         ),
         Part(
-            Film(simulated(Method.ASYNC_HALVING, workers, trials, seed)),
+            Playback(simulated(Method.ASYNC_HALVING, workers, trials, seed)),
             "Asynchronous halving (ASHA)",
             "No worker waits: the best trials so far are promoted at once.",
         ),
@@ -95,16 +95,16 @@ def _write(parts: list[Part], out: Path, headline: str, seconds: float, fps: int
     say(f"Wrote {out} ({format_length(frames, 'frames')}, {out.stat().st_size / 1e6:.1f} MB).")
 
 
-def simulated(method: Method, workers: int, trials: int, seed: int) -> Timeline:
-    """Return the timeline of a search in virtual time; the trials depend only on the seed, not on the method."""
+def simulated(method: Method, workers: int, trials: int, seed: int) -> Progress:
+    """Return the progress of a search in virtual time; the trials depend only on the seed, not on the method."""
     spec = replace(_SPEC, search=replace(_SPEC.search, method=method, max_trials=trials), seed=seed)
-    timeline = Timeline(spec)
+    progress = Progress(spec)
 
     def observe(entries: Sequence[Entry]) -> None:
-        fold(timeline, entries)
+        fold(progress, entries)
 
     simulate(Experiment(spec), SimulatedBackend(spec, _TRAINING, workers, costs=_COSTS), observers=[observe])
-    return timeline
+    return progress
 
 
 _SPEC = ExperimentSpec(

@@ -1,6 +1,7 @@
 """Reads experiment files: YAML, compatible with Determined AI's, to the spec of an experiment."""
 
 from ashwood.config.backend import parse_backend
+from ashwood.config.kinds import parse_duration, parse_length, parse_size
 from ashwood.config.reader import (
     Loaded,
     build_experiment,
@@ -8,10 +9,9 @@ from ashwood.config.reader import (
     read_experiment,
     reread_experiment,
 )
-from ashwood.config.resources import parse_size
-from ashwood.config.rewriting import parse_length, replace_searcher, searcher_of, section_text, with_search
+from ashwood.config.rewriting import replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
-from ashwood.config.stop_when import bound_overrides, parse_duration, parse_max_time, parse_metric, parse_stop_when
+from ashwood.config.stop_when import bound_overrides, parse_max_time, parse_metric, parse_stop_when
 
 __all__ = [
     "Loaded",

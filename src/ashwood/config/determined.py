@@ -1,4 +1,4 @@
-"""Keys and names of Determined AI that Ashwood ignores or spells differently.
+"""Keys and names of Determined AI and other tools that Ashwood ignores or spells differently.
 
 A file written for Determined is accepted.  Each key without effect gets a warning that says what
 Ashwood does instead.
@@ -6,9 +6,9 @@ Ashwood does instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ashwood.config.report import Report
 from ashwood.config.wording import Path, shown
 
 _NO_CONTAINERS = "Ashwood runs training code as it is on its machine, without containers"
@@ -43,6 +43,10 @@ IGNORED: dict[Path, str] = {
     ("tensorboard_storage",): "Ashwood stores no TensorBoard files; training code may write them where it likes",
     ("webhooks",): "Ashwood calls no webhooks",
     ("workspace",): "experiments aren't grouped into workspaces; use labels",
+    ("checkpoint_storage", "checkpoint_path"): "storage_path is its later name",
+    ("checkpoint_storage", "hdfs_url"): "the URL is written as checkpoint_storage: hdfs://host:port/path",
+    ("checkpoint_storage", "propagation"): "nothing is mounted",
+    ("checkpoint_storage", "tensorboard_path"): "Ashwood stores no TensorBoard files",
     ("environment", "add_capabilities"): f"{_NO_CONTAINERS}: training code has your own rights",
     ("environment", "drop_capabilities"): f"{_NO_CONTAINERS}: training code has your own rights",
     ("environment", "force_pull_image"): f"{_NO_CONTAINERS}: there is no image to pull",
@@ -63,13 +67,14 @@ IGNORED: dict[Path, str] = {
     ("resources", "slots"): "slots_per_trial says how many slots a trial takes",
     ("resources", "weight"): f"{_NO_CLUSTER}: each run has the slots that it was started with",
 }
+"""Keys without effect, by path, each with what Ashwood does instead."""
 
 METHODS = {
     "adaptive": "use adaptive_asha, with max_trials instead of a budget",
     "adaptive_simple": "use adaptive_asha, which takes the same max_trials, max_length and mode",
     "asha": "use adaptive_asha, or async_halving for a single bracket",
     "bayesian": "use adaptive_asha, or random",
-    "custom": ("use adaptive_asha, or random to train every trial to full length; outside code can't drive a search"),
+    "custom": "use adaptive_asha, or random to train every trial to full length; outside code can't drive a search",
     "hyperband": "use adaptive_asha, or sync_halving for a single bracket",
     "pbt": "use adaptive_asha, as population-based training isn't offered",
     "successive_halving": "use sync_halving, or adaptive_asha, which doesn't wait for slow trials",
@@ -77,58 +82,65 @@ METHODS = {
 }
 """Search methods of other tools, with what to use in Ashwood."""
 
+_MAXIMIZE, _MINIMIZE = (f"for the direction, write smaller_is_better: {value}" for value in ("false", "true"))
+DIRECTIONS = {"max": _MAXIMIZE, "maximize": _MAXIMIZE, "min": _MINIMIZE, "minimize": _MINIMIZE}
+"""Values of ``mode`` in other tools, with what to write in Ashwood."""
+
+_DIRECTION_KEYS: dict[str, str | Callable[[Any], str]] = dict.fromkeys(
+    ("direction", "objective", "goal"), "unknown key; write smaller_is_better: false if a larger metric is better"
+)
 _PBT = "belongs to Determined's population-based training, which isn't offered: leave it out"
 _BUDGET = "Ashwood has no budget over all trials: give max_trials and max_length"
-_OLD_KEYS = {
-    "budget": _BUDGET,
-    "explore_function": _PBT,
-    "length_per_round": _PBT,
-    "max_validation_metric": "not offered: leave it out",
-    "num_rounds": _PBT,
-    "population_size": _PBT,
-    "replace_function": _PBT,
-    "step_budget": _BUDGET,
-    "train_stragglers": "not offered, as trials that fall behind are paused: leave it out",
-}
-_OLD_LENGTHS = {
-    "max_batches": "batches",
-    "max_records": "records",
-    "max_epochs": "epochs",
-    "batches": "batches",
-    "records": "records",
-    "epochs": "epochs",
-}
-_OLD_STEPS = ("target_trial_steps", "max_steps", "max_training_steps")
+_IN_ENVIRONMENT = "must not be in the file, which is recorded: set {} in the environment instead"
 _BATCHES_PER_STEP = 100
 
 
-def take_out_ignored(tree: dict[str, Any], report: Report) -> None:
-    """Remove the keys that have no effect in Ashwood, and warn about each."""
-    for path, instead in IGNORED.items():
-        level: Any = tree
-        for name in path[:-1]:
-            level = level.get(name) if isinstance(level, dict) else None
-        if isinstance(level, dict) and path[-1] in level and level.pop(path[-1]) is not None:
-            report.warn(path, f"has no effect; {instead}")
+def _length(unit: str, factor: int = 1) -> Callable[[Any], str]:
+    """Return a function of the value of an old key, which says how to write it as max_length."""
+    why = f" (a step was {factor} batches)" if factor > 1 else ""
+    return lambda value: (
+        f"unknown key: write max_length: {{{unit}: {shown(value * factor) if type(value) is int else 'n'}}}{why}"
+    )
 
 
-def take_out_old_searcher_keys(tree: dict[str, Any], report: Report) -> None:
-    """Remove the searcher's keys of old versions of Determined, and report each with its current spelling."""
-    searcher = tree.get("searcher")
-    if not isinstance(searcher, dict):
-        return
-    for key in [key for key in searcher if key in _OLD_KEYS or key in _OLD_LENGTHS or key in _OLD_STEPS]:
-        value = searcher.pop(key)
-        report.error(("searcher", key), _instead(key, value))
-        if key not in _OLD_KEYS or key in ("budget", "step_budget"):
-            report.excuse(("searcher", "max_length"))
+REFUSED: dict[Path, dict[str, str | Callable[[Any], str]]] = {
+    (): _DIRECTION_KEYS,
+    ("searcher",): {
+        **_DIRECTION_KEYS,
+        "budget": _BUDGET,
+        "step_budget": _BUDGET,
+        **dict.fromkeys(("explore_function", "length_per_round", "num_rounds"), _PBT),
+        **dict.fromkeys(("population_size", "replace_function"), _PBT),
+        "max_validation_metric": "not offered: leave it out",
+        "train_stragglers": "not offered, as trials that fall behind are paused: leave it out",
+        **{f"{prefix}{unit}": _length(unit) for unit in ("batches", "records", "epochs") for prefix in ("", "max_")},
+        **dict.fromkeys(
+            ("target_trial_steps", "max_steps", "max_training_steps"), _length("batches", _BATCHES_PER_STEP)
+        ),
+    },
+    ("checkpoint_storage",): {
+        "access_key": _IN_ENVIRONMENT.format("AWS_ACCESS_KEY_ID"),
+        "secret_key": _IN_ENVIRONMENT.format("AWS_SECRET_ACCESS_KEY"),
+        "connection_string": _IN_ENVIRONMENT.format("AZURE_STORAGE_CONNECTION_STRING"),
+        "credential": _IN_ENVIRONMENT.format("AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)"),
+    },
+    ("backend", "runtime_env"): {
+        "working_dir": "can't be set here: Ashwood sends the work directory itself "
+        "(or, with ship_code: false, looks for it on every node)",
+        "py_modules": "can't be set here: Ashwood sends the work directory, and what is imported from it, itself; "
+        "other packages are for pip, uv or conda",
+    },
+    ("resources", "custom_resources"): {
+        "cpu": "can't be set here: write cpus_per_trial",
+        "gpu": "can't be set here: write gpus_per_trial",
+        "memory": "can't be set here: write memory_per_trial",
+        "object_store_memory": "can't be set here: it is for Ray",
+    },
+}
+"""Keys that are errors, by the path of their map, each with why, or with a function of the value that says why."""
 
 
-def _instead(key: str, value: Any) -> str:
-    if key in _OLD_KEYS:
-        return _OLD_KEYS[key]
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if key in _OLD_LENGTHS:
-        return f"unknown key: write max_length: {{{_OLD_LENGTHS[key]}: {shown(value) if whole else 'n'}}}"
-    batches = shown(value * _BATCHES_PER_STEP) if whole else "n"
-    return f"unknown key: write max_length: {{batches: {batches}}} (a step was {_BATCHES_PER_STEP} batches)"
+def refusal(at: Path, name: str, value: Any) -> str | None:
+    """Return why the map at a path can't have a key, and what to write instead, or None if the key isn't known."""
+    message = REFUSED.get(at, {}).get(name.lower())
+    return message if isinstance(message, str) or message is None else message(value)

@@ -4,9 +4,8 @@ It differs from PyYAML's own loader in four ways: ``1e-4`` is a number, ``1:30``
 ``2024-01-31`` are text, a key that is given twice or isn't text is an error, and all values have
 JSON types.
 
-Time and memory are bounded.  While the text is read, the size that each node will have after
-expanding its aliases and merge keys is computed.  So a text that expands to too much is refused
-before it is expanded.
+Time and memory are bounded: a text is refused when more than 100,000 values of it have been read,
+those that aliases and merge keys repeat included.
 """
 
 from __future__ import annotations
@@ -29,84 +28,32 @@ _LONGEST_QUOTE = 80
 _LARGEST = 10**308  # Whole numbers must be in the range of floats, whose largest is about 1.8e308.
 
 
-@dataclass(slots=True)
-class _Extent:
-    """The size of a node after its aliases and merge keys are expanded.
-
-    Attributes:
-        nodes: number of nodes, the node itself included.
-        flat: number of nodes that merging the node into a map visits.
-        height: levels below the node.
-    """
-
-    nodes: int = 1
-    flat: int = 1
-    height: int = 0
-
-
 class _Loader(yaml.SafeLoader):
-    """A YAML loader that resolves scalars by the rules of this module and refuses a text that expands to too much.
-
-    PyYAML completes the children of a node before the node, so each node's size follows from those of its children.
-    """
+    """A YAML loader that resolves scalars by the rules of this module and refuses a text with too many values."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own attribute, filled below
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._extents: dict[yaml.Node, _Extent] = {}
         self._composed = 0
         self._level = -1
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node, or look up the one that an alias names."""
-        is_alias = self.check_event(yaml.AliasEvent)
         line = int(self.peek_event().start_mark.line) + 1  # type: ignore[no-untyped-call]
         self._composed += 1
         self._level += 1
         if self._composed > _MOST_NODES:
             raise _Unreadable(line, f"too large: more than {_MOST_NODES:,} values")
-        self._check_depth(self._level, line)
+        if self._level > _DEEPEST:
+            raise _Unreadable(line, f"nested more than {_DEEPEST} levels deep")
         node = super().compose_node(parent, index)
-        assert node is not None  # noqa: S101 - PyYAML returns None at the end of the text only
-        if not is_alias:
-            self._extents[node] = self._extent(node, line)
-        elif node not in self._extents:
-            merges = isinstance(index, yaml.Node) and index.tag == _MERGE
-            what = "<< merges a map into itself" if merges else "an alias (*name) that stands inside its own anchor"
-            raise _Unreadable(line, what if merges else f"{what} (&name)")
-        else:
-            self._check_depth(self._level + self._extents[node].height, line)
         self._level -= 1
         return node
 
     def scan_tag_directive_value(self, start_mark: yaml.Mark) -> tuple[str, str]:
         """Refuse an abbreviation of tags: a long one would be repeated by each value that uses it."""
         raise _Unreadable(int(start_mark.line) + 1, "a %TAG directive isn't supported; leave it out")
-
-    def _extent(self, node: yaml.Node, line: int) -> _Extent:
-        extent = _Extent()
-        if isinstance(node, yaml.SequenceNode):
-            parts = [self._extents[part] for part in node.value]
-            extent.nodes += sum(part.nodes for part in parts)
-            extent.flat += sum(part.flat for part in parts)
-            extent.height = 1 + max((part.height for part in parts), default=-1)
-        elif isinstance(node, yaml.MappingNode):
-            for key, child in node.value:
-                part = self._extents[child]
-                extent.nodes += part.flat if key.tag == _MERGE else part.nodes
-                extent.height = max(extent.height, 1 + part.height)
-            extent.flat = extent.nodes
-        if extent.nodes > _MOST_NODES or extent.flat > _MOST_NODES:
-            message = (
-                f"too large: more than {_MOST_NODES:,} values when aliases (*name) and merge keys (<<) are expanded"
-            )
-            raise _Unreadable(line, message)
-        return extent
-
-    def _check_depth(self, level: int, line: int) -> None:
-        if level > _DEEPEST:
-            raise _Unreadable(line, f"nested more than {_DEEPEST} levels deep")
 
 
 for _tag, _pattern, _first in (
@@ -189,15 +136,39 @@ class _Builder:
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._visited = 0
+        self._open: list[yaml.Node] = []
 
     def value(self, node: yaml.Node, path: Path) -> Any:
-        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-            return self._sequence(node, path)
         if isinstance(node, yaml.ScalarNode):
+            self._count(1, node)
             return self._scalar(node, path)
-        return self._unsupported(node, path)
+        self._enter(node, "an alias (*name) that stands inside its own anchor (&name)")
+        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+            value: Any = self._mapping(node, path)
+        elif isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+            value = self._sequence(node, path)
+        else:
+            value = None
+            self._unsupported(node, path)
+        self._open.pop()
+        return value
+
+    def _enter(self, node: yaml.Node, endless: str) -> None:
+        """Add a list or map to those that are being read, unless it is inside itself or too deep."""
+        self._count(1, node)
+        if any(node is outer for outer in self._open):
+            raise _Unreadable(_line(node), endless)
+        if len(self._open) > _DEEPEST:
+            raise _Unreadable(_line(node), f"nested more than {_DEEPEST} levels deep")
+        self._open.append(node)
+
+    def _count(self, nodes: int, node: yaml.Node) -> None:
+        """Count visited nodes.  A short text with aliases of aliases can stand for any number of them."""
+        self._visited += nodes
+        if self._visited > _MOST_NODES:
+            message = f"more than {_MOST_NODES:,} values when aliases (*name) and merge keys (<<) are expanded"
+            raise _Unreadable(_line(node), f"too large: {message}")
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         values = {}
@@ -220,7 +191,10 @@ class _Builder:
         for key, child in node.value:
             if key.tag == _MERGE:
                 for base in reversed(self._merge_sources(child)):
+                    self._enter(base, "<< merges a map into itself")
+                    self._count(len(base.value), base)
                     merged |= self._entries(base, path)
+                    self._open.pop()
                 continue
             name = self._key(key, path)
             if name in own:

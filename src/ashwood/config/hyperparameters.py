@@ -1,8 +1,8 @@
-"""Reads ``hyperparameters`` to a search space.
+"""``hyperparameters``: the search space.
 
 A map whose ``type`` is not itself a map describes one hyperparameter.  Any other map nests
-hyperparameters.  Everything else is a constant.  In Python, instances of the classes in
-`ashwood.search.space` can replace the maps.
+hyperparameters.  Everything else is a constant.  `ashwood.config.plain` turns the
+classes of Python's API into such maps.
 """
 
 from __future__ import annotations
@@ -10,44 +10,74 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Any
 
-from ashwood.config import shape
-from ashwood.config.checking import checked_leaf
+from ashwood.config.kinds import ANY, Kind, list_of, number, whole
 from ashwood.config.report import Report
-from ashwood.config.shape import LEAVES, LeafType
-from ashwood.config.wording import Path, all_of, dotted, not_one_of, number, shorten, shown
+from ashwood.config.section import Key, map_schema, read_keys
+from ashwood.config.wording import Path, all_of, any_of, dotted, must_be, not_one_of, shorten, shown
+from ashwood.config.wording import number as digits
+from ashwood.errors import nearest
 from ashwood.search import space
 from ashwood.search.settings import MOST_TRIALS
 from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Tree
 
 HYPERPARAMETERS: Path = ("hyperparameters",)
 
-_OBJECTS = {
-    Int: LeafType.INT,
-    Double: LeafType.DOUBLE,
-    Log: LeafType.LOG,
-    Categorical: LeafType.CATEGORICAL,
-    Const: LeafType.CONST,
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A type of hyperparameter.
+
+    Attributes:
+        make: its class in the search space, whose fields have the names of the keys.
+        description: what it draws.
+        keys: the keys besides ``type``.
+    """
+
+    make: type[Hyperparameter]
+    description: str
+    keys: dict[str, Key]
+
+
+def _range(kind: Kind, low: str = "The smallest value.", high: str = "The largest value.") -> dict[str, Key]:
+    count = Key(whole(1), "For grid search: how many evenly spaced values to try.")
+    needed = "a range needs minval and maxval"
+    return {"minval": Key(kind, low, required=needed), "maxval": Key(kind, high, required=needed), "count": count}
+
+
+LEAVES = {
+    "int": _Leaf(Int, "A whole number from minval to maxval, both included.", _range(whole(-(2**63), 2**63 - 1))),
+    "double": _Leaf(Double, "A number from minval to maxval.", _range(number())),
+    "log": _Leaf(
+        Log,
+        "A number base**x with x from minval to maxval; minval and maxval are exponents.",
+        _range(number(), "The smallest exponent: -4 for 0.0001.", "The largest exponent: -1 for 0.1.")
+        | {"base": Key(number(above=0), "The base of the exponents.", default=10.0)},
+    ),
+    "categorical": _Leaf(
+        Categorical,
+        "One of several values.",
+        {"vals": Key(list_of(ANY, least=1), "The values to choose from.", required="the values to choose from")},
+    ),
+    "const": _Leaf(
+        Const,
+        "A constant.  A bare value without a type is also a constant.",
+        {"val": Key(ANY, "The value.", required="the value of the constant")},
+    ),
 }
-_OTHER_NAMES = {
-    "bool": "categorical with vals: [true, false]",
-    "boolean": "categorical with vals: [true, false]",
-    "choice": "categorical",
-    "constant": "const",
-    "discrete": "categorical",
-    "enum": "categorical",
-    "float": "double",
-    "integer": "int",
-    "logarithmic": "log",
-    "loguniform": "log",
-    "log_uniform": "log",
-    "number": "double",
-    "randint": "int",
-    "real": "double",
-    "uniform": "double",
+"""The types of hyperparameters, by their names in files."""
+
+_USE = {
+    "categorical": ("choice", "discrete", "enum"),
+    "categorical with vals: [true, false]": ("bool", "boolean"),
+    "const": ("constant",),
+    "double": ("float", "number", "real", "uniform"),
+    "int": ("integer", "randint"),
+    "log": ("logarithmic", "loguniform", "log_uniform"),
 }
+_OTHER_NAMES = {name: f"use {right}" for right, names in _USE.items() for name in names}
 _STAND_IN = Const(None)
 """Replaces a wrong hyperparameter, so that placeholders with its name are not reported, too."""
 _PROBABLY_AN_ACTUAL_VALUE = 0.1
@@ -60,14 +90,16 @@ _LARGEST_SHOWN = 10**18
 _MOST_DIGITS = 300  # Floats end at about 1e308, and lose precision below 1e-308.
 
 
-def read_space(tree: Mapping[str, Any], report: Report) -> Tree:
-    """Return the search space that a map describes; problems are reported."""
-    space_tree = {name: _read(value, (*HYPERPARAMETERS, name), report) for name, value in tree.items()}
+def _read_space(tree: Any, path: Path, report: Report) -> Tree | None:
+    if not isinstance(tree, Mapping):
+        report.error(path, must_be("a map (key: value)", tree))
+        return None
+    space_tree = {name: _read(value, (*path, name), report) for name, value in tree.items()}
     seen: set[str] = set()
-    for path, _ in space.Space(space_tree).leaves():
-        name = ".".join(map(str, path))
+    for inner, _ in space.Space(space_tree).leaves():
+        name = ".".join(map(str, inner))
         if name in seen:
-            report.error((*HYPERPARAMETERS, *path), f"there are two hyperparameters called {shorten(name)}")
+            report.error((*HYPERPARAMETERS, *inner), f"there are two hyperparameters called {shorten(name)}")
         seen.add(name)
     return space_tree
 
@@ -75,10 +107,8 @@ def read_space(tree: Mapping[str, Any], report: Report) -> Tree:
 def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Tree:
     if not str(path[-1]).strip():
         report.error(path, "a hyperparameter needs a name")
-    if isinstance(value, Hyperparameter):
-        return _read_leaf(_OBJECTS[type(value)], _as_map(value), path, report)
     if isinstance(value, Mapping):
-        if "type" in value and not isinstance(value["type"], Mapping | Hyperparameter):
+        if "type" in value and not isinstance(value["type"], Mapping):
             return _read_typed(value, path, report)
         if all(isinstance(value.get(bound), int | float) for bound in ("minval", "maxval")):
             report.error(path, "a range needs a type: add type: int, type: double or type: log")
@@ -91,24 +121,14 @@ def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Tree:
     return _constant(value, path, report)
 
 
-def _as_map(leaf: Hyperparameter) -> dict[str, Any]:
-    values = {each.name: getattr(leaf, each.name) for each in fields(leaf)}
-    return {"type": _OBJECTS[type(leaf)].value} | {
-        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
-    }
-
-
 def _read_typed(value: Mapping[str, Any], path: Path, report: Report) -> Hyperparameter:
     kind = value["type"]
     if isinstance(kind, str) and kind in LEAVES:
-        return _read_leaf(LeafType(kind), dict(value), path, report)
-    if isinstance(kind, str) and (right := _OTHER_NAMES.get(kind.lower().replace("-", "_"))):
-        message = f"{shown(kind)} isn't a type of hyperparameter; use {right}"
-    else:
-        message = not_one_of(kind, list(LEAVES), "a type of hyperparameter")
+        return _read_leaf(kind, {key: each for key, each in value.items() if key != "type"}, path, report)
+    message = not_one_of(kind, LEAVES, "a type of hyperparameter", _OTHER_NAMES)
+    if "?" not in message and "use" not in message:
         name = shorten(kind, _LONGEST_NAME) if isinstance(kind, str) else shown(kind)
-        if "?" not in message:
-            message += f"; for a hyperparameter that is itself named type, write type: {{type: const, val: {name}}}"
+        message += f"; for a hyperparameter that is itself named type, write type: {{type: const, val: {name}}}"
     report.error((*path, "type"), message)
     return _STAND_IN
 
@@ -118,38 +138,42 @@ def _constant(value: Any, path: Path, report: Report) -> Const:
         report.error(path, "a list is handed over as it is, so nothing inside can be searched: use a map instead")
     elif isinstance(value, list) and len(value) > 1 and report.is_python:
         report.warn(path, "is a constant, the whole list: to search among its values, use Categorical")
-    return Const(value)
+    return Const(ANY.read(value, path, report))
 
 
 def _is_searched(item: Any) -> bool:
-    if isinstance(item, Mapping):
-        return item.get("type") in tuple(LEAVES) and any(key in item for key in ("minval", "vals", "val"))
-    return isinstance(item, Hyperparameter)
+    typed = isinstance(item, Mapping) and item.get("type") in tuple(LEAVES)
+    return typed and any(key in item for key in ("minval", "vals", "val"))
 
 
-def _read_leaf(kind: LeafType, value: dict[str, Any], path: Path, report: Report) -> Hyperparameter:
-    leaf = checked_leaf(LEAVES[kind], value, path, report)
-    match leaf:
-        case shape.IntLeaf():
-            ok = _in_order(leaf.minval, leaf.maxval, path, report)
-            return Int(leaf.minval, leaf.maxval, leaf.count) if ok else _STAND_IN
-        case shape.DoubleLeaf():
-            ok = _in_order(leaf.minval, leaf.maxval, path, report)
-            return Double(leaf.minval, leaf.maxval, leaf.count) if ok else _STAND_IN
-        case shape.LogLeaf():
-            ok = _log_in_order(leaf, path, report)
-            ok = _sound_powers(leaf, path, report) and ok
-            return Log(leaf.minval, leaf.maxval, leaf.base, leaf.count) if ok else _STAND_IN
-        case shape.CategoricalLeaf():
-            if any(_is_searched(item) for item in leaf.vals):
-                message = "values are handed over as they are, so none of them can be searched itself"
-                report.error((*path, "vals"), message)
-            _check_different(leaf.vals, path, report)
-            return Categorical(tuple(leaf.vals))
-        case shape.ConstLeaf():
-            return Const(leaf.val)
-        case _:
-            return _STAND_IN
+def _read_leaf(kind: str, data: Mapping[str, Any], path: Path, report: Report) -> Hyperparameter:
+    keys = LEAVES[kind].keys
+    # A bound that is null in a file is missing, but the value of a constant may be null.
+    values = read_keys(keys, data, path, report, lambda name, _: _report_unknown(name, keys, path, report))
+    if report.known_bad_within(path):
+        return _STAND_IN
+    if "vals" in values:
+        if any(_is_searched(item) for item in values["vals"]):
+            report.error((*path, "vals"), "values are handed over as they are, so none of them can be searched itself")
+        _check_different(values["vals"], path, report)
+        values["vals"] = tuple(values["vals"])
+    leaf = LEAVES[kind].make(**values)
+    if isinstance(leaf, Int | Double) and not _in_order(leaf.minval, leaf.maxval, path, report):
+        return _STAND_IN
+    if isinstance(leaf, Log) and not all([_log_in_order(leaf, path, report), _sound_powers(leaf, path, report)]):
+        return _STAND_IN
+    return leaf
+
+
+def _report_unknown(name: str, keys: Mapping[str, Key], path: Path, report: Report) -> None:
+    if types := [kind for kind, leaf in LEAVES.items() if name in leaf.keys]:
+        message = f"is for {any_of(types)}: leave it out"
+    elif close := nearest(name, sorted(keys)):
+        message = f"unknown key; did you mean {close}?"
+        report.excuse((*path, close))
+    else:
+        message = f"unknown key; here may be {any_of(sorted([*keys, 'type']))}"
+    report.error((*path, name), message)
 
 
 def _check_different(values: Sequence[Any], path: Path, report: Report) -> None:
@@ -167,14 +191,14 @@ def _in_order(low: float, high: float, path: Path, report: Report) -> bool:
     if low < high:
         return True
     if low == high:
-        fixed = f"; for a fixed value write {shorten(str(path[-1]))}: {number(low)}"
-        report.error((*path, "maxval"), f"must be above minval, but both are {number(low)}{fixed}")
+        fixed = f"; for a fixed value write {shorten(str(path[-1]))}: {digits(low)}"
+        report.error((*path, "maxval"), f"must be above minval, but both are {digits(low)}{fixed}")
     else:
-        report.error((*path, "maxval"), f"must be above minval, but is {number(high)} while minval is {number(low)}")
+        report.error((*path, "maxval"), f"must be above minval, but is {digits(high)} while minval is {digits(low)}")
     return False
 
 
-def _log_in_order(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
+def _log_in_order(leaf: Log, path: Path, report: Report) -> bool:
     """Return whether minval is below maxval.  If they look like values, the message explains exponents."""
     low, high, base = leaf.minval, leaf.maxval, leaf.base
     if low < high or base <= 1 or not 0 < low < 1:
@@ -182,14 +206,14 @@ def _log_in_order(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
     exponent = f"{math.log(low, base):.4g}"
     report.error(
         (*path, "maxval"),
-        f"must be above minval, but is {number(high)} while minval is {number(low)}; did you write values instead of "
-        f"exponents? minval and maxval of log are exponents of base {number(base)}: for values from {number(low)} on "
+        f"must be above minval, but is {digits(high)} while minval is {digits(low)}; did you write values instead of "
+        f"exponents? minval and maxval of log are exponents of base {digits(base)}: for values from {digits(low)} on "
         f"write minval: {exponent}, and a maxval above that",
     )
     return False
 
 
-def _sound_powers(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
+def _sound_powers(leaf: Log, path: Path, report: Report) -> bool:
     if leaf.base == 1:
         report.error((*path, "base"), "must not be 1, since every power of 1 is 1; 10 and 2 are usual")
         return False
@@ -221,15 +245,14 @@ def read_grid_size(tree: Tree, report: Report) -> int:
     """Return the number of points of the grid.  A missing count and a grid that is too large are reported."""
     sizes: dict[str, int] = {}
     for path, leaf in space.Space(tree).leaves():
-        at = (*HYPERPARAMETERS, *path)
         if isinstance(leaf, Int | Double | Log) and leaf.count is None:
-            report.error(at, "needs count: n, how many values a grid search tries of it")
+            report.error((*HYPERPARAMETERS, *path), "needs count: n, how many values a grid search tries of it")
         else:
-            sizes[dotted(path)] = _grid_size(leaf)
+            sizes[dotted(path)] = int(_count_values(leaf, grid=True))
     points = math.prod(sizes.values())
     if points > MOST_TRIALS:
-        largest = sorted(sizes.items(), key=lambda size: -size[1])[:_MOST_NAMES]
-        factors = " × ".join(f"{name} {size:,}" for name, size in sizes.items() if size > 1 and (name, size) in largest)
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:_MOST_NAMES]
+        factors = " × ".join(f"{name} {sizes[name]:,}" for name in sizes if sizes[name] > 1 and name in largest)
         size = f"{points:,}" if points < _LARGEST_SHOWN else f"more than {_LARGEST_SHOWN:,}"
         rest = " × …" if len(sizes) > len(largest) else ""
         report.error(
@@ -240,29 +263,23 @@ def read_grid_size(tree: Tree, report: Report) -> int:
     return min(points, MOST_TRIALS)
 
 
-def _grid_size(leaf: Hyperparameter) -> int:
-    """Return the number of values of ``leaf.grid()`` without creating them."""
+def count_settings(tree: Tree) -> float:
+    """Return the number of different settings of a space, which is infinite if a hyperparameter is continuous."""
+    return math.prod(_count_values(leaf, grid=False) for _, leaf in space.Space(tree).leaves())
+
+
+def _count_values(leaf: Hyperparameter, *, grid: bool) -> float:
+    """Return the number of values of a hyperparameter, or of those that a grid search tries, without creating them."""
     match leaf:
         case Const():
             return 1
         case Categorical():
             return len(leaf.vals)
         case Int():
-            return min(leaf.count or 1, leaf.maxval - leaf.minval + 1)
+            size = leaf.maxval - leaf.minval + 1
+            return min(leaf.count or 1, size) if grid else size
         case _:
-            return leaf.count or 1
-
-
-def count_settings(tree: Tree) -> float:
-    """Return the number of different settings of a space, which is infinite if a hyperparameter is continuous."""
-    return math.prod(
-        math.inf
-        if isinstance(leaf, Double | Log)
-        else leaf.maxval - leaf.minval + 1
-        if isinstance(leaf, Int)
-        else _grid_size(leaf)
-        for _, leaf in space.Space(tree).leaves()
-    )
+            return leaf.count or 1 if grid else math.inf
 
 
 def names(tree: Mapping[str, Any]) -> list[str]:
@@ -282,3 +299,22 @@ def searched(tree: Tree) -> str:
     if len(varying) > _MOST_NAMES:
         varying = [*varying[:_MOST_NAMES], f"{len(varying) - _MOST_NAMES:,} others"]
     return all_of(varying) if varying else ""
+
+
+SPACE = Kind({"type": "object", "additionalProperties": {"$ref": "#/$defs/Hyperparameter"}}, _read_space)
+
+
+def hyperparameter_schema() -> dict[str, Any]:
+    """Return the JSON schema of a hyperparameter: a map with a type, nested hyperparameters, or a constant."""
+    nested = {
+        "description": "Nested hyperparameters.",
+        "type": "object",
+        "properties": {"type": {"$ref": "#/$defs/Hyperparameter", "type": "object"}},
+        "additionalProperties": {"$ref": "#/$defs/Hyperparameter"},
+    }
+    constant = {"description": "A constant.", "type": ["number", "string", "boolean", "null", "array"]}
+    typed = []
+    for kind, leaf in LEAVES.items():
+        named = Key(Kind({"const": kind}, ANY.read), "The type.", required="the type")
+        typed.append(map_schema({"type": named, **leaf.keys}, leaf.description))
+    return {"anyOf": [*typed, nested, constant]}

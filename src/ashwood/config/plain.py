@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
+from ashwood.config.hyperparameters import LEAVES
 from ashwood.config.report import Report
 from ashwood.config.wording import Path, shorten, shown
 from ashwood.experiment.spec import Entrypoint
-from ashwood.search.space import Categorical, Const, Hyperparameter
+from ashwood.search.space import Hyperparameter
 
 _DEEPEST = 100
 
@@ -26,7 +26,13 @@ def plain(value: Any, report: Report, path: Path = ()) -> Any:
     if len(path) > _DEEPEST:
         report.error((), f"nested more than {_DEEPEST} levels deep, or inside itself")
     elif isinstance(value, Hyperparameter):
-        return _plain_leaf(value, report, path)
+        kind = next(name for name, leaf in LEAVES.items() if leaf.make is type(value))
+        return {"type": kind} | {
+            each.name: plain(getattr(value, each.name), report, (*path, each.name)) for each in fields(value)
+        }
+    elif isinstance(value, set | frozenset):
+        # A set has another order in each process, so draws would differ.
+        report.error(path, f"must be a list, whose order is fixed, not a {type(value).__name__}")
     elif isinstance(value, Mapping):
         return _plain_map(value, report, path)
     elif isinstance(value, list | tuple):
@@ -47,35 +53,3 @@ def _plain_map(value: Mapping[Any, Any], report: Report, path: Path) -> dict[str
             report.error((*path, str(key)), f"the key {shorten(repr(key))} must be text, not {type(key).__name__}")
         result[str(key)] = plain(child, report, (*path, str(key)))
     return result
-
-
-def _plain_leaf(leaf: Hyperparameter, report: Report, path: Path) -> Hyperparameter:
-    match leaf:
-        case Const():
-            return Const(plain(leaf.val, report, (*path, "val")))
-        case Categorical():
-            if not isinstance(leaf.vals, list | tuple):
-                # A set has another order in each process, so draws would differ; a text would become its letters.
-                report.error((*path, "vals"), f"must be a list of choices, not {type(leaf.vals).__name__}")
-                return Const(None)
-            return Categorical(tuple(plain(list(leaf.vals), report, (*path, "vals"))))
-        case _:
-            numbers = {"minval": plain(leaf.minval, report, path), "maxval": plain(leaf.maxval, report, path)}
-            return replace(leaf, **numbers)
-
-
-def report_not_finite(value: Any, report: Report, path: Path = ()) -> None:
-    """Report NaN and infinities, which JSON can't represent, unless their path already has a problem."""
-    match value:
-        case float() if not math.isfinite(value) and not report.known_bad(path):
-            report.error(path, f"must be a finite number, not {shown(value)}; for text write it in quotes")
-        case Mapping():
-            for key, child in value.items():
-                report_not_finite(child, report, (*path, str(key)))
-        case list() | tuple():
-            for position, child in enumerate(value):
-                report_not_finite(child, report, (*path, position))
-        case Const():
-            report_not_finite(value.val, report, (*path, "val"))
-        case Categorical():
-            report_not_finite(value.vals, report, (*path, "vals"))

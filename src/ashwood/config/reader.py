@@ -8,30 +8,28 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ashwood.checkpoints import is_remote
-from ashwood.config import determined
 from ashwood.config import overrides as command_line
-from ashwood.config.backend import BACKEND, read_backend
-from ashwood.config.checking import checked
+from ashwood.config.backend import Backend
 from ashwood.config.document import Document, parse
-from ashwood.config.entrypoint import read_entrypoint
-from ashwood.config.hyperparameters import read_space
-from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
-from ashwood.config.plain import plain, report_not_finite
+from ashwood.config.entrypoint import check_entrypoint
+from ashwood.config.file import FILE, ExperimentFile
+from ashwood.config.lengths import check_conversions, warn_of_unfair_batches
+from ashwood.config.plain import plain
 from ashwood.config.report import Report, Source
-from ashwood.config.resources import SLOTS, read_demand, read_log_size, read_slots
-from ashwood.config.runtime import absolute, read_variables
-from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
-from ashwood.config.shape import ExperimentFile
-from ashwood.config.stop_when import read_duration, read_stop_when, take_out_misplaced_time
-from ashwood.config.storage import read_policy, read_storage
-from ashwood.config.store import read_store
+from ashwood.config.resources import SLOTS
+from ashwood.config.searcher import read_max_length, read_search, read_source
+from ashwood.config.storage import located
 from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
-from ashwood.experiment.spec import ExperimentSpec, Length
+from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.space import Space
 
 _LARGEST_FILE = 4_000_000  # A million characters, the limit of `parse`, have at most four bytes each in UTF-8.
+_SAME = (
+    *("description", "max_restarts", "max_preemptions", "reuse_workers", "grace_period", "max_silence"),
+    *("max_trial_time", "max_invalid_trials", "max_common_failures"),
+)
+"""Keys of the file that the spec has under the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,92 +128,55 @@ def build_experiment(tree: Mapping[str, Any], *, workdir: Path, default_seed: in
 
 
 def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, text: str, report: Report) -> Loaded:
-    determined.take_out_ignored(tree, report)
-    determined.take_out_old_searcher_keys(tree, report)
-    take_out_misplaced_time(tree, report)
-    file = checked(tree, report)
-    if "searcher" not in file.model_fields_set and not report.known_bad(("searcher",)):
-        report.error(("searcher",), "is missing: how to search, with name, metric, max_length and mostly max_trials")
-    space = read_space(file.hyperparameters, report)
-    longest = read_max_length(file.searcher, report)
-    search = read_search(file.searcher, longest, space, report)
-    entrypoint = read_entrypoint(file.entrypoint, space, report)
-    validation, checkpoint = (_read_period(file, key, report) for key in ("validation", "checkpoint"))
+    file: ExperimentFile = FILE.read(tree, (), report) or ExperimentFile()
+    searcher, space = file.searcher, file.hyperparameters or {}
+    longest = read_max_length(searcher, report)
+    search = read_search(searcher, longest, space, report)
+    if file.entrypoint is not None:
+        check_entrypoint(file.entrypoint, space, report)
+    periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}
+    periods = {name: period for name, period in periods.items() if period is not None and period.count > 0}
     if longest is not None:
-        periods = {"min_validation_period": validation, "min_checkpoint_period": checkpoint}
         check_conversions(longest, periods, file.records_per_epoch or None, space, report)
         warn_of_unfair_batches(longest, space, report)
-    stop_at, max_seconds = read_stop_when(file.searcher, report)
-    grace_period = read_duration(file.grace_period, ("grace_period",), report)
-    max_silence = read_duration(file.max_silence, ("max_silence",), report)
-    max_log_size = read_log_size(file.max_log_size, report)
-    max_trial_time = read_duration(file.max_trial_time, ("max_trial_time",), report)
-    source = read_source(file.searcher, report)
-    seed = file.reproducibility.experiment_seed
-    ray = read_backend(file.backend, report)
+    source = read_source(searcher, workdir, report)
+    ray = file.backend.cluster()
     # A wrong backend has its own message.  Treat it as Ray, so that keys for Ray are not reported, too.
-    on_ray = ray is not None or report.known_bad_within(BACKEND)
-    slots, demand = read_slots(file.resources, report, ray=on_ray), read_demand(file.resources, report, ray=on_ray)
-    variables = read_variables(file.environment.environment_variables, report)
-    storage = read_storage(file.checkpoint_storage, workdir, report)
-    store = read_store(file.store, report)
-    policy = read_policy(file.checkpoint_storage, report)
-    report_not_finite(tree, report)
+    on_ray = ray is not None or report.known_bad_within(Backend.at)
+    slots, demand = file.resources.slots(report, ray=on_ray), file.resources.demand(report, ray=on_ray)
+    storage, policy = file.checkpoint_storage.location(report), file.checkpoint_storage.policy(report)
     report.check()
-    if longest is None or search is None or entrypoint is None or file.searcher.metric is None:
-        raise AssertionError("what is missing was reported")
+    if longest is None or search is None or file.entrypoint is None or searcher.metric is None:
+        raise AssertionError("a missing value was not reported")
     spec = ExperimentSpec(
         name=file.name or name,
-        description=file.description,
         labels=tuple(file.labels),
-        data=file.data,
+        data=file.data or {},
         space=Space(space),
         search=search,
-        metric=file.searcher.metric,
-        smaller_is_better=file.searcher.smaller_is_better,
+        metric=searcher.metric,
+        smaller_is_better=searcher.smaller_is_better,
         unit=longest.unit,
-        entrypoint=entrypoint,
+        entrypoint=file.entrypoint,
         workdir=str(workdir),
-        seed=default_seed if seed is None else seed,
+        seed=default_seed if file.reproducibility.experiment_seed is None else file.reproducibility.experiment_seed,
         records_per_epoch=file.records_per_epoch or None,
-        min_validation_period=validation,
-        min_checkpoint_period=checkpoint,
-        max_restarts=file.max_restarts,
-        max_preemptions=file.max_preemptions,
-        reuse_workers=file.reuse_workers,
-        grace_period=grace_period,
-        max_silence=max_silence,
-        max_log_size=max_log_size,
-        max_trial_time=max_trial_time,
-        max_invalid_trials=file.max_invalid_trials,
-        max_common_failures=file.max_common_failures,
-        stop_at=stop_at,
-        max_seconds=max_seconds,
-        checkpoint_storage=storage,
+        **{name: getattr(file, name) for name in _SAME},
+        **periods,
+        max_log_size=file.max_log_size or None,
+        stop_at=searcher.stop_when.metric_at,
+        max_seconds=searcher.stop_when.max_time,
+        checkpoint_storage=None if storage is None else located(storage, workdir),
         checkpoint_policy=policy,
         save_on=file.checkpoint_policy,
-        source_checkpoint=_source_place(source, workdir),
+        source_checkpoint=source,
         slots_per_trial=slots,
         demand=demand,
         ray=ray,
-        environment=variables,
+        environment=file.environment.environment_variables or {},
         config_text=text,
     )
-    return Loaded(spec, report.warnings, store, report.source)
-
-
-def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | None:
-    key = f"min_{what}_period"
-    value = getattr(file, key)
-    period = None if value is None else read_length(value, (key,), report, minimum=0)
-    return period if period is not None and period.count > 0 else None
-
-
-def _source_place(source: str | None, workdir: Path) -> str | None:
-    """Return a checkpoint to start from as the spec records it: a printed name, a URL or an absolute directory."""
-    if source is None or is_printed_checkpoint(source) or is_remote(source):
-        return source
-    return absolute(source, workdir)
+    return Loaded(spec, report.warnings, file.store, report.source)
 
 
 # -- the file itself ----------------------------------------------------------------------------------

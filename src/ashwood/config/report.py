@@ -57,6 +57,11 @@ class Report:
         self._paths.add(path)
         self.add(self._placed(path, message, line))
 
+    def missing(self, path: Path, what: str) -> None:
+        """Add the problem that a value is missing, unless another message covers that; ``what`` says what it is for."""
+        if not self.known_bad_within(path):
+            self.error(path, f"is missing: {what}")
+
     def add(self, problem: Problem) -> None:
         """Add a problem that has its file and line already."""
         if not self.is_full:

@@ -8,36 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ashwood.config.document import parse
-from ashwood.config.shape import MOST_WHOLE, Searcher
-from ashwood.config.wording import shown
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import Length, Unit
-from ashwood.search.settings import AUTO_MAX_RUNGS, Mode, Sampler, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, Mode, SearchSettings
 
 _SECTION = "searcher"
-_MAX_RUNGS = Searcher.model_fields["max_rungs"].default
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
-_LENGTH = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 # Keys that a proposed search replaces.  The other keys don't change how much is trained, so they are kept.
 _REPLACED = ("name", "mode", "max_trials", "max_concurrent_trials", "divisor", "bracket_rungs", "num_rungs")
 _FIRST = ("name", "metric", "smaller_is_better", "max_length", "max_trials", "mode", "divisor", "max_concurrent_trials")
-
-
-def parse_length(text: str) -> Length:
-    """Return a length written on the command line: ``27 epochs``, or a bare number.
-
-    Raises:
-        ValueError: the text is not a length.
-    """
-    match = _LENGTH.fullmatch(text)
-    forms = {form: unit for unit in Unit for form in (unit.value, unit.value.removesuffix("s"))}
-    forms |= {"batch": Unit.BATCHES, "": Unit.STEPS}
-    unit = None if match is None else forms.get(match[2].lower())
-    count = 0 if match is None or len(match[1]) > len(str(MOST_WHOLE)) else int(match[1])
-    if unit is None or not 1 <= count <= MOST_WHOLE:
-        expected = f'a length of at least 1 and at most {MOST_WHOLE}, such as 27, "27 epochs" or "5000 batches"'
-        raise ValueError(f"must be {expected}, not {shown(text)}")
-    return Length(count, unit)
 
 
 def searcher_of(text: str) -> dict[str, Any]:
@@ -61,10 +40,10 @@ def with_search(section: Mapping[str, Any], search: SearchSettings, length: Leng
         "divisor": int(divisor) if divisor.is_integer() else divisor,
         "max_concurrent_trials": search.max_concurrent_trials,
     }
-    auto = search.mode is Mode.AUTO
-    if "max_rungs" in kept or search.max_rungs != (AUTO_MAX_RUNGS if auto else _MAX_RUNGS):
+    defaults = AUTO_DEFAULTS if search.mode is Mode.AUTO else DEFAULTS
+    if "max_rungs" in kept or search.max_rungs != defaults.max_rungs:
         kept["max_rungs"] = search.max_rungs
-    if "sampler" in kept or search.sampler is not (Sampler.DENSITY if auto else Sampler.RANDOM):
+    if "sampler" in kept or search.sampler is not defaults.sampler:
         kept["sampler"] = search.sampler.value
     return {key: kept[key] for key in (*_FIRST, *kept) if key in kept}
 

@@ -1,32 +1,47 @@
-"""Reads ``searcher`` to the settings of a search."""
+"""``searcher``: the search method and its settings."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from fractions import Fraction
+from pathlib import Path as FilePath
+from typing import Any
 
+from ashwood.config import determined
 from ashwood.config.hyperparameters import HYPERPARAMETERS, count_settings, read_grid_size, searched
+from ashwood.config.kinds import (
+    DURATION,
+    FLAG,
+    LENGTH_FORMS,
+    UNITS,
+    Kind,
+    choice,
+    length,
+    list_of,
+    number,
+    parse_duration,
+    single,
+    text,
+    whole,
+)
 from ashwood.config.report import Report
-from ashwood.config.shape import Searcher
-from ashwood.config.wording import Path, any_of, counted, shown
-from ashwood.experiment.spec import Length
+from ashwood.config.section import Section, key, section
+from ashwood.config.storage import located
+from ashwood.config.wording import Path, any_of, counted, shorten, shown
+from ashwood.errors import nearest
+from ashwood.experiment.spec import Length, Unit
 from ashwood.search.plan import floor_log, rung_limit
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, MOST_TRIALS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Tree
 
+_DEFAULTS = {each.name: each.default for each in fields(SearchSettings)}
 _ADAPTIVE, _ASYNC, _SYNC = Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING
-_METHODS_OF: dict[str, tuple[Method, ...]] = {
-    "max_concurrent_trials": (_ADAPTIVE, _ASYNC, _SYNC, Method.RANDOM, Method.GRID),
-    "mode": (_ADAPTIVE,),
-    "max_rungs": (_ADAPTIVE,),
-    "bracket_rungs": (_ADAPTIVE,),
-    "divisor": (_ADAPTIVE, _ASYNC, _SYNC),
-    "num_rungs": (_ASYNC, _SYNC),
-    "stop_once": (_ADAPTIVE, _ASYNC),
-    "sampler": (_ADAPTIVE, _ASYNC, _SYNC, Method.RANDOM),
-}
-"""Search methods that take each key, for keys that not every method takes; max_trials has its own rules."""
+_HALVING = (_ADAPTIVE, _ASYNC, _SYNC)
+_SAMPLED = (*_HALVING, Method.RANDOM)
+_COUNT = whole(1)
 
 _LARGER = re.compile(
     r"\b(accuracy|acc|auc|auroc|f1|precision|recall|reward|return|score|r2|bleu|rouge|map|iou|ndcg|mcc|kappa)\b"
@@ -36,28 +51,159 @@ _SMALLER = re.compile(r"\b(loss|error|mse|mae|rmse|perplexity)\b")
 
 _MOST_RUNGS = 1_000
 _TRIAL = re.compile(r"\w+/\d+")
-_PRINTED_CHECKPOINT = re.compile(r"\w+/trial-\d+/length-\d+-attempt-\d+")
+_PRINTED = re.compile(r"\w+/trial-\d+/length-\d+-attempt-\d+")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopWhen(Section, at=("searcher", "stop_when")):
+    """When to stop: the search stops when either bound is reached, and can be resumed with another bound."""
+
+    metric_at: float | None = key(number(), "Stop when a trial reports this metric or a better one.", otherwise="never")
+    max_time: float | None = key(
+        DURATION,
+        "Stop when drivers have run the search for this time: seconds, or text such as 90s, 15min, 2h, 1.5h or 3d.",
+        otherwise="never",
+    )
+
+
+def _max_time(value: Any, path: Path, report: Report) -> Any:
+    if isinstance(value, str) and parse_duration(value) is not None:
+        report.error(path, f"is a length that time_metric counts; {_instead_of_max_time(value)}")
+        return None
+    return _COUNT.read(value, path, report)
+
+
+def _instead_of_max_time(value: Any) -> str:
+    """Return advice on how to limit the time of a search, for a user who tries it with ``searcher.max_time``."""
+    time = shorten(str(value), 40)
+    after = time if isinstance(value, str) else f"{time} seconds"
+    return f"to stop the search after {after}, write stop_when: {{max_time: {time}}}"
+
+
+def _source_trial(value: Any) -> str:
+    if isinstance(value, str) and _TRIAL.fullmatch(value):
+        return value
+    example = f"EXPERIMENT/{shown(value)}" if isinstance(value, int) else "EXPERIMENT/TRIAL"
+    why = ", since trials are numbered within their experiment" if isinstance(value, int) else ""
+    raise ValueError(f"must read {example}, for example 3/17, not {shown(value)}{why}")
+
+
+def _source_checkpoint(value: Any, path: Path, report: Report) -> Any:
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        message = "is a checkpoint's id in Determined; give the directory of a checkpoint instead"
+        report.error(path, f"{shown(value)} {message}")
+        return None
+    return text().read(value, path, report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searcher(Section, at=("searcher",), selector="name"):
+    """The search method and its settings."""
+
+    name: Method | None = key(
+        choice(Method, "a search method", determined.METHODS),
+        "The search method: adaptive_asha suits nearly every search.",
+        required=f"the search method, {any_of(Method)}",
+    )
+    metric: str | None = key(
+        text(),
+        "The metric to compare, by the name that training code reports it under.",
+        required="the metric to compare, as training code reports it",
+    )
+    smaller_is_better: bool = key(FLAG, "Whether a smaller metric is better.", True)
+    max_length: Length | None = key(
+        length(1),
+        f"The longest training of a trial: {LENGTH_FORMS} of the steps that training code counts with trial.steps().",
+        otherwise="required",
+    )
+    time_metric: str | None = key(text(), "With max_time, another way to write max_length: what training counts.")
+    max_time: int | None = key(
+        Kind(_COUNT.schema, _max_time), "With time_metric, another way to write max_length: how long training is."
+    )
+    max_trials: int | None = key(
+        whole(1, MOST_TRIALS), "The number of trials to create; a grid has one for each point.", otherwise="required"
+    )
+    max_concurrent_trials: int = key(
+        whole(),
+        "How many trials may train at the same time; 0: as many as there are slots.",
+        _DEFAULTS["max_concurrent_trials"],
+        only=(*_SAMPLED, Method.GRID),
+    )
+    mode: Mode = key(
+        choice(Mode, "a mode", determined.DIRECTIONS),
+        "How early trials are stopped: aggressive, standard, conservative, or auto, which learns how early, and which "
+        "hyperparameters are good.",
+        _DEFAULTS["mode"],
+        only=(_ADAPTIVE,),
+    )
+    sampler: Sampler | None = key(
+        choice(Sampler, "a sampler"),
+        "How hyperparameters are drawn: random, or density, which draws three of four trials near good trials.",
+        otherwise=f"{DEFAULTS.sampler}; with mode: auto {AUTO_DEFAULTS.sampler}",
+        only=_SAMPLED,
+    )
+    divisor: float | None = key(
+        number(above=1),
+        "1 in this many trials is promoted to the next rung; any number above 1.",
+        otherwise=f"{float(DEFAULTS.divisor):g}; with mode: auto {float(AUTO_DEFAULTS.divisor):g}",
+        only=_HALVING,
+    )
+    max_rungs: int | None = key(
+        whole(1),
+        "The largest number of rungs of a bracket.",
+        otherwise=f"{DEFAULTS.max_rungs}; with mode: auto {AUTO_DEFAULTS.max_rungs}",
+        only=(_ADAPTIVE,),
+    )
+    bracket_rungs: Sequence[int] = key(
+        list_of(whole(None), most=100),
+        "The number of rungs of each bracket, such as [4, 3].",
+        (),
+        otherwise="from mode",
+        only=(_ADAPTIVE,),
+    )
+    num_rungs: int | None = key(
+        whole(1),
+        "The number of rungs of the one bracket.",
+        otherwise=f"{DEFAULTS.max_rungs}, or what max_length allows",
+        only=(_ASYNC, _SYNC),
+    )
+    stop_once: bool = key(
+        FLAG,
+        "true: rank a trial once at each rung, when it reports: it is promoted at once or stopped permanently.  No "
+        "trial pauses, so training code needs no checkpoints.",
+        _DEFAULTS["stop_once"],
+        only=(_ADAPTIVE, _ASYNC),
+    )
+    stop_when: StopWhen = key(section(StopWhen), "When to stop the search: at a metric, after a run time, or both.")
+    source_trial_id: str | None = key(
+        single({"type": "string", "pattern": r"^\w+/\d+$"}, _source_trial),
+        "Start every trial from the latest checkpoint of this trial: EXPERIMENT/TRIAL, such as 3/17.",
+    )
+    source_checkpoint_uuid: str | None = key(
+        Kind(text().schema, _source_checkpoint), "Start every trial from this checkpoint: its directory or URL."
+    )
 
 
 def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: Report) -> SearchSettings | None:
     """Return the settings of the search, or None if a value that they need is wrong, which is reported."""
     _check_metric(searcher, report)
+    if "stop_when" in searcher.given and not searcher.stop_when.given and not report.known_bad_within(StopWhen.at):
+        report.error(StopWhen.at, f"must hold {any_of(StopWhen.declared())}, or both")
     method = searcher.name
     if method is None:
-        if not report.known_bad(_key("name")):
-            report.error(_key("name"), f"is missing: the search method, {any_of(Method)}")
         return None
-    _check_keys(searcher, method, report)
+    if searcher.bracket_rungs and method is _ADAPTIVE:
+        for key_name in searcher.given & {"mode", "max_rungs"}:
+            report.warn(_key(key_name), "has no effect, since bracket_rungs says which brackets there are")
     max_trials = _read_max_trials(searcher, method, tree, report)
     auto = method is _ADAPTIVE and searcher.mode is Mode.AUTO and not searcher.bracket_rungs
+    defaults = AUTO_DEFAULTS if auto else DEFAULTS
     # Take the decimal that the user wrote: 2.7 is 27/10, not the nearest binary fraction.
-    divisor = Fraction(repr(searcher.divisor))
-    if auto and "divisor" not in searcher.model_fields_set:
-        divisor = AUTO_DIVISOR
+    divisor = defaults.divisor if searcher.divisor is None else Fraction(repr(searcher.divisor))
     if longest is None or max_trials is None or not _check_divisor(divisor, longest.count, max_trials, report):
         return None
-    _check_rungs(searcher, method, divisor, longest, max_trials, report)
+    _check_rungs(searcher, divisor, longest.count, max_trials, report)
     return SearchSettings(
         method=method,
         max_length=longest.count,
@@ -65,11 +211,11 @@ def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: 
         max_concurrent_trials=searcher.max_concurrent_trials,
         mode=searcher.mode,
         divisor=divisor,
-        max_rungs=AUTO_MAX_RUNGS if auto and "max_rungs" not in searcher.model_fields_set else searcher.max_rungs,
+        max_rungs=searcher.max_rungs or defaults.max_rungs,
         bracket_rungs=tuple(searcher.bracket_rungs),
         num_rungs=searcher.num_rungs,
         stop_once=searcher.stop_once,
-        sampler=searcher.sampler or (Sampler.DENSITY if auto else Sampler.RANDOM),
+        sampler=searcher.sampler or defaults.sampler,
     )
 
 
@@ -78,61 +224,38 @@ def _key(name: str) -> Path:
 
 
 def _check_metric(searcher: Searcher, report: Report) -> None:
-    if searcher.metric is None and not report.known_bad(_key("metric")):
-        report.error(_key("metric"), "is missing: the metric to compare, as training code reports it")
     words = (searcher.metric or "").lower().replace("_", " ")
     is_loss = _SMALLER.search(words) is not None
-    if _LARGER.search(words) and not is_loss and "smaller_is_better" not in searcher.model_fields_set:
-        report.warn(
-            _key("metric"),
-            f"{shown(searcher.metric)} sounds like a metric of which larger is better, but the search looks for the "
-            "smallest: set smaller_is_better: false (or true, if smaller is better)",
-        )
+    if _LARGER.search(words) and not is_loss and "smaller_is_better" not in searcher.given:
+        sounds = "sounds like a metric of which larger is better, but the search looks for the smallest"
+        fix = "set smaller_is_better: false (or true, if smaller is better)"
+        report.warn(_key("metric"), f"{shown(searcher.metric)} {sounds}: {fix}")
     elif is_loss and not searcher.smaller_is_better:
-        report.warn(
-            _key("smaller_is_better"),
-            f"is false, but {shown(searcher.metric)} sounds like a metric of which smaller is better",
-        )
-
-
-def _check_keys(searcher: Searcher, method: Method, report: Report) -> None:
-    for key, methods in _METHODS_OF.items():
-        if key in searcher.model_fields_set and method not in methods:
-            report.error(_key(key), f"is for {any_of(methods)}, not for {method}: leave it out")
-    if searcher.bracket_rungs and method is _ADAPTIVE:
-        for key in ("mode", "max_rungs"):
-            if key in searcher.model_fields_set:
-                report.warn(_key(key), "has no effect, since bracket_rungs says which brackets there are")
+        sounds = "sounds like a metric of which smaller is better"
+        report.warn(_key("smaller_is_better"), f"is false, but {shown(searcher.metric)} {sounds}")
 
 
 def _read_max_trials(searcher: Searcher, method: Method, tree: Tree, report: Report) -> int | None:
-    given = searcher.max_trials
-    varying = searched(tree)
+    at, given, varying = _key("max_trials"), searcher.max_trials, searched(tree)
     if method is Method.GRID:
         points = read_grid_size(tree, report)
         if given is not None and not report.known_bad_within(HYPERPARAMETERS):
-            report.warn(
-                _key("max_trials"), f"has no effect: a grid search tries each of its {counted(points, 'point')}"
-            )
+            report.warn(at, f"has no effect: a grid search tries each of its {counted(points, 'point')}")
         return points
     if method is Method.SINGLE:
         if given is not None:
-            report.error(_key("max_trials"), "is not for single, which trains one trial: leave it out, or use random")
+            report.error(at, "is not for single, which trains one trial: leave it out, or use random")
         if varying:
             report.warn(_key("name"), f"single trains one trial, so {varying} will have one value, drawn at random")
         return 1
-    if given is None and not report.known_bad(_key("max_trials")):
-        report.error(_key("max_trials"), f"is missing: how many trials {method} creates")
-    if given is not None and given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
-        report.warn(
-            HYPERPARAMETERS, f"nothing varies (1 setting): all {counted(given, 'trial')} will have the same values"
-        )
-    elif given is not None and varying and (settings := count_settings(tree)) < given:
-        report.warn(
-            _key("max_trials"),
-            f"is {given:,}, but the hyperparameters have only {counted(int(settings), 'different setting')}, so some "
-            "trials will have the same",
-        )
+    if given is None:
+        report.missing(at, f"how many trials {method} creates")
+    elif given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
+        same = f"all {counted(given, 'trial')} will have the same values"
+        report.warn(HYPERPARAMETERS, f"nothing varies (1 setting): {same}")
+    elif varying and (settings := count_settings(tree)) < given:
+        only = f"the hyperparameters have only {counted(int(settings), 'different setting')}"
+        report.warn(at, f"is {given:,}, but {only}, so some trials will have the same")
     return given
 
 
@@ -151,43 +274,54 @@ def _check_divisor(divisor: Fraction, max_length: int, max_trials: int, report: 
     return False
 
 
-def _check_rungs(
-    searcher: Searcher, method: Method, divisor: Fraction, longest: Length, max_trials: int, report: Report
-) -> None:
-    length = f"max_length {longest.count}"
-    by_length = rung_limit(divisor, longest.count)
-    if method is _ADAPTIVE:
-        for position, rungs in enumerate(searcher.bracket_rungs):
-            if not 1 <= rungs <= by_length:
-                room = f"{length} has room for {counted(by_length, 'rung')} with divisor {float(divisor):g}"
-                message = f"must be from 1 to {by_length}, not {shown(rungs)}: {room}"
-                report.error((*_key("bracket_rungs"), position), message)
-    if method in (_ASYNC, _SYNC) and searcher.num_rungs is not None:
-        by_trials = 1 + floor_log(divisor, max_trials)
-        most = min(by_length, by_trials)
-        why = length if by_length <= by_trials else f"max_trials {max_trials}"
-        if searcher.num_rungs > most:
-            message = f"must be at most {most}, not {searcher.num_rungs}: {why} has room for {counted(most, 'rung')}"
-            report.error(_key("num_rungs"), f"{message} with divisor {float(divisor):g}")
+def _check_rungs(searcher: Searcher, divisor: Fraction, max_length: int, max_trials: int, report: Report) -> None:
+    by_length, by_trials = rung_limit(divisor, max_length), 1 + floor_log(divisor, max_trials)
+    most = min(by_length, by_trials)
+    with_divisor = f"with divisor {float(divisor):g}"
+    for position, rungs in enumerate(searcher.bracket_rungs):
+        if not 1 <= rungs <= by_length:
+            room = f"max_length {max_length} has room for {counted(by_length, 'rung')} {with_divisor}"
+            report.error((*_key("bracket_rungs"), position), f"must be from 1 to {by_length}, not {rungs}: {room}")
+    if searcher.num_rungs is not None and searcher.num_rungs > most:
+        why = f"max_length {max_length}" if by_length <= by_trials else f"max_trials {max_trials}"
+        room = f"{why} has room for {counted(most, 'rung')} {with_divisor}"
+        report.error(_key("num_rungs"), f"must be at most {most}, not {searcher.num_rungs}: {room}")
 
 
-def read_source(searcher: Searcher, report: Report) -> str | None:
-    """Return the checkpoint that every trial starts from, as text that the engine resolves, or None."""
+def read_max_length(searcher: Searcher, report: Report) -> Length | None:
+    """Return ``max_length``, or ``max_time`` with ``time_metric``, or None if it is wrong, which is reported."""
+    metric, time = searcher.time_metric, searcher.max_time
+    given = [name for name, value in (("max_time", time), ("time_metric", metric)) if value is not None]
+    if searcher.max_length is not None:
+        if given:
+            clock = "" if metric is not None else f"; {_instead_of_max_time(time)}"
+            report.error(_key(given[0]), f"says the same as max_length: keep one of them{clock}")
+        return searcher.max_length
+    if not given and not report.known_bad(_key("max_time")) and not report.known_bad(_key("time_metric")):
+        report.missing(_key("max_length"), f"how long to train a trial at most, {LENGTH_FORMS}")
+        return None
+    if metric is None:
+        instead = f"write max_length: {{epochs: {time}}}; {_instead_of_max_time(time)}"
+        report.missing(_key("time_metric"), f"max_time needs time_metric, for example epochs; or {instead}")
+        return None
+    if time is None:
+        other = f"{{{metric}: n}}" if metric in UNITS else "n"
+        report.missing(_key("max_time"), f"time_metric needs max_time; or write max_length: {other}")
+        return None
+    if metric in UNITS:
+        return Length(time, Unit(metric))
+    close = nearest(metric, UNITS)
+    meant = f"; if you mean {close}, write {close}" if close else ""
+    counted_as = "so max_time is a bare number, counted as training code counts"
+    report.warn(_key("time_metric"), f"{shown(metric)} is no unit of Ashwood, {counted_as}{meant}")
+    return Length(time, Unit.STEPS)
+
+
+def read_source(searcher: Searcher, workdir: FilePath, report: Report) -> str | None:
+    """Return the checkpoint that every trial starts from, as a printed name, a URL or an absolute path, or None."""
     trial, checkpoint = searcher.source_trial_id, searcher.source_checkpoint_uuid
     if trial is not None and checkpoint is not None:
         report.error(_key("source_checkpoint_uuid"), "names a checkpoint, as does source_trial_id: keep one of them")
-    if trial is not None:
-        if isinstance(trial, str) and _TRIAL.fullmatch(trial):
-            return trial
-        example = f"EXPERIMENT/{shown(trial)}" if isinstance(trial, int) else "EXPERIMENT/TRIAL"
-        why = ", since trials are numbered within their experiment" if isinstance(trial, int) else ""
-        report.error(_key("source_trial_id"), f"must read {example}, for example 3/17, not {shown(trial)}{why}")
-    elif checkpoint is not None and _UUID.fullmatch(checkpoint):
-        message = "is a checkpoint's id in Determined; give the directory of a checkpoint instead"
-        report.error(_key("source_checkpoint_uuid"), f"{shown(checkpoint)} {message}")
-    return checkpoint
-
-
-def is_printed_checkpoint(text: str) -> bool:
-    """Return whether a source is a name that Ashwood prints, such as ``3/17``, and not a directory."""
-    return bool(_TRIAL.fullmatch(text) or _PRINTED_CHECKPOINT.fullmatch(text))
+    if trial is not None or checkpoint is None or _TRIAL.fullmatch(checkpoint) or _PRINTED.fullmatch(checkpoint):
+        return trial or checkpoint
+    return located(checkpoint, workdir)

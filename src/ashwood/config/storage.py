@@ -1,40 +1,20 @@
-"""Reads ``checkpoint_storage``: where checkpoints are saved, and how many are kept."""
+"""``checkpoint_storage`` and ``store``: where checkpoints and experiments are stored."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ashwood.config.checking import must_be
+from ashwood.checkpoints import is_remote
+from ashwood.config.kinds import Kind, choice, single, text, whole
 from ashwood.config.report import Report
-from ashwood.config.runtime import absolute
-from ashwood.config.shape import MOST_WHOLE
-from ashwood.config.wording import Path, all_of, any_of, nearest, not_one_of, shorten, shown
+from ashwood.config.section import Section, key
+from ashwood.config.wording import Path, all_of, must_be, not_one_of, shorten, shown
 from ashwood.experiment.spec import CheckpointPolicy
 
-STORAGE: Path = ("checkpoint_storage",)
-
-_POLICY = tuple(field.name for field in fields(CheckpointPolicy))
-_TYPES = {
-    "shared_fs": ("host_path", "storage_path"),
-    "directory": ("container_path",),
-    "s3": ("bucket", "prefix", "endpoint_url"),
-    "gcs": ("bucket", "prefix"),
-    "azure": ("container", "prefix", "account_url"),
-}
-"""The keys of each type of storage; the first is required."""
-
-_MEANINGS = {
-    "host_path": "the directory for checkpoints",
-    "container_path": "the directory for checkpoints",
-    "bucket": "the bucket for checkpoints",
-    "container": "the container for checkpoints",
-}
-_SCHEMES = {"s3": "s3", "gcs": "gs", "azure": "az"}
 _OFFERED = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "webhdfs", "sftp", "ssh", "smb", "oss", "oci")
 """Schemes that are accepted without a check by fsspec, which may be installed only on the workers' machines."""
 
@@ -43,83 +23,48 @@ _REFUSED = {
     "http": "nothing can be saved there",
     "https": "nothing can be saved there; for a server that speaks S3 write s3://bucket?endpoint_url=https://…",
 }
-_SECRETS = {
-    "access_key": "AWS_ACCESS_KEY_ID",
-    "secret_key": "AWS_SECRET_ACCESS_KEY",
-    "connection_string": "AZURE_STORAGE_CONNECTION_STRING",
-    "credential": "AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
-}
-"""Secrets that Determined's files can contain, and the environment variables that Ashwood uses instead."""
-
 _SECRET_WORDS = ("key", "secret", "token", "password", "credential", "connection_string")
-_WITHOUT_EFFECT = {
-    "propagation": "nothing is mounted",
-    "tensorboard_path": "Ashwood stores no TensorBoard files",
-    "checkpoint_path": "storage_path is its later name",
-    "container_path": "host_path is the directory, as there are no containers",
-}
+_SCHEMES = {"s3": "s3", "gcs": "gs", "azure": "az"}
+_MAIN = {"shared_fs": "host_path", "directory": "container_path", "s3": "bucket", "gcs": "bucket", "azure": "container"}
+"""The required key of each type of storage."""
+
+_HDFS = "write the URL instead: checkpoint_storage: hdfs://host:port/path"
+_DEFAULT = CheckpointPolicy()
 
 
-def read_policy(value: Any, report: Report) -> CheckpointPolicy:
-    """Return which checkpoints are kept; problems are reported."""
-    if not isinstance(value, Mapping):
-        return CheckpointPolicy()
-    counts = {key: value[key] for key in _POLICY if value.get(key) is not None}
-    for key, count in list(counts.items()):
-        if isinstance(count, bool) or not isinstance(count, int):
-            report.error((*STORAGE, key), must_be("a whole number", counts.pop(key)))
-        elif count < 0:
-            report.error((*STORAGE, key), f"must be at least 0, not {shown(counts.pop(key))}")
-        elif count > MOST_WHOLE:
-            report.error((*STORAGE, key), f"must be at most {MOST_WHOLE}, not {shown(counts.pop(key))}")
-    policy = CheckpointPolicy(**counts)
-    if policy == CheckpointPolicy(0, 0, 0):
-        report.warn(
-            (*STORAGE, "save_trial_latest"),
-            f"{all_of(_POLICY)} are all 0, so no checkpoint of a trial is kept once it has ended",
-        )
-    return policy
+def located(words: str, workdir: FilePath) -> str:
+    """Return a URL unchanged, and a path as an absolute one; relative paths start at the file's directory."""
+    if is_remote(words):
+        return words
+    return str((workdir / FilePath(words.removeprefix("file://")).expanduser()).absolute())
 
 
-def read_storage(value: Any, workdir: FilePath, report: Report) -> str | None:
-    """Return the directory or URL for checkpoints, or None to keep them in the home.
-
-    A mistake is reported.
-    """
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return _from_map(value, workdir, report)
+def _url(value: Any) -> str:
+    """Return a directory or URL that can hold checkpoints."""
     if not isinstance(value, str):
-        report.error(STORAGE, must_be("a directory or a URL", value))
-        return None
-    scheme, colon, rest = value.partition("://")
+        raise ValueError(must_be("a directory or a URL", value))
     if not value.strip():
-        report.error(STORAGE, "must not be empty")
-        return None
-    if not colon or scheme == "file":
-        return absolute(rest if colon else value, workdir)
-    problem = _wrong_with_url(scheme, rest, value)
-    if problem is not None:
-        report.error(STORAGE, problem)
-    return value.rstrip("/")
-
-
-def _wrong_with_url(scheme: str, rest: str, url: str) -> str | None:
-    if scheme in _REFUSED:
-        return f"{shown(url)} can't hold checkpoints: {_REFUSED[scheme]}"
-    if not _is_known(scheme):
-        return not_one_of(scheme, ("file", *_OFFERED), "a scheme of storage that is known")
+        raise ValueError("must not be empty")
+    if not is_remote(value):
+        return value
+    scheme, _, rest = value.partition("://")
     place, _, options = rest.partition("?")
+    if scheme in _REFUSED:
+        raise ValueError(f"{shown(value)} can't hold checkpoints: {_REFUSED[scheme]}")
+    if not _is_known(scheme):
+        raise ValueError(not_one_of(scheme, ("file", *_OFFERED), "a scheme of storage that is known"))
     if not place.strip("/"):
-        return f"must name a bucket or directory: {scheme}://NAME/prefix, not {shown(url)}"
+        raise ValueError(f"must name a bucket or directory: {scheme}://NAME/prefix, not {shown(value)}")
     if "@" in place and ":" in place.partition("@")[0]:
-        return "must hold no password, as the file is recorded: give it to Ashwood by the environment"
-    for option in filter(None, options.split("&")):
+        raise ValueError("must hold no password, as the file is recorded: give it to Ashwood by the environment")
+    for option in options.split("&"):
         name = option.partition("=")[0]
         if any(word in name.lower() for word in _SECRET_WORDS):
-            return f"must not hold {shorten(name)}, as the file is recorded: {_by_environment(scheme)}"
-    return None
+            instead = "give it to Ashwood by the environment"
+            if scheme.startswith("s3"):
+                instead = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
+            raise ValueError(f"must not hold {shorten(name)}, as the file is recorded: {instead}")
+    return value.rstrip("/")
 
 
 def _is_known(scheme: str) -> bool:
@@ -132,87 +77,113 @@ def _is_known(scheme: str) -> bool:
     return scheme in available_protocols()
 
 
-def _by_environment(scheme: str) -> str:
-    if scheme.startswith("s3"):
-        return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
-    return "give it to Ashwood by the environment"
+URL = single({"type": "string", "description": "A directory, or a URL such as s3://bucket/prefix."}, _url)
 
 
-def _from_map(value: Mapping[str, Any], workdir: FilePath, report: Report) -> str | None:
-    kind = value.get("type")
-    if kind is None and not any(keys[0] in value for keys in _TYPES.values()):
-        _read_texts(None, value, report)
+@dataclass(frozen=True, kw_only=True)
+class Storage(Section, at=("checkpoint_storage",), selector="type"):
+    """Where checkpoints are saved, and how many are kept."""
+
+    url: str | None = None
+    """The directory or URL, if it is written instead of the map."""
+    type: str | None = key(
+        choice(_MAIN, "a type of storage", {"hdfs": _HDFS}), "The type of storage.", otherwise="in the home"
+    )
+    host_path: str | None = key(text("a directory"), "The directory.", only=("shared_fs",))
+    storage_path: str | None = key(text("a directory"), "A directory inside host_path.", only=("shared_fs",))
+    container_path: str | None = key(text("a directory"), "The directory.", only=("directory", "shared_fs"))
+    bucket: str | None = key(text(), "The bucket.", only=("s3", "gcs"))
+    container: str | None = key(text(), "The container.", only=("azure",))
+    prefix: str | None = key(text(), "A folder in the bucket or container.", only=("s3", "gcs", "azure"))
+    endpoint_url: str | None = key(text(), "The server, for s3 that isn't Amazon's.", only=("s3",))
+    account_url: str | None = key(text(), "The storage account.", only=("azure",))
+    save_experiment_best: int = key(
+        whole(),
+        "How many of all checkpoints of the experiment to keep, those with the best metric.",
+        _DEFAULT.save_experiment_best,
+    )
+    save_trial_best: int = key(
+        whole(),
+        "How many of each trial's checkpoints to keep, those with the best metric.",
+        _DEFAULT.save_trial_best,
+    )
+    save_trial_latest: int = key(
+        whole(), "How many of each trial's checkpoints to keep, the latest ones.", _DEFAULT.save_trial_latest
+    )
+
+    def policy(self, report: Report) -> CheckpointPolicy:
+        """Return which checkpoints are kept, with a warning if none are."""
+        policy = CheckpointPolicy(self.save_experiment_best, self.save_trial_best, self.save_trial_latest)
+        if policy == CheckpointPolicy(0, 0, 0):
+            keys = all_of(name for name in self.declared() if name.startswith("save_"))
+            message = f"{keys} are all 0, so no checkpoint of a trial is kept once it has ended"
+            report.warn((*self.at, "save_trial_latest"), message)
+        return policy
+
+    def location(self, report: Report) -> str | None:
+        """Return the directory or URL, or None to keep checkpoints in the home; problems are reported."""
+        if self.type is None:
+            if self.given & set(_MAIN.values()) and not report.known_bad((*self.at, "type")):
+                report.error(
+                    (*self.at, "type"),
+                    "is missing: write checkpoint_storage: /path or s3://bucket/prefix, or type: shared_fs with "
+                    "host_path",
+                )
+            return self.url
+        name = _MAIN[self.type]
+        main: str | None = getattr(self, name)
+        if self.type == "shared_fs" and self.container_path is not None:
+            message = "has no effect; host_path is the directory, as there are no containers"
+            report.warn((*self.at, "container_path"), message)
+        if main is not None:
+            return self._url(main, report) if self.type in _SCHEMES else self._directory(main, report)
+        if not report.known_bad((*self.at, name)):
+            meaning = name if name in ("bucket", "container") else "directory"
+            report.error((*self.at, name), f"is missing: {self.type} needs it, the {meaning} for checkpoints")
         return None
-    if kind is None:
+
+    def _directory(self, main: str, report: Report) -> str:
+        place = str(FilePath(main) / (self.storage_path or ""))
+        if not FilePath(os.path.normpath(place)).is_relative_to(os.path.normpath(main)):
+            message = f"must be relative to host_path, or inside {shorten(main, 100)}, not {shown(self.storage_path)}"
+            report.error((*self.at, "storage_path"), message)
+        return place
+
+    def _url(self, main: str, report: Report) -> str:
+        prefix = (self.prefix or "").strip("/")
+        if ".." in prefix.split("/"):
+            report.error((*self.at, "prefix"), f"must not hold .., but is {shown(prefix)}")
+        options = {}
+        if self.endpoint_url:
+            options["endpoint_url"] = self.endpoint_url
+        if self.account_url:
+            options["account_name"] = (urlsplit(self.account_url).hostname or self.account_url).partition(".")[0]
+        query = "&".join(f"{name}={quote(words, safe=':/')}" for name, words in options.items())
+        return f"{_SCHEMES[self.type or '']}://{main.strip('/')}{prefix and '/'}{prefix}{query and '?'}{query}"
+
+
+def _store(value: Any, path: Path, report: Report) -> str | None:
+    words = text().read(value, path, report)
+    if words is None:
+        return None
+    # Messages must not contain the password of the URL, so they show its scheme only.
+    try:
+        url = urlsplit(words)
+        password = url.password
+    except ValueError as error:
+        report.error(path, f"is no URL ({shorten(str(error))}): write postgresql://HOST/DATABASE")
+        return None
+    if url.scheme not in ("postgresql", "postgres"):
+        instead = f"{shorten(url.scheme)}://…" if "://" in words else shown(words)
         report.error(
-            (*STORAGE, "type"),
-            "is missing: write checkpoint_storage: /path or s3://bucket/prefix, or type: shared_fs with host_path",
+            path,
+            f"must be the URL of a database, postgresql://HOST/DATABASE, not {instead}; "
+            "a directory is named with --home or ASHWOOD_HOME",
         )
-        return None
-    if kind == "hdfs":
-        report.error((*STORAGE, "type"), "hdfs is written as a URL here: checkpoint_storage: hdfs://host:port/path")
-        return None
-    if not isinstance(kind, str) or kind not in _TYPES:
-        report.error((*STORAGE, "type"), not_one_of(kind, tuple(_TYPES), "a type of storage that is offered"))
-        return None
-    texts = _read_texts(kind, value, report)
-    main = texts.get(_TYPES[kind][0])
-    if main is None:
-        return None
-    return _url(kind, main, texts, report) if kind in _SCHEMES else _directory(main, texts, workdir, report)
+    elif password is not None:
+        report.warn(path, "holds a password, for all who read the file: leave it to ~/.pgpass or PGPASSWORD")
+    return str(words)
 
 
-def _directory(main: str, texts: Mapping[str, str], workdir: FilePath, report: Report) -> str | None:
-    inner = texts.get("storage_path")
-    if inner is None:
-        return absolute(main, workdir)
-    if not FilePath(os.path.normpath(FilePath(main) / inner)).is_relative_to(os.path.normpath(main)):
-        message = f"must be relative to host_path, or inside {shorten(main, 100)}, not {shown(inner)}"
-        report.error((*STORAGE, "storage_path"), message)
-        return None
-    return absolute(inner, FilePath(absolute(main, workdir)))
-
-
-def _url(kind: str, main: str, texts: Mapping[str, str], report: Report) -> str | None:
-    prefix = texts.get("prefix", "").strip("/")
-    if ".." in prefix.split("/"):
-        report.error((*STORAGE, "prefix"), f"must not hold .., but is {shown(prefix)}")
-    options = {}
-    if endpoint := texts.get("endpoint_url"):
-        options["endpoint_url"] = endpoint
-    if account := texts.get("account_url"):
-        options["account_name"] = (urlsplit(account).hostname or account).partition(".")[0]
-    query = "&".join(f"{name}={quote(text, safe=':/')}" for name, text in options.items())
-    return f"{_SCHEMES[kind]}://{main.strip('/')}{prefix and '/'}{prefix}{query and '?'}{query}"
-
-
-def _read_texts(kind: str | None, value: Mapping[str, Any], report: Report) -> dict[str, str]:
-    """Return the paths and names in a map; unknown keys are reported."""
-    known = _TYPES[kind] if kind else ()
-    texts: dict[str, str] = {}
-    misspelt: set[str] = set()
-    for key, each in value.items():
-        path = (*STORAGE, key)
-        if key == "type" or key in _POLICY or each is None:
-            continue
-        if key in known and isinstance(each, str) and each:
-            texts[key] = each
-        elif key in known:
-            report.error(path, must_be("a directory" if kind in ("shared_fs", "directory") else "text", each))
-            misspelt.add(key)
-        elif key in _SECRETS:
-            report.error(
-                path, f"must not be in the file, which is recorded: set {_SECRETS[key]} in the environment instead"
-            )
-        elif key in _WITHOUT_EFFECT:
-            report.warn(path, f"has no effect; {_WITHOUT_EFFECT[key]}")
-        else:
-            close = nearest(key, ("type", *known, *_POLICY))
-            misspelt.add(close or "")
-            hint = (
-                f"did you mean {close}?" if close else f"{kind} takes {any_of(known)}" if kind else "here may be type"
-            )
-            report.error(path, f"unknown key; {hint}")
-    if known and known[0] not in texts and known[0] not in misspelt:
-        report.error((*STORAGE, known[0]), f"is missing: {kind} needs it, {_MEANINGS[known[0]]}")
-    return texts
+STORE = Kind(text().schema, _store)
+"""The kind of the URL of a database in which an experiment is recorded."""

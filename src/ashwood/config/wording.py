@@ -1,12 +1,13 @@
-"""Formats values, keys and suggestions for messages."""
+"""Formats values, keys and suggestions for messages about experiment files."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any, TypeAlias
+
+from ashwood.errors import nearest
 
 Path: TypeAlias = tuple[str | int, ...]
 """The position of a value in the file: names of keys and indices of list items."""
@@ -15,8 +16,9 @@ _LONGEST = 200
 _LONGEST_SHOWN = 60
 _NOT_FINITE = {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}
 _EXACT = 1e15  # Floats below this represent every digit of a whole number.
-_SHORT = 4  # Words up to this length need less similarity: one wrong letter is a large part of lgo (log).
-_TELLING = 3  # Least length of a beginning or end that can mean a longer word: min means minval.
+
+MOST_WHOLE = 2**53
+"""The largest whole number that all readers of YAML and JSON represent exactly."""
 
 
 def shorten(text: str, longest: int = _LONGEST) -> str:
@@ -68,27 +70,47 @@ def all_of(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that the user most likely meant, or None if no word is similar."""
-    by_plain_form = {_plain(name): name for name in known}
-    plain = _plain(word)
-    if close := get_close_matches(plain, by_plain_form, n=1, cutoff=0.6 if len(plain) <= _SHORT else 0.7):
-        return by_plain_form[close[0]]
-    longer = [
-        name
-        for form, name in by_plain_form.items()
-        if len(plain) >= _TELLING and plain in (form[: len(plain)], form[-len(plain) :])
-    ]
-    return longer[0] if len(longer) == 1 else None
+def not_one_of(value: Any, known: Iterable[str], what: str, instead: Mapping[str, str] | None = None) -> str:
+    """Return a message that a value is not one of the known words, with advice for the value or the nearest word.
 
-
-def not_one_of(value: Any, known: Sequence[str], what: str) -> str:
-    """Return a message that a value is not one of the known words, with the word that was probably meant."""
-    close = nearest(value, known) if isinstance(value, str) else None
+    Args:
+        value: the wrong value.
+        known: the words that are expected.
+        what: what a known word is, for example ``a mode``.
+        instead: advice for words that users know from other tools, in lower case.
+    """
+    words = list(known)
+    if isinstance(value, str) and (advice := (instead or {}).get(value.lower().replace("-", "_"))):
+        return f"{shown(value)} isn't {what} of Ashwood; {advice}"
+    close = nearest(value, words) if isinstance(value, str) else None
     question = f"; did you mean {shown(close)}?" if close else ""
-    return f"{shown(value)} isn't {what} ({any_of(known)}){question}"
+    return f"{shown(value)} isn't {what} ({any_of(words)}){question}"
 
 
-def _plain(word: str) -> str:
-    """Return a name in lower case with underscores, so that maxTrials and MAX-TRIALS equal max_trials."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower().replace("-", "_").replace(" ", "_")
+def must_be(expected: str, value: Any) -> str:
+    """Return a message that a value has the wrong type, with a correct spelling if one can be guessed."""
+    return f"must be {expected}, not {shown(value)}{_fix(expected, value)}"
+
+
+def _fix(expected: str, value: Any) -> str:
+    if expected == "text" and isinstance(value, bool | int | float):
+        return f': write "{shown(value)}" in quotes'
+    if expected == "a list" and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return f": write [{shorten(value, _LONGEST_SHOWN) if isinstance(value, str) else shown(value)}]"
+    if isinstance(value, str) and _reads_as(expected, value):
+        return f": write {shorten(value, _LONGEST_SHOWN)} without quotes"
+    if expected == "a whole number" and isinstance(value, float) and value.is_integer() and abs(value) <= MOST_WHOLE:
+        return f": write {int(value)}"
+    return ""
+
+
+def _reads_as(expected: str, text: str) -> bool:
+    """Return whether a text would be of the expected type if it were not in quotes."""
+    if expected == "true or false":
+        return text in ("true", "false")
+    try:
+        return expected in ("a number", "a whole number") and isfinite(
+            float(text) if expected == "a number" else int(text)
+        )
+    except (ValueError, OverflowError):
+        return False

@@ -380,7 +380,7 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         config=spec.config_text,
         provenance=spec.provenance,
         divisor=float(spec.search.divisor),
-        lengths=cached.chronicle.timeline.lengths,
+        lengths=cached.chronicle.ladder.lengths,
         best_trial=_best_trial(cached),
     )
 

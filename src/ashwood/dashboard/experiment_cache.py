@@ -226,7 +226,7 @@ class CachedExperiment:
         """Return a trial as a row of a table, with the rung to which it trains or at which it paused or ended."""
         table = self.chronicle.progress.trials
         record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
-        record["rung"] = self.chronicle.timeline.paths.rung(trial)
+        record["rung"] = self.chronicle.ladder.rung(trial)
         return record
 
     @property

@@ -190,7 +190,7 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
         row=cached.record(trial),
         **copies(row),
         target=row.target,
-        lengths=views.timeline.lengths[row.bracket],
+        lengths=views.ladder.lengths[row.bracket],
         way=[
             _step(entry.at, decision, cached.spec)
             for entry in entries

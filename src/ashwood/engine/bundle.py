@@ -40,6 +40,7 @@ from ashwood.checkpoints.manifest import MANIFEST, decode, read_manifest
 from ashwood.checkpoints.port import is_foreign, parse_name
 from ashwood.checkpoints.regular import open_to_read
 from ashwood.checkpoints.sharing import make_shared, share
+from ashwood.checkpoints.trees import sync
 from ashwood.engine.removal import remove_directory
 from ashwood.errors import CheckpointError, EventLogError, NotFound
 from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spec, encode_entry, encode_spec, fits
@@ -367,7 +368,7 @@ def _replacing(out: Path) -> Iterator[IO[bytes]]:
             yield file
             _flush(file)
         hidden.replace(out)
-        _sync(out.absolute().parent)
+        sync(out.absolute().parent)
     except OSError as error:
         raise EventLogError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
@@ -502,7 +503,7 @@ def _unpack(
             _restore_links((into / name).parent, folders)
     for folder in folders:
         if folder.is_relative_to(into):
-            _sync(folder)
+            sync(folder)
 
 
 def _restore_links(checkpoint: Path, folders: set[Path]) -> None:
@@ -603,11 +604,3 @@ def _digest() -> hashlib.blake2b:
 def _flush(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,22 +12,9 @@ from typing import Any
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.reservation import Reservation, reserve
 from ashwood.backends.port import Command, ContinueAttempt, Finish, StartAttempt
-from ashwood.checkpoints import is_remote
+from ashwood.engine.sources import path_without_home
 from ashwood.errors import AshwoodError, BackendError
-from ashwood.experiment.events import (
-    TRAINING,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptPreempted,
-    CheckpointDamaged,
-    CheckpointSaved,
-    Event,
-    HparamsInvalid,
-    StorageFailed,
-    TrialStopped,
-    TrialWarned,
-    ValidationReported,
-)
+from ashwood.experiment import events as e
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.draw import training_seed
 from ashwood.search.plan import plan_search
@@ -123,7 +110,7 @@ def check(
     wanted = shortest if length is None else length
     if not 1 <= wanted <= spec.search.max_length:
         raise AshwoodError(f"length must be from 1 to {spec.search.max_length} (max_length), not {wanted}")
-    spec = replace(spec, checkpoint_storage=None)
+    spec = replace(spec, checkpoint_storage=None, source_checkpoint=path_without_home(spec))
     user = f"ashwood check of {spec.name}, process {os.getpid()}"
     with (
         tempfile.TemporaryDirectory(prefix="ashwood-check-") as directory,
@@ -202,7 +189,7 @@ class _Check:
             before = len(run.judged)
             length, checkpoint = run.checkpoint
             start = StartAttempt(
-                _TRIAL, attempt, target, self._hparams, seed, length, checkpoint or self._source_checkpoint()
+                _TRIAL, attempt, target, self._hparams, seed, length, checkpoint or self._spec.source_checkpoint
             )
             with LocalBackend(
                 self._spec,
@@ -225,14 +212,14 @@ class _Check:
         while True:
             for event in backend.next_events(None):
                 self._note(event, run)
-                if isinstance(event, AttemptEnded):
+                if isinstance(event, e.AttemptEnded):
                     # If it was to continue, the training code has no loop and trains in one step.
                     run.ended = run.ended or not pauses
                     return
-                if run.invalid or isinstance(event, TrialStopped):
+                if run.invalid or isinstance(event, e.TrialStopped):
                     run.ended = True
                     return
-                if isinstance(event, ValidationReported) and event.length >= target and self._is_judged(event):
+                if isinstance(event, e.ValidationReported) and event.length >= target and self._is_judged(event):
                     run.judged.append(event.length)
                     following = self._next_target(run, stops)
                     target = start.target if following is None else following
@@ -252,35 +239,27 @@ class _Check:
             return at + 1
         return following
 
-    def _is_judged(self, event: ValidationReported) -> bool:
+    def _is_judged(self, event: e.ValidationReported) -> bool:
         if self._spec.metric:
             return self._spec.metric in event.metrics
-        return any(not name.startswith(TRAINING) for name in event.metrics)
+        return any(not name.startswith(e.TRAINING) for name in event.metrics)
 
-    def _note(self, event: Event, run: _Run) -> None:
+    def _note(self, event: e.Event, run: _Run) -> None:
         match event:
-            case ValidationReported(length=length, metrics=metrics):
+            case e.ValidationReported(length=length, metrics=metrics):
                 run.reports.setdefault(length, {}).update(metrics)
-            case CheckpointSaved(length=length, path=path):
+            case e.CheckpointSaved(length=length, path=path):
                 run.checkpoint, run.saves = (length, path), True
-            case TrialWarned():
+            case e.TrialWarned():
                 run.reads_checkpoint = False
-            case HparamsInvalid():
+            case e.HparamsInvalid():
                 run.invalid = True
-            case AttemptFailed(error=error) | StorageFailed(error=error):
+            case e.AttemptFailed(error=error) | e.StorageFailed(error=error):
                 raise _Failed(error)
-            case CheckpointDamaged(path=path, why=why):
+            case e.CheckpointDamaged(path=path, why=why):
                 raise _Failed(f"checkpoint {path} is damaged: {why}")
-            case AttemptPreempted(why=why):
+            case e.AttemptPreempted(why=why):
                 raise _Failed(why)
-
-    def _source_checkpoint(self) -> str | None:
-        source = self._spec.source_checkpoint
-        if source is None or is_remote(source):
-            return source
-        path = Path(self._spec.workdir, source)
-        # Otherwise it is a checkpoint of an experiment in a home, and the check opens no home.
-        return str(path.absolute()) if path.is_dir() else None
 
 
 def _answer(start: StartAttempt, target: int | None) -> Command:

@@ -12,18 +12,7 @@ from math import inf
 from typing import NamedTuple
 
 from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
-from ashwood.experiment.decisions import (
-    AbortTrial,
-    CompleteTrial,
-    ContinueTrial,
-    CreateTrial,
-    Decision,
-    PauseTrial,
-    Retried,
-    StopTrial,
-    SuspendTrial,
-    TrainTrial,
-)
+from ashwood.experiment import decisions as d
 from ashwood.experiment.events import Event, LastWord
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -87,7 +76,7 @@ class Dispatcher:
             del self.live[event.trial]
             self._suspended.discard((event.trial, event.attempt))
 
-    def commands(self, decisions: Iterable[Decision], slots: int, now: float) -> list[Command]:
+    def commands(self, decisions: Iterable[d.Decision], slots: int, now: float) -> list[Command]:
         """Return the commands that follow from these decisions and from attempts that waited.
 
         Args:
@@ -106,23 +95,23 @@ class Dispatcher:
             commands.extend(self._starts(slots, now))
         return commands
 
-    def _command(self, decision: Decision, now: float) -> Iterator[Command]:
+    def _command(self, decision: d.Decision, now: float) -> Iterator[Command]:
         match decision:
-            case CreateTrial(trial=trial):
+            case d.CreateTrial(trial=trial):
                 self._queue.append(_Waiting(trial, 1, 0.0))
-            case TrainTrial(trial=trial, attempt=attempt, why=why):
-                delay = retry_delay(why.failure) if isinstance(why, Retried) else 0.0
+            case d.TrainTrial(trial=trial, attempt=attempt, why=why):
+                delay = retry_delay(why.failure) if isinstance(why, d.Retried) else 0.0
                 self._queue.append(_Waiting(trial, attempt, now + delay if delay else 0.0))
-            case ContinueTrial(trial=trial, attempt=attempt, target=target):
+            case d.ContinueTrial(trial=trial, attempt=attempt, target=target):
                 yield ContinueAttempt(trial, attempt, target)
-            case PauseTrial(trial=trial, attempt=attempt) | CompleteTrial(trial=trial, attempt=attempt):
+            case d.PauseTrial(trial=trial, attempt=attempt) | d.CompleteTrial(trial=trial, attempt=attempt):
                 yield Finish(trial, attempt, save=True)
-            case StopTrial(trial=trial, attempt=attempt):
+            case d.StopTrial(trial=trial, attempt=attempt):
                 yield Finish(trial, attempt, save=False)
-            case SuspendTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
+            case d.SuspendTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
                 self._suspended.add((trial, attempt))
                 yield Suspend(trial, attempt)
-            case AbortTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
+            case d.AbortTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
                 self._suspended.add((trial, attempt))
                 yield Abort(trial, attempt)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from ashwood.checkpoints import is_remote
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.session import Session
+from ashwood.engine.sources import path_without_home
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
@@ -117,9 +117,6 @@ def short_search(search: SearchSettings, workers: int) -> SearchSettings:
 
 
 def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
-    source = spec.source_checkpoint
-    if source is not None and not is_remote(source) and not Path(spec.workdir, source).is_dir():
-        source = None  # A checkpoint of an experiment: the temporary home of the measurement does not have it.
     return replace(
         spec,
         search=short_search(spec.search, workers or 0),
@@ -127,7 +124,7 @@ def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
         stop_at=None,
         max_seconds=None,
         max_trial_time=None,
-        source_checkpoint=source,
+        source_checkpoint=path_without_home(spec),
         name="measuring",
     )
 

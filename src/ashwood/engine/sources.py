@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ashwood.checkpoints import is_remote
 from ashwood.checkpoints.links import copy_contents
 from ashwood.checkpoints.local import LocalStorage
 from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, decode, read_manifest
@@ -31,6 +32,18 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
 
 _SOURCES = "sources"
+
+
+def path_without_home(spec: ExperimentSpec) -> str | None:
+    """Return the checkpoint from which trials start, or None if only the home of another experiment has it.
+
+    Short trials of an experiment, which open no home, start from it.
+    """
+    source = spec.source_checkpoint
+    if source is None or is_remote(source):
+        return source
+    path = Path(spec.workdir, source)
+    return str(path.absolute()) if path.is_dir() else None
 
 
 def keep_source(home: Home, location: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.backends.local.reservation import reserve
@@ -39,68 +39,8 @@ class ReservationOptions(NamedTuple):
     sleep: Sleep
 
 
-class WorkerHost(Protocol):
-    """A machine or a cluster on which the workers of one experiment run."""
-
-    def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
-        """Wait until all workers of former drivers have ended.
-
-        Args:
-            sleep: called again and again to wait for a short time.
-            on_wait: called once if there are such workers.
-
-        Raises:
-            BackendError: a worker cannot be ended.
-        """
-
-    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
-        """Receive checkpoints that workers could not transfer to a former driver, and yield the name of each.
-
-        Call `clear` first, because a worker may still write a checkpoint.  The caller records each checkpoint before
-        it asks for the next name, and only then is the checkpoint deleted from its node.  So if this driver dies
-        before it has recorded a checkpoint, the next driver can still receive it.
-
-        Args:
-            wanted: returns whether the checkpoint with a name is needed.
-        """
-
-    def clean(self) -> None:
-        """Delete files that workers left on their machines, after the experiment and all its workers have ended."""
-
-    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:
-        """Return a context manager for the backend that runs trials here.
-
-        Args:
-            workers: maximum number of workers, or None for one in each slot.
-            options: options for reserving GPUs.
-
-        Raises:
-            BackendError: no trial can run here.
-        """
-
-
-@contextmanager
-def worker_host(
-    home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None
-) -> Iterator[WorkerHost]:
-    """Connect to the worker host of an experiment: to a cluster, or to this machine if ``cluster`` is None.
-
-    Raises:
-        ClusterError: the cluster cannot be used.
-    """
-    here = LocalHost(home, experiment, spec)
-    if cluster is None:
-        yield here
-        return
-    # Importing Ray takes seconds, and it may not be installed, so it is imported only if a cluster is used.
-    from ashwood.backends.ray.cluster import connected
-
-    with connected(cluster, spec) as connection:
-        yield RayHost(here, connection)
-
-
-class LocalHost:
-    """A worker host whose workers are processes on this machine.
+class WorkerHost:
+    """A machine or a cluster on which the workers of one experiment run.  This base class is that of this machine.
 
     Attributes:
         home: the home of the experiment.
@@ -115,7 +55,15 @@ class LocalHost:
         self._lock = home.directory(experiment) / "workers.lock"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
-        """Wait for the processes that hold the lock file of the experiment's workers."""
+        """Wait until all workers of former drivers have ended: the processes that hold the worker lock.
+
+        Args:
+            sleep: called again and again to wait for a short time.
+            on_wait: called once if there are such workers.
+
+        Raises:
+            BackendError: a worker cannot be ended.
+        """
         with suppress(OSError):
             holder = self._lock.read_text().strip()
             if holder not in ("", self.spec.identity) and is_held(self._lock):
@@ -131,16 +79,33 @@ class LocalHost:
                 f"no permission to write {self._lock}, which workers lock: {how_to_share(self._lock, self.home.path)}"
             ) from error
 
-    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - required by `WorkerHost`
-        """Yield nothing, because local workers save checkpoints directly to the storage."""
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - `RayHost` needs it
+        """Receive checkpoints that workers could not transfer to a former driver, and yield the name of each.
+
+        Local workers save directly to the storage, so there are none.  Call `clear` first, because a worker may still
+        write a checkpoint.  The caller records each checkpoint before it asks for the next name, and only then is the
+        checkpoint deleted from its node.  So if this driver dies before it has recorded a checkpoint, the next driver
+        can still receive it.
+
+        Args:
+            wanted: returns whether the checkpoint with a name is needed.
+        """
         return iter(())
 
     def clean(self) -> None:
-        """Do nothing, because local workers write all files to the experiment's directory."""
+        """Delete files that workers left on other machines, after the experiment and all its workers have ended."""
 
     @contextmanager
-    def backend(self, workers: int | None, options: ReservationOptions) -> Iterator[LocalBackend]:
-        """Reserve GPUs or cores of this machine, and start one worker process for each slot."""
+    def backend(self, workers: int | None, options: ReservationOptions) -> Iterator[Backend]:
+        """Yield the backend that runs trials here; on this machine, GPUs are reserved for it.
+
+        Args:
+            workers: maximum number of workers, or None for one in each slot.
+            options: options for reserving GPUs.
+
+        Raises:
+            BackendError: no trial can run here.
+        """
         with suppress(OSError):
             self._lock.write_text(self.spec.identity)
             share(self._lock)
@@ -161,26 +126,25 @@ class LocalHost:
             yield backend
 
 
-class RayHost:
+class RayHost(WorkerHost):
     """A worker host whose workers are actors of a Ray cluster."""
 
-    def __init__(self, here: LocalHost, cluster: Cluster) -> None:
-        self._here = here
+    def __init__(self, home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: Cluster) -> None:
+        super().__init__(home, experiment, spec)
         self._cluster = cluster
         self._backend: RayBackend | None = None
-        record = here.home.store.record(here.experiment)
+        record = home.store.record(experiment)
         self._state = record.state
         # The key must be the same for each driver of the experiment, on any machine and for any path of its home, so
         # that a driver finds the actors and files of a former one.  It must differ for experiments of other homes.
-        identity = here.spec.identity
-        text = f"{here.home.identity}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
+        text = f"{home.identity}\0{record.id}\0{record.created_at!r}\0{spec.identity or spec.seed}"
         self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Wait for former workers on this machine, then for those on the cluster."""
         if self._state is not ExperimentState.CREATED and not self._state.ended:
-            self._cluster.shape_for(self._here.spec)  # It raises an error if no node can run a trial.
-        self._here.clear(sleep, on_wait)
+            self._cluster.shape_for(self.spec)  # It raises an error if no node can run a trial.
+        super().clear(sleep, on_wait)
         if self._state is not ExperimentState.CREATED:
             self._cluster.dismiss_former(self._key, sleep, on_wait)
 
@@ -189,7 +153,7 @@ class RayHost:
         # This is needed after a pause, too: if a worker dies, its driver cannot fetch the checkpoints on its node.
         if self._state is ExperimentState.CREATED or self._shared:
             return iter(())
-        storage = self._here.home.storage(self._here.experiment, self._here.spec)
+        storage = self.home.storage(self.experiment, self.spec)
         return self._cluster.collect_checkpoints(self._key, storage, wanted)
 
     def clean(self) -> None:
@@ -198,23 +162,43 @@ class RayHost:
             with suppress(Exception):  # The experiment has ended, and these files are not needed, so it must not fail.
                 self._cluster.clean(self._key)
 
-    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:  # noqa: ARG002
-        """Return the backend for the cluster.  Ray assigns GPUs, so none is reserved here."""
+    @contextmanager
+    def backend(self, workers: int | None, options: ReservationOptions) -> Iterator[Backend]:  # noqa: ARG002
+        """Yield the backend for the cluster.  Ray assigns GPUs, so none is reserved here."""
         from ashwood.backends.ray import RayBackend
 
-        self._backend = RayBackend(
-            self._here.spec,
+        with RayBackend(
+            self.spec,
             self._cluster,
             key=self._key,
-            checkpoints=self._here.home.checkpoints(self._here.experiment, self._here.spec),
+            checkpoints=self.home.checkpoints(self.experiment, self.spec),
             shared=self._shared,
-            logs=self._here.home.logs(self._here.experiment),
+            logs=self.home.logs(self.experiment),
             workers=workers,
-            number=self._here.experiment,
-        )
-        return self._backend
+            number=self.experiment,
+        ) as self._backend:
+            yield self._backend
 
     @property
     def _shared(self) -> bool:
         """Whether nodes save checkpoints to a shared storage; they cannot reach the home on this machine."""
-        return self._here.spec.checkpoint_storage is not None
+        return self.spec.checkpoint_storage is not None
+
+
+@contextmanager
+def worker_host(
+    home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None
+) -> Iterator[WorkerHost]:
+    """Connect to the worker host of an experiment: to a cluster, or to this machine if ``cluster`` is None.
+
+    Raises:
+        ClusterError: the cluster cannot be used.
+    """
+    if cluster is None:
+        yield WorkerHost(home, experiment, spec)
+        return
+    # Importing Ray takes seconds, and it may not be installed, so it is imported only if a cluster is used.
+    from ashwood.backends.ray.cluster import connected
+
+    with connected(cluster, spec) as connection:
+        yield RayHost(home, experiment, spec, connection)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ashwood.checkpoints.sharing import share
+from ashwood.checkpoints.trees import sync
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION, digest_of, encode_entry
 from ashwood.eventlog.port import Answer, EventLog, ExperimentId, RequestId, Seq
@@ -193,7 +194,7 @@ class HeadedLog:
                 self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
                 share(self._path)
                 # After a power loss a new file exists only if its directory was synchronised, too.
-                _sync_directory(self._path.parent)
+                sync(self._path.parent)
             # The whole line is in one sector of the disk, which is written completely or not at all.  So a power loss
             # leaves either the old or the new head.
             os.pwrite(self._handle, line.encode("ascii"), 0)
@@ -214,11 +215,3 @@ class HeadedLog:
 
 def _entries(first: Seq, last: Seq) -> str:
     return f"entry {first} is" if first == last else f"entries {first} to {last} are"
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ashwood.checkpoints.sharing import how_to_share, owner_name, share
+from ashwood.checkpoints.trees import sync as sync_to_disk
 from ashwood.errors import DiskFull, EventLogError
 from ashwood.eventlog.head import head_path
 from ashwood.eventlog.port import ExperimentId
@@ -228,19 +229,9 @@ class SqliteStore(SqlStore):
                 if sync is not Sync.WITHIN:
                     run("PRAGMA synchronous = FULL")
             if sync is Sync.AFTER:
-                self._sync()
+                # A commit with ``synchronous=FULL`` does the same, but it blocks other writers during the fsync.
+                sync_to_disk(wal_of(self.path))
         return result
-
-    def _sync(self) -> None:
-        """Write the commits of this store to the disk.
-
-        A commit with ``synchronous=FULL`` does the same, but it blocks other writers during the fsync.
-        """
-        wal = os.open(wal_of(self.path), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(wal)
-        finally:
-            os.close(wal)
 
     def _prepare(self) -> None:
         run = self._connection.execute

@@ -11,79 +11,12 @@ from math import inf, isfinite
 from typing import Any
 
 from ashwood.errors import IllegalEvent, SearchError
+from ashwood.experiment import decisions as d
+from ashwood.experiment import events as e
 from ashwood.experiment.changes import invalid_limit, problem_of
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
-from ashwood.experiment.decisions import (
-    AbortTrial,
-    Asked,
-    BracketReopened,
-    ChangeSettings,
-    CloseTrial,
-    CommonFailure,
-    CompleteTrial,
-    ContinueTrial,
-    CreateTrial,
-    Decision,
-    DeclaredInvalid,
-    DeleteCheckpoint,
-    EndExperiment,
-    ExperimentEnded,
-    FellBack,
-    GaveUp,
-    GoalReached,
-    KilledByUser,
-    LeaveExperiment,
-    NoSpace,
-    NoStorage,
-    PauseTrial,
-    Preempted,
-    Recovered,
-    ReopenTrial,
-    Retried,
-    StoppedByUser,
-    StoppedItself,
-    StopTrial,
-    SuspendTrial,
-    TimeIsUp,
-    TooManyInvalid,
-    TrainTrial,
-    TrialTimeIsUp,
-    Warn,
-    WhyClosed,
-    WhyLeave,
-    WhyReopened,
-    WhyTrained,
-)
-from ashwood.experiment.events import (
-    NO_VALIDATION,
-    TRAINING,
-    UNREACHABLE,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptPreempted,
-    AttemptStarted,
-    CancelRequested,
-    CapacityChanged,
-    CheckpointDamaged,
-    CheckpointSaved,
-    DriverStarted,
-    DriverStopped,
-    Event,
-    HparamsInvalid,
-    KillRequested,
-    LastWord,
-    PauseRequested,
-    RetryFailedRequested,
-    SettingsChanged,
-    StorageFailed,
-    TimeRanOut,
-    TrialKillRequested,
-    TrialStopped,
-    TrialStopRequested,
-    TrialTrained,
-    TrialWarned,
-    ValidationReported,
-)
+from ashwood.experiment.decisions import Decision
+from ashwood.experiment.events import Event
 from ashwood.experiment.failures import CommonFailures, lost_too_often
 from ashwood.experiment.lifecycle import ALLOWED, Action, ExperimentState, Transition, TrialState, after
 from ashwood.experiment.packing import pack, unpack
@@ -126,7 +59,7 @@ class Experiment:
         self.max_invalid_trials = spec.max_invalid_trials
         self._sign = 1 if spec.smaller_is_better else -1
         self._best: tuple[float, TrialId] | None = None
-        self._leaving: LeaveExperiment | None = None
+        self._leaving: d.LeaveExperiment | None = None
         self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
         self._running: set[TrialId] = set()
@@ -139,29 +72,29 @@ class Experiment:
         self._failure: str | None = None
         self._last_error = ""
         self._handlers: dict[type, Callable[[Any], Iterable[Decision]]] = {
-            DriverStarted: self._driver_started,
-            CapacityChanged: self._capacity_changed,
-            AttemptStarted: self._attempt_started,
-            ValidationReported: self._validation_reported,
-            CheckpointSaved: self._checkpoint_saved,
-            TrialWarned: self._trial_warned,
-            TrialTrained: self._trial_trained,
-            AttemptEnded: self._attempt_ended,
-            AttemptFailed: self._attempt_failed,
-            AttemptPreempted: self._attempt_preempted,
-            StorageFailed: self._storage_failed,
-            CheckpointDamaged: self._checkpoint_damaged,
-            HparamsInvalid: self._hparams_invalid,
-            TrialStopped: self._trial_stopped,
-            PauseRequested: self._pause_requested,
-            CancelRequested: self._cancel_requested,
-            KillRequested: self._kill_requested,
-            TrialKillRequested: self._trial_kill_requested,
-            TrialStopRequested: self._trial_stop_requested,
-            SettingsChanged: self._settings_changed,
-            RetryFailedRequested: self._retry_failed_requested,
-            TimeRanOut: self._time_ran_out,
-            DriverStopped: self._driver_stopped,
+            e.DriverStarted: self._driver_started,
+            e.CapacityChanged: self._capacity_changed,
+            e.AttemptStarted: self._attempt_started,
+            e.ValidationReported: self._validation_reported,
+            e.CheckpointSaved: self._checkpoint_saved,
+            e.TrialWarned: self._trial_warned,
+            e.TrialTrained: self._trial_trained,
+            e.AttemptEnded: self._attempt_ended,
+            e.AttemptFailed: self._attempt_failed,
+            e.AttemptPreempted: self._attempt_preempted,
+            e.StorageFailed: self._storage_failed,
+            e.CheckpointDamaged: self._checkpoint_damaged,
+            e.HparamsInvalid: self._hparams_invalid,
+            e.TrialStopped: self._trial_stopped,
+            e.PauseRequested: self._pause_requested,
+            e.CancelRequested: self._cancel_requested,
+            e.KillRequested: self._kill_requested,
+            e.TrialKillRequested: self._trial_kill_requested,
+            e.TrialStopRequested: self._trial_stop_requested,
+            e.SettingsChanged: self._settings_changed,
+            e.RetryFailedRequested: self._retry_failed_requested,
+            e.TimeRanOut: self._time_ran_out,
+            e.DriverStopped: self._driver_stopped,
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -176,23 +109,27 @@ class Experiment:
         Raises:
             IllegalEvent: the event is not possible in this state; nothing has changed.
         """
-        if self.state.ended and not isinstance(event, RetryFailedRequested):
+        if self.state.ended and not isinstance(event, e.RetryFailedRequested):
             raise IllegalEvent(f"the experiment is {self.state}: it has ended")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
             existing = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
             raise IllegalEvent(f"there is no trial {trial}; the experiment has {existing}")
-        if isinstance(event, LastWord) and self._open.get(event.trial) == event.attempt and self._is_settled_by(event):
+        if (
+            isinstance(event, e.LastWord)
+            and self._open.get(event.trial) == event.attempt
+            and self._is_settled_by(event)
+        ):
             del self._open[event.trial]
         return tuple(self._handlers[type(event)](event))
 
-    def _is_settled_by(self, event: LastWord) -> bool:
+    def _is_settled_by(self, event: e.LastWord) -> bool:
         """Return whether the log has all that an attempt saved and its trial can use.
 
         An attempt that died when its trial was already paused or completed may have saved a last checkpoint that
         the driver did not find, for example because the storage was unreachable.  The next driver looks for it.
         """
-        died = isinstance(event, AttemptFailed | AttemptPreempted)
+        died = isinstance(event, e.AttemptFailed | e.AttemptPreempted)
         return not died or self.trials[event.trial].state not in (TrialState.PAUSED, TrialState.COMPLETED)
 
     def outstanding(self) -> list[TrialRecord]:
@@ -219,7 +156,7 @@ class Experiment:
 
     # -- drivers and capacity -----------------------------------------------------------------
 
-    def _driver_started(self, event: DriverStarted) -> Iterable[Decision]:
+    def _driver_started(self, event: e.DriverStarted) -> Iterable[Decision]:
         self._slots = event.slots
         self._common_failures.restart()
         if not self.ends_for_good:
@@ -227,19 +164,19 @@ class Experiment:
         self._open.clear()
         for trial in self.outstanding() if self._gives_jobs else ():
             trial.preemptions = 0
-            yield self._train(trial, Recovered())
+            yield self._train(trial, d.Recovered())
         yield from self._pull()
 
-    def _capacity_changed(self, event: CapacityChanged) -> Iterable[Decision]:
+    def _capacity_changed(self, event: e.CapacityChanged) -> Iterable[Decision]:
         self._slots = event.slots
         return self._pull()
 
-    def _driver_stopped(self, _event: DriverStopped) -> Iterable[Decision]:
+    def _driver_stopped(self, _event: e.DriverStopped) -> Iterable[Decision]:
         self.state, why = self._final_state()
         self._leaving = None
         for trial in self._unfinished() if self.state.ended else ():
-            yield from self._close(trial, Transition.DROPPED, ExperimentEnded())
-        yield EndExperiment(self.state, why)
+            yield from self._close(trial, Transition.DROPPED, d.ExperimentEnded())
+        yield d.EndExperiment(self.state, why)
 
     def _final_state(self) -> tuple[ExperimentState, str]:
         if self._failure is not None:
@@ -272,85 +209,85 @@ class Experiment:
         return self._leaving is not None and self._leaving.state is ExperimentState.CANCELED
 
     @property
-    def goal_reached(self) -> GoalReached | None:
+    def goal_reached(self) -> d.GoalReached | None:
         """The best trial if it is as good as ``stop_at``, else None."""
         if self.stop_at is None or self._best is None or self._best[0] > self._sign * self.stop_at:
             return None
         loss, trial = self._best
-        return GoalReached(trial, self._sign * loss, self.stop_at)
+        return d.GoalReached(trial, self._sign * loss, self.stop_at)
 
     @property
-    def too_many_invalid(self) -> TooManyInvalid | None:
+    def too_many_invalid(self) -> d.TooManyInvalid | None:
         """The reason to pause if too many trials declared their hyperparameters invalid, else None."""
         limit = invalid_limit(self.max_invalid_trials, self.search.max_trials)
         if self.spec.rules < 3 or self._invalid < limit:
             return None
-        return TooManyInvalid(self._invalid, limit, self._last_invalid)
+        return d.TooManyInvalid(self._invalid, limit, self._last_invalid)
 
-    def _leave(self, state: ExperimentState, why: WhyLeave) -> LeaveExperiment:
+    def _leave(self, state: ExperimentState, why: d.WhyLeave) -> d.LeaveExperiment:
         """Give no more jobs, and return this decision.  The caller must suspend or abort the running trials."""
         paused = state is ExperimentState.PAUSED
         self.state = ExperimentState.PAUSING if paused else ExperimentState.STOPPING
-        self._leaving = LeaveExperiment(state, why)
+        self._leaving = d.LeaveExperiment(state, why)
         return self._leaving
 
     def _suspend_all(self, besides: TrialId | None = None) -> Iterable[Decision]:
         for trial in self.outstanding():
             if trial.id != besides:
-                yield SuspendTrial(trial.id, trial.attempt)
+                yield d.SuspendTrial(trial.id, trial.attempt)
 
-    def _pause_requested(self, event: PauseRequested) -> Iterable[Decision]:
+    def _pause_requested(self, event: e.PauseRequested) -> Iterable[Decision]:
         if self.state not in ALLOWED[Action.PAUSE]:
             raise IllegalEvent(f"the experiment isn't running: it is {self.state}")
         self.state = ExperimentState.PAUSING
         if event.why:
-            yield self._leave(ExperimentState.PAUSED, NoSpace(event.why))
+            yield self._leave(ExperimentState.PAUSED, d.NoSpace(event.why))
         elif self.spec.rules >= 3:
-            yield self._leave(ExperimentState.PAUSED, Asked("paused", event.by))
+            yield self._leave(ExperimentState.PAUSED, d.Asked("paused", event.by))
         yield from self._suspend_all()
 
-    def _cancel_requested(self, _event: CancelRequested) -> Iterable[Decision]:
+    def _cancel_requested(self, _event: e.CancelRequested) -> Iterable[Decision]:
         if self.ends_for_good:
             raise IllegalEvent("the experiment is already being canceled")
         suspended = self.state is not ExperimentState.RUNNING
-        yield self._leave(ExperimentState.CANCELED, Asked("canceled"))
+        yield self._leave(ExperimentState.CANCELED, d.Asked("canceled"))
         if not suspended:
             yield from self._suspend_all()
 
-    def _kill_requested(self, _event: KillRequested) -> Iterable[Decision]:
-        yield self._leave(ExperimentState.CANCELED, Asked("killed"))
+    def _kill_requested(self, _event: e.KillRequested) -> Iterable[Decision]:
+        yield self._leave(ExperimentState.CANCELED, d.Asked("killed"))
         for trial in self.outstanding():
-            yield AbortTrial(trial.id, trial.attempt)
+            yield d.AbortTrial(trial.id, trial.attempt)
 
-    def _time_ran_out(self, event: TimeRanOut) -> Iterable[Decision]:
+    def _time_ran_out(self, event: e.TimeRanOut) -> Iterable[Decision]:
         if self.state is ExperimentState.RUNNING and self.max_seconds is not None:
-            yield self._leave(ExperimentState.STOPPED, TimeIsUp(event.seconds, self.max_seconds))
+            yield self._leave(ExperimentState.STOPPED, d.TimeIsUp(event.seconds, self.max_seconds))
             yield from self._suspend_all()
 
     # -- requests of users ------------------------------------------------------------------------
 
-    def _trial_kill_requested(self, event: TrialKillRequested) -> Iterable[Decision]:
+    def _trial_kill_requested(self, event: e.TrialKillRequested) -> Iterable[Decision]:
         trial = self._living(event.trial)
         trained = trial.state is TrialState.RUNNING
         self.search.exited(trial.id, Exit.KILLED)
         if trained:
-            yield AbortTrial(trial.id, trial.attempt)
-        yield from self._close(trial, Transition.KILLED, KilledByUser())
+            yield d.AbortTrial(trial.id, trial.attempt)
+        yield from self._close(trial, Transition.KILLED, d.KilledByUser())
         yield from self._pull()
 
-    def _trial_stop_requested(self, event: TrialStopRequested) -> Iterable[Decision]:
-        return self._stop_trial(self._living(event.trial), StoppedByUser())
+    def _trial_stop_requested(self, event: e.TrialStopRequested) -> Iterable[Decision]:
+        return self._stop_trial(self._living(event.trial), d.StoppedByUser())
 
-    def _stop_trial(self, trial: TrialRecord, why: WhyClosed) -> Iterable[Decision]:
+    def _stop_trial(self, trial: TrialRecord, why: d.WhyClosed) -> Iterable[Decision]:
         """Stop a trial at its current length; if it has a process, the process finishes its step and saves."""
         if trial.state is TrialState.RUNNING:
             trial.finishing = trial.attempt
-            yield SuspendTrial(trial.id, trial.attempt)
+            yield d.SuspendTrial(trial.id, trial.attempt)
         self.search.exited(trial.id, Exit.STOPPED)
         yield from self._close(trial, Transition.DROPPED, why)
         yield from self._pull()
 
-    def _retry_failed_requested(self, _event: RetryFailedRequested) -> Iterable[Decision]:
+    def _retry_failed_requested(self, _event: e.RetryFailedRequested) -> Iterable[Decision]:
         """Retry failed trials, and count their failures from 0 again.
 
         The search removes a failed trial from the rung in which it counted as the worst, and gives it a job when a
@@ -374,10 +311,10 @@ class Experiment:
             yield self._reopen(trial, Transition.REOPENED, RetriedOnRequest(self._rung_of(trial)))
         for again in sorted(waiting):
             bracket, _ = self.search.address(again)
-            yield self._reopen(self.trials[again], Transition.REOPENED, BracketReopened(bracket))
+            yield self._reopen(self.trials[again], Transition.REOPENED, d.BracketReopened(bracket))
         if self.state.ended:
             self.state = ExperimentState.PAUSED
-            yield EndExperiment(self.state, "failed trials wait to be retried")
+            yield d.EndExperiment(self.state, "failed trials wait to be retried")
         yield from self._pull()
 
     def _rung_of(self, trial: TrialRecord) -> int:
@@ -385,11 +322,11 @@ class Experiment:
         bracket, _ = self.search.address(trial.id)
         return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length == trial.target)
 
-    def _reopen(self, trial: TrialRecord, step: Transition, why: WhyReopened) -> ReopenTrial:
+    def _reopen(self, trial: TrialRecord, step: Transition, why: d.WhyReopened) -> d.ReopenTrial:
         self._step(trial, step)
         trial.failures, trial.preemptions, trial.cause = 0, 0, ""
         self._resume_from_latest(trial)  # Its former checkpoint may have been deleted.
-        return ReopenTrial(trial.id, trial.state, self.search.address(trial.id)[0], trial.target, why)
+        return d.ReopenTrial(trial.id, trial.state, self.search.address(trial.id)[0], trial.target, why)
 
     def _living(self, trial: TrialId) -> TrialRecord:
         found = self.trials[trial]
@@ -397,7 +334,7 @@ class Experiment:
             raise IllegalEvent(f"trial {trial} has already ended: it is {found.state}")
         return found
 
-    def _settings_changed(self, event: SettingsChanged) -> Iterable[Decision]:
+    def _settings_changed(self, event: e.SettingsChanged) -> Iterable[Decision]:
         settings = event.settings
         if (problem := problem_of(settings)) is not None:
             raise IllegalEvent(problem)
@@ -412,7 +349,7 @@ class Experiment:
         self.max_seconds = settings.get("max_seconds", self.max_seconds)
         self.max_invalid_trials = settings.get("max_invalid_trials", self.max_invalid_trials)
         planned = tuple(bracket.planned for bracket in self.search.brackets)
-        yield ChangeSettings(
+        yield d.ChangeSettings(
             self.search.max_concurrent_trials, planned, self.stop_at, self.max_seconds, self.max_invalid_trials
         )
         if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
@@ -423,13 +360,13 @@ class Experiment:
 
     # -- reports ------------------------------------------------------------------------------
 
-    def _validation_reported(self, event: ValidationReported) -> Iterable[Decision]:
+    def _validation_reported(self, event: e.ValidationReported) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if trial.state is not TrialState.RUNNING or event.attempt != trial.attempt:
             if self.spec.rules >= 3 and event.attempt == trial.finishing:
                 self._note_last_report(trial, event)
                 return ()
-            return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
+            return (d.Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
         metric = event.metrics.get(self.spec.metric)
         if event.length > trial.length:
             trial.length, trial.preemptions = event.length, 0
@@ -437,7 +374,7 @@ class Experiment:
         if metric is not None:
             previously, trial.reported = trial.reported, (event.attempt, event.length)
             if trial.reported == previously:
-                return (Warn(f"trial {trial.id} reported {self.spec.metric!r} at length {event.length} again"),)
+                return (d.Warn(f"trial {trial.id} reported {self.spec.metric!r} at length {event.length} again"),)
             self._common_failures.note_report()
             trial.loss = self._sign * metric
             is_best = isfinite(metric) and self._note_best(trial)
@@ -450,11 +387,11 @@ class Experiment:
                 return ()
             reported = ", ".join(event.metrics) or "nothing"
             return (
-                Warn(f"trial {trial.id} reported {reported} at length {event.length}, without {self.spec.metric!r}"),
+                d.Warn(f"trial {trial.id} reported {reported} at length {event.length}, without {self.spec.metric!r}"),
             )
         return self._judge(trial, event.length, trial.loss)
 
-    def _note_last_report(self, trial: TrialRecord, event: ValidationReported) -> None:
+    def _note_last_report(self, trial: TrialRecord, event: e.ValidationReported) -> None:
         """Take the report of the step that a process finished after its trial was stopped.  A checkpoint follows."""
         trial.length = max(trial.length, event.length)
         metric = event.metrics.get(self.spec.metric)
@@ -474,9 +411,9 @@ class Experiment:
         """Return whether a report at or past the target may lack the metric of the search."""
         if self.spec.rules < 2 or not metrics:
             return False
-        return self.spec.min_validation_period is not None or all(name.startswith(TRAINING) for name in metrics)
+        return self.spec.min_validation_period is not None or all(name.startswith(e.TRAINING) for name in metrics)
 
-    def _judge_last(self, trial: TrialRecord, length: int, goal: GoalReached) -> Iterable[Decision]:
+    def _judge_last(self, trial: TrialRecord, length: int, goal: d.GoalReached) -> Iterable[Decision]:
         """Stop the experiment because of a report that reaches its goal.
 
         If the report is at its target, the trial is judged first.  The verdict tells its process what to do, so the
@@ -499,7 +436,7 @@ class Experiment:
             case Stop(why):
                 reached = isinstance(why, ReachedEnd)
                 self._step(trial, Transition.REACHED_END if reached else Transition.DROPPED)
-                yield (CompleteTrial if reached else StopTrial)(trial.id, trial.attempt, why)
+                yield (d.CompleteTrial if reached else d.StopTrial)(trial.id, trial.attempt, why)
                 yield from self._delete(self.checkpoints.ended(trial.id))
                 yield from self._pull()
             case verdict:
@@ -509,14 +446,14 @@ class Experiment:
                 self._step(trial, Transition.WAITS)
                 decisions = list(self._pull(reporting=trial))
                 if trial.state is not TrialState.RUNNING:
-                    yield PauseTrial(trial.id, trial.attempt, verdict.why)
+                    yield d.PauseTrial(trial.id, trial.attempt, verdict.why)
                 yield from decisions
 
     def _train_on(self, trial: TrialRecord, why: Reason) -> Decision:
         """Return the answer to a trial that has reported and continues: train to the new target, or save and leave."""
         if self.state is not ExperimentState.RUNNING:
-            return SuspendTrial(trial.id, trial.attempt)
-        return ContinueTrial(trial.id, trial.attempt, trial.target, why)
+            return d.SuspendTrial(trial.id, trial.attempt)
+        return d.ContinueTrial(trial.id, trial.attempt, trial.target, why)
 
     def _pull(self, reporting: TrialRecord | None = None) -> Iterable[Decision]:
         """Give jobs to free slots, and close the paused trials that will never get one.
@@ -536,10 +473,10 @@ class Experiment:
         for retired in self.search.retired():
             yield from self._close(self.trials[retired.trial], Transition.CLOSED, retired.why)
 
-    def _train(self, trial: TrialRecord, why: WhyTrained) -> TrainTrial:
+    def _train(self, trial: TrialRecord, why: d.WhyTrained) -> d.TrainTrial:
         trial.attempt += 1
         self._open[trial.id] = trial.attempt
-        return TrainTrial(trial.id, trial.attempt, trial.target, why)
+        return d.TrainTrial(trial.id, trial.attempt, trial.target, why)
 
     @property
     def _gives_jobs(self) -> bool:
@@ -550,14 +487,14 @@ class Experiment:
         most = self.search.max_concurrent_trials
         return min(self._slots, most) if most else self._slots
 
-    def _create(self, job: Job, why: New) -> CreateTrial:
+    def _create(self, job: Job, why: New) -> d.CreateTrial:
         spec = self.spec
         hparams = self._draw(job.trial, why)
         seed = training_seed(spec.seed, why.bracket, why.nth)
         self.trials[job.trial] = TrialRecord(job.trial, hparams, seed, job.target, spec.source_checkpoint)
         self._running.add(job.trial)
         self._open[job.trial] = 1
-        return CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why)
+        return d.CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why)
 
     def _draw(self, trial: TrialId, why: New) -> Mapping[str, Any]:
         spec = self.spec
@@ -569,32 +506,32 @@ class Experiment:
 
     # -- attempts -----------------------------------------------------------------------------
 
-    def _attempt_started(self, event: AttemptStarted) -> Iterable[Decision]:
+    def _attempt_started(self, event: e.AttemptStarted) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         lost = trial.length - event.length
         if trial.checkpoint is None and lost > 0 and not self._warned_of_lost_work:
             self._warned_of_lost_work = True
-            yield Warn(
+            yield d.Warn(
                 f"trial {trial.id} starts again from 0 and repeats {lost} {self.spec.unit} of training: no checkpoint "
                 "of it had been saved. If its code saves none, pass checkpoint= to trial.report(), or set "
                 "searcher.stop_once: true, which pauses no trial; min_checkpoint_period saves more often"
             )
 
-    def _trial_warned(self, event: TrialWarned) -> Iterable[Decision]:
+    def _trial_warned(self, event: e.TrialWarned) -> Iterable[Decision]:
         # All trials run the same code, so it is enough that one of them warns.
         about = event.message if self.spec.rules >= 3 else ""
         if about not in self._passed_on:
             self._passed_on.add(about)
-            yield Warn(f"trial {event.trial}: {event.message}")
+            yield d.Warn(f"trial {event.trial}: {event.message}")
 
-    def _trial_trained(self, event: TrialTrained) -> Iterable[Decision]:
+    def _trial_trained(self, event: e.TrialTrained) -> Iterable[Decision]:
         trial, limit = self.trials[event.trial], self.spec.max_trial_time
         trial.trained += event.seconds
         if limit is None or trial.ended or trial.trained < limit:
             return ()
-        return self._stop_trial(trial, TrialTimeIsUp(trial.trained, limit))
+        return self._stop_trial(trial, d.TrialTimeIsUp(trial.trained, limit))
 
-    def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
+    def _checkpoint_saved(self, event: e.CheckpointSaved) -> Iterable[Decision]:
         # The attempt may be over: a trial can be promoted while its last process still saves.
         trial = self.trials[event.trial]
         loss = self._loss_at(event)
@@ -607,7 +544,7 @@ class Experiment:
             trial.preemptions = 0
         return self._delete(unneeded)
 
-    def _loss_at(self, event: CheckpointSaved) -> float | None:
+    def _loss_at(self, event: e.CheckpointSaved) -> float | None:
         """Return the loss of a checkpoint, or None if the metric was not reported at its length."""
         if event.metrics is None:  # In logs of version 3 and older, only the latest report counts.
             trial = self.trials[event.trial]
@@ -631,21 +568,21 @@ class Experiment:
         )
         self.best_saved, self._best_saver = min(losses, default=(inf, None))
 
-    def _checkpoint_damaged(self, event: CheckpointDamaged) -> Iterable[Decision]:
+    def _checkpoint_damaged(self, event: e.CheckpointDamaged) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         known = self.checkpoints.drop(trial.id, event.path)
         self._discount_saved(trial)
         self._resume_from_latest(trial)
         headline = f"checkpoint {event.path} is damaged: {event.why}"
         if not self._works(trial, event):
-            yield Warn(headline)
+            yield d.Warn(headline)
         elif not known:  # It is the source checkpoint, from which other trials start as well.
             self._last_error = headline
             yield from self._failed(trial, headline)
         else:
-            yield Warn(f"{headline}; trial {trial.id} goes on from length {trial.checkpoint_length}")
+            yield d.Warn(f"{headline}; trial {trial.id} goes on from length {trial.checkpoint_length}")
             if self._gives_jobs:
-                yield self._train(trial, FellBack(trial.checkpoint_length))
+                yield self._train(trial, d.FellBack(trial.checkpoint_length))
 
     def _resume_from_latest(self, trial: TrialRecord) -> None:
         latest = self.checkpoints.latest(trial.id)
@@ -656,15 +593,15 @@ class Experiment:
         return self.trials[trial].ended
 
     def _delete(self, unneeded: Iterable[Checkpoint]) -> Iterable[Decision]:
-        return [DeleteCheckpoint(checkpoint.trial, checkpoint.name) for checkpoint in unneeded]
+        return [d.DeleteCheckpoint(checkpoint.trial, checkpoint.name) for checkpoint in unneeded]
 
-    def _attempt_ended(self, event: AttemptEnded) -> Iterable[Decision]:
+    def _attempt_ended(self, event: e.AttemptEnded) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if self._works(trial, event) and self.state is ExperimentState.RUNNING:
             return self._failed(trial, "its process ended before its job did")
         return ()
 
-    def _attempt_failed(self, event: AttemptFailed) -> Iterable[Decision]:
+    def _attempt_failed(self, event: e.AttemptFailed) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
         if trial.state is TrialState.KILLED or self.ends_for_good:
@@ -672,37 +609,37 @@ class Experiment:
         if self._works(trial, event):
             self._last_error = headline
             return self._failed(trial, headline, event.cause)
-        return (Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
+        return (d.Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
 
     def _failed(self, trial: TrialRecord, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
         is_same, trial.cause = cause != "" and cause == trial.cause, cause
         # Code that does not validate at the target will not do so in the next attempt either.
-        is_final = self.spec.rules >= 3 and cause.startswith(NO_VALIDATION)
+        is_final = self.spec.rules >= 3 and cause.startswith(e.NO_VALIDATION)
         alike = None
         if self.state is ExperimentState.RUNNING:
             alike = self._common_failures.note(trial.id, error, is_final=is_final)
         if alike is not None:
-            yield self._leave(ExperimentState.PAUSED, CommonFailure(alike, error))
+            yield self._leave(ExperimentState.PAUSED, d.CommonFailure(alike, error))
             yield from self._suspend_all(besides=trial.id)
         # While the experiment pauses because all trials fail, each keeps its job for the corrected code.
         if trial.failures <= self.spec.max_restarts and not ((is_same or is_final) and alike is None):
             self._step(trial, Transition.RETRIED)
             # While the experiment pauses, no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
-                yield self._train(trial, Retried(trial.failures, self.spec.max_restarts))
+                yield self._train(trial, d.Retried(trial.failures, self.spec.max_restarts))
             else:
                 trial.attempt += 1
         else:
             self.search.exited(trial.id, Exit.ERRORED)
-            yield from self._close(trial, Transition.GAVE_UP, GaveUp(trial.failures, is_same))
+            yield from self._close(trial, Transition.GAVE_UP, d.GaveUp(trial.failures, is_same))
             yield from self._pull()
 
-    def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
+    def _attempt_preempted(self, event: e.AttemptPreempted) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         works = self._works(trial, event) and not self.ends_for_good
         if event.hung:
-            yield Warn(_killed_as_hung(trial, event, resumes=works))
+            yield d.Warn(_killed_as_hung(trial, event, resumes=works))
         if not works:
             return
         trial.preemptions += not event.hung
@@ -712,28 +649,28 @@ class Experiment:
             return
         self._step(trial, Transition.RETRIED)
         if self._gives_jobs:
-            yield self._train(trial, Preempted(event.why))
+            yield self._train(trial, d.Preempted(event.why))
         else:
             trial.attempt += 1
 
-    def _storage_failed(self, event: StorageFailed) -> Iterable[Decision]:
+    def _storage_failed(self, event: e.StorageFailed) -> Iterable[Decision]:
         """Pause the experiment.  The trial keeps its job, and its next attempt starts from its latest checkpoint."""
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
-        why = NoStorage(headline) if event.cause == UNREACHABLE else NoSpace(headline)
+        why = d.NoStorage(headline) if event.cause == e.UNREACHABLE else d.NoSpace(headline)
         if self.state is ExperimentState.RUNNING:
             yield self._leave(ExperimentState.PAUSED, why)
             yield from self._suspend_all(besides=trial.id)
         else:
-            yield Warn(f"trial {trial.id}: {why}")
+            yield d.Warn(f"trial {trial.id}: {why}")
         # Logs of version 4 and older have neither this cause nor this warning, so they still replay.
-        if event.cause == UNREACHABLE and not self._works(trial, event):
-            yield Warn(
+        if event.cause == e.UNREACHABLE and not self._works(trial, event):
+            yield d.Warn(
                 f"trial {trial.id} is {trial.state}, but its last checkpoint could not be saved; its latest one is at "
                 f"length {trial.checkpoint_length}"
             )
 
-    def _hparams_invalid(self, event: HparamsInvalid) -> Iterable[Decision]:
+    def _hparams_invalid(self, event: e.HparamsInvalid) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
             return
@@ -748,7 +685,7 @@ class Experiment:
             )
         if self.spec.rules >= 1:
             self._discount(trial)
-        yield from self._close(trial, Transition.INVALID, DeclaredInvalid(event.why))
+        yield from self._close(trial, Transition.INVALID, d.DeclaredInvalid(event.why))
         self._discount_saved(trial)
         yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
@@ -767,21 +704,21 @@ class Experiment:
             best = min((each.best_loss, each.id) for each in self.trials.values())
             self._best = best if isfinite(best[0]) else None
 
-    def _trial_stopped(self, event: TrialStopped) -> Iterable[Decision]:
+    def _trial_stopped(self, event: e.TrialStopped) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
             return
         self.search.exited(trial.id, Exit.STOPPED)
-        yield from self._close(trial, Transition.DROPPED, StoppedItself())
+        yield from self._close(trial, Transition.DROPPED, d.StoppedItself())
         yield from self._pull()
 
-    def _works(self, trial: TrialRecord, event: LastWord) -> bool:
+    def _works(self, trial: TrialRecord, event: e.LastWord) -> bool:
         """Return whether the event is about the attempt that currently has the job of the trial."""
         return trial.state is TrialState.RUNNING and event.attempt == trial.attempt
 
-    def _close(self, trial: TrialRecord, step: Transition, why: WhyClosed) -> Iterable[Decision]:
+    def _close(self, trial: TrialRecord, step: Transition, why: d.WhyClosed) -> Iterable[Decision]:
         self._step(trial, step)
-        yield CloseTrial(trial.id, trial.state, why)
+        yield d.CloseTrial(trial.id, trial.state, why)
         yield from self._delete(self.checkpoints.ended(trial.id))
 
     def _step(self, trial: TrialRecord, step: Transition) -> None:
@@ -792,7 +729,7 @@ class Experiment:
             self._running.discard(trial.id)
 
 
-def _killed_as_hung(trial: TrialRecord, event: AttemptPreempted, *, resumes: bool) -> str:
+def _killed_as_hung(trial: TrialRecord, event: e.AttemptPreempted, *, resumes: bool) -> str:
     killed = f"the worker of trial {trial.id} was killed: {event.why}"
     if not resumes:
         return f"{killed}. The trial's results stand"
@@ -801,7 +738,7 @@ def _killed_as_hung(trial: TrialRecord, event: AttemptPreempted, *, resumes: boo
     return f"{killed}. The trial resumes from length {trial.checkpoint_length}"
 
 
-def _standing(trial: TrialRecord, event: ValidationReported) -> str:
+def _standing(trial: TrialRecord, event: e.ValidationReported) -> str:
     if event.attempt != trial.attempt:
         return f"attempt {trial.attempt} that counts now, not attempt {event.attempt}"
     return str(trial.state)

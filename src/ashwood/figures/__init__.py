@@ -15,7 +15,6 @@ from ashwood.figures.axes import Against, Summary
 from ashwood.figures.theme import DARK, LIGHT, Theme
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import By
-from ashwood.views.timeline import Timeline
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -117,7 +116,7 @@ class Figures:
         """Return a figure of which trial each worker trained when, and when workers were idle."""
         from ashwood.figures.timeline import draw_timeline
 
-        return draw_timeline(fold(Timeline(self._spec), self._read()), theme=self._theme)
+        return draw_timeline(self.history(), theme=self._theme)
 
     def spending(self) -> Figure:
         """Return a figure of the training spent and expected per bracket and rung, and the share of idle time."""

@@ -202,8 +202,8 @@ def result(told: Chronicle) -> Child:
 
 def search(told: Chronicle) -> Child:
     """Return the section about the search: its settings, its trials, its training and its brackets."""
-    settings, progress, unit = told.spec.search, told.progress, told.spec.unit
-    brackets = progress.ladder.brackets
+    settings, unit = told.spec.search, told.spec.unit
+    brackets = told.ladder.brackets
     lengths = sorted({length for bracket in brackets for length in bracket.lengths})
     rows = [
         (str(bracket.number), f"{bracket.created:,} of {bracket.planned:,}", *(_rung(bracket, at) for at in lengths))
@@ -260,7 +260,7 @@ def _created(told: Chronicle) -> str:
 
 def _training(told: Chronicle, spent: Spent) -> Iterator[str]:
     unit = told.spec.unit
-    trials = sum(bracket.created for bracket in told.progress.ladder.brackets)
+    trials = sum(bracket.created for bracket in told.ladder.brackets)
     everything = trials * told.spec.search.max_length
     if not everything:
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ashwood.errors import AshwoodError
 from ashwood.figures.extras import check_matplotlib
-from ashwood.views.scene import Film
+from ashwood.figures.playback import Playback
 
 if TYPE_CHECKING:
     from ashwood.figures.frames import FrameRenderer
@@ -29,7 +29,7 @@ _SAMPLES = (0.05, 0.3, 0.6, 1.0)
 class Part(NamedTuple):
     """A search that an animation shows beside others, with a short title and a line of details."""
 
-    film: Film
+    playback: Playback
     title: str
     subtitle: str
 

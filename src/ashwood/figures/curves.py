@@ -145,7 +145,7 @@ def _faint(others: Sequence[Curve], theme: Theme) -> Iterator[Trace]:
 
 def _rungs(history: Chronicle, theme: Theme) -> Iterator[dict[str, object]]:
     """Draw a dotted line at the length of each rung."""
-    for length in sorted({length for lengths in history.timeline.lengths for length in lengths}):
+    for length in sorted({length for lengths in history.ladder.lengths for length in lengths}):
         yield {
             "type": "line",
             "x0": length,

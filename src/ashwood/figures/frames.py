@@ -18,7 +18,7 @@ from ashwood.figures.animation import Part
 from ashwood.figures.layout import Layout, outline
 from ashwood.figures.palette import BAND, IDLE, INK, MUTED, PAPER, quality_colour
 from ashwood.figures.panel import Panel, mark_moving, marker_size, short_duration
-from ashwood.views.scene import qualities
+from ashwood.figures.playback import qualities
 
 WIDTH = 900
 _DPI = 100
@@ -42,10 +42,11 @@ class FrameRenderer:
     """
 
     def __init__(self, parts: Sequence[Part], headline: str) -> None:
-        self.seconds = max(1e-9, *(part.film.seconds for part in parts))
+        self.seconds = max(1e-9, *(part.playback.seconds for part in parts))
         width = (WIDTH - 2 * _MARGIN - _GUTTER * (len(parts) - 1)) / len(parts)
         layouts = [
-            Layout(part.film, _MARGIN + (width + _GUTTER) * number, _HEADER, width) for number, part in enumerate(parts)
+            Layout(part.playback, _MARGIN + (width + _GUTTER) * number, _HEADER, width)
+            for number, part in enumerate(parts)
         ]
         # The video codec needs an even height.
         height = 2 * round((max(layout.bottom for layout in layouts) + _FOOTER) / 2)
@@ -53,10 +54,10 @@ class FrameRenderer:
         self._canvas = FigureCanvasAgg(figure)
         self._axes = figure.add_axes((0, 0, 1, 1))
         self._axes.axis("off")
-        found = qualities([part.film for part in parts])
+        found = qualities([part.playback.ladder for part in parts])
         self._panels = [
             Panel(
-                part.film,
+                part.playback,
                 layout,
                 self._axes,
                 title=part.title,

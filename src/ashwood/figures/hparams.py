@@ -77,7 +77,7 @@ def draw_scatter(history: Chronicle, hparam: str | None = None, *, theme: Theme 
         return blank(theme, title, NOTHING)
     import numpy as np
 
-    lengths = sorted({length for each in history.timeline.lengths for length in each})
+    lengths = sorted({length for each in history.ladder.lengths for length in each})
     kind = shown.kind
     axis: dict[str, Any] = {"title": {"text": name}}
     if isinstance(kind, Categorical):
@@ -110,7 +110,7 @@ def draw_scatter(history: Chronicle, hparam: str | None = None, *, theme: Theme 
 
 def _points(history: Chronicle, shown: Varied) -> list[tuple[Result, float]]:
     rows = history.progress.trials.rows
-    found = ((result, shown.number(rows[result.trial].hparams)) for result in last_results(history.timeline))
+    found = ((result, shown.number(rows[result.trial].hparams)) for result in last_results(history.ladder))
     return [(result, number) for result, number in found if number is not None]
 
 
@@ -183,7 +183,7 @@ def draw_heatmap(
         return blank(theme, "Two hyperparameters", "This search varies fewer than two hyperparameters.")
     one, other = chosen
     title = f"{text_of(one.name)} and {text_of(other.name)}"
-    compared = comparable(history.timeline, ENOUGH)
+    compared = comparable(history.ladder, ENOUGH)
     if compared is None:
         return blank(theme, title, NOTHING)
     import numpy as np

@@ -46,7 +46,7 @@ def draw_importance(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
     shown = varied(history.spec.space)
     if not shown:
         return blank(theme, TITLE, NO_HPARAMS)
-    compared = comparable(history.timeline, ENOUGH)
+    compared = comparable(history.ladder, ENOUGH)
     if compared is None:
         return blank(theme, TITLE, NOTHING)
     if len(compared.results) < FEWEST:

@@ -22,8 +22,7 @@ from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.hparams import Varied, varied
-from ashwood.views.scene import Standing
-from ashwood.views.steps import Step, steps
+from ashwood.views.ladder import RungRanking, Standing
 from ashwood.views.trials import TrialRow
 from ashwood.views.wording import format_length
 
@@ -65,7 +64,7 @@ def _styles(theme: Theme) -> Mapping[str, _Style]:
         "queued": _Style("waiting for a worker", "triangle-up-open", theme.training, 1.1),
         Standing.WAITS: _Style("waiting for promotion", "circle", theme.waiting),
         Standing.COMPLETED: _Style("trained to full length", "star", theme.completed, 1.2),
-        Standing.WENT_ON: _Style("promoted", "circle-open", theme.accent),
+        Standing.PROMOTED: _Style("promoted", "circle-open", theme.accent),
         Standing.OUT: _Style("stopped", "square", theme.out, 0.85),
         "failed": _Style("failed", "x", theme.trouble, 0.9),
         "killed": _Style("killed", "diamond", theme.trouble, 0.95),
@@ -152,7 +151,7 @@ class _RungLine:
         return [(x + self.pitch, bottom), (x + self.pitch, middle), (x, middle), (x, ceiling)]
 
 
-Brackets: TypeAlias = Sequence[Sequence[Step]]
+Brackets: TypeAlias = Sequence[Sequence[RungRanking]]
 RungLines: TypeAlias = Sequence[Sequence[_RungLine]]
 
 
@@ -165,12 +164,12 @@ def draw_ladder(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
     rows = history.progress.trials.rows
     if not rows:
         return blank(theme, TITLE, "No trial has been created yet.")
-    brackets = steps(history.timeline)
+    brackets = history.ladder.now()
     layout = _rung_lines(history, brackets)
-    points = sum(len(step.stands) + len(step.dropped_out) + len(step.risers) for step, _ in _rungs(brackets, layout))
+    points = sum(len(rung.ranked) + len(rung.dropped_out) + len(rung.training) for rung, _ in _rungs(brackets, layout))
     many = points > MANY
     hover = _HoverTexts(history, many=many)
-    heights = {rung_line.y: step.length for step, rung_line in _rungs(brackets, layout)}
+    heights = {rung_line.y: rung.length for rung, rung_line in _rungs(brackets, layout)}
     return compose(
         [
             *_bands(brackets, layout, theme),
@@ -204,15 +203,15 @@ def _length(length: int, unit: str) -> str:
     return f"<b>{number}</b> {word}"
 
 
-def _rungs(brackets: Brackets, layout: RungLines) -> Iterator[tuple[Step, _RungLine]]:
+def _rungs(brackets: Brackets, layout: RungLines) -> Iterator[tuple[RungRanking, _RungLine]]:
     for bracket, rung_lines in zip(brackets, layout, strict=True):
         yield from zip(bracket, rung_lines, strict=True)
 
 
 def _rung_lines(history: Chronicle, brackets: Brackets) -> list[list[_RungLine]]:
     """Return the position of each rung: equal lengths are equally high, and all expected trials have room."""
-    lengths = sorted({step.length for bracket in brackets for step in bracket})
-    planned = [max(1, bracket.planned) for bracket in history.progress.ladder.brackets]
+    lengths = sorted({rung.length for bracket in brackets for rung in bracket})
+    planned = [max(1, bracket.planned) for bracket in history.ladder.brackets]
     shares = [each ** (1 / 3) for each in planned]
     least = min(_NARROWEST, 1 / len(brackets)) * sum(shares)
     shares = [max(share, least) for share in shares]
@@ -221,10 +220,10 @@ def _rung_lines(history: Chronicle, brackets: Brackets) -> list[list[_RungLine]]
     for bracket, share, trials in zip(brackets, shares, planned, strict=True):
         width = room * share / sum(shares)
         rung_lines, expected = [], float(trials)
-        for step in bracket:
-            there = len(step.stands) + len(step.dropped_out)
+        for rung in bracket:
+            there = len(rung.ranked) + len(rung.dropped_out)
             capacity = max(there, ceil(expected), 1)
-            rung_lines.append(_RungLine.of(left, width, float(lengths.index(step.length)), capacity))
+            rung_lines.append(_RungLine.of(left, width, float(lengths.index(rung.length)), capacity))
             expected /= float(history.spec.search.divisor)
         layout.append(rung_lines)
         left += width + _GAP
@@ -237,20 +236,26 @@ def _rung_lines(history: Chronicle, brackets: Brackets) -> list[list[_RungLine]]
 def _dots(history: Chronicle, brackets: Brackets, layout: RungLines) -> Iterator[tuple[str, _Dot]]:
     """Yield each point of each trial with the key of its style in `_styles`."""
     rows = history.progress.trials.rows
-    for step, rung_line in _rungs(brackets, layout):
-        of, length, size = len(step.stands) + len(step.dropped_out), step.length, rung_line.size
-        for rank, (trial, standing, metric) in enumerate(step.stands, 1):
+    running = {span.trial: span for span in history.timeline.live}
+    for rung, rung_line in _rungs(brackets, layout):
+        of, length, size = len(rung.ranked) + len(rung.dropped_out), rung.length, rung_line.size
+        for rank, (trial, standing, metric) in enumerate(rung.ranked, 1):
             yield standing, _Dot(trial, *rung_line.position(rank - 1), size, metric, rank, of, length)
-        for rank, trial in enumerate(step.dropped_out, len(step.stands) + 1):
+        for rank, trial in enumerate(rung.dropped_out, len(rung.ranked) + 1):
             style = _DROPPED_OUT.get(rows[trial].state, "left")
             yield style, _Dot(trial, *rung_line.position(rank - 1), size, nan, rank, of, length)
         # Trials on their way are side by side, in the order in which they were created.
-        pitch = min((rung_line.right - rung_line.left) / max(len(step.risers), 1), 1.4 * _PITCH)
+        pitch = min((rung_line.right - rung_line.left) / max(len(rung.training), 1), 1.4 * _PITCH)
         size = min(max(0.8 * pitch, 3.0), 9.0)
-        for lane, riser in enumerate(step.risers):
-            x, y = rung_line.left + (lane + 0.5) * pitch, rung_line.bottom + riser.progress * _CLIMB / _STEP
-            metric = nan if riser.metric is None else riser.metric
-            yield "training" if riser.works else "queued", _Dot(riser.trial, x, y, size, metric, 0, 0, length)
+        for lane, trial in enumerate(rung.training):
+            style, progress, metric = "queued", 0.0, nan
+            span = running.get(trial)
+            if span is not None and span.target == length:  # Else its last process may still save.
+                below = history.ladder.brackets[span.bracket].lengths[span.rung - 1] if span.rung else 0
+                style, progress = "training", min(max((span.length - below) / (length - below), 0.0), 1.0)
+                metric = nan if span.metric is None else span.metric
+            x, y = rung_line.left + (lane + 0.5) * pitch, rung_line.bottom + progress * _CLIMB / _STEP
+            yield style, _Dot(trial, x, y, size, metric, 0, 0, length)
 
 
 class _HoverTexts:
@@ -289,12 +294,12 @@ def _draw_few(
         dots[name].append(each)
     if "training" in dots:
         yield _progress_lines(dots["training"], brackets, layout, theme)
-    if promoted := dots.get(Standing.WENT_ON):
-        style = styles[Standing.WENT_ON]
+    if promoted := dots.get(Standing.PROMOTED):
+        style = styles[Standing.PROMOTED]
         ids = [f"{dot.trial} at {dot.length}" for dot in promoted]
         ring = {"opacity": 0.75, "line": {"width": 1.2, "color": style.colour}}
         yield _points([(dot, style) for dot in promoted], style.label, ids, hover, **ring)
-    now = [(dot, styles[style]) for style, some in dots.items() if style != Standing.WENT_ON for dot in some]
+    now = [(dot, styles[style]) for style, some in dots.items() if style != Standing.PROMOTED for dot in some]
     yield _points(now, "trials", [str(dot.trial) for dot, _ in now], hover, opacity=1.0, line={"width": 0})
     yield from (_entry(style) for name, style in styles.items() if name in dots)
 
@@ -363,7 +368,7 @@ def _draw_many(
             "customdata": np.stack([trials, *facts], axis=1),
             "hovertemplate": f"<b>trial %{{customdata[0]}}</b> · {style.label}<br>{outcome}<extra></extra>",
             # A page moves the point of a trial from its last position.  Points at the rungs below don't move.
-            "meta": {"moves": name != Standing.WENT_ON},
+            "meta": {"moves": name != Standing.PROMOTED},
             "marker": {
                 "symbol": style.symbol if sizes.min() >= _OPEN else style.symbol.removesuffix("-open"),
                 "color": style.colour,
@@ -383,10 +388,10 @@ def _bands(brackets: Brackets, layout: RungLines, theme: Theme) -> Iterator[Trac
     ys: list[float | None] = []
     lines_x: list[float | None] = []
     lines_y: list[float | None] = []
-    for step, rung_line in _rungs(brackets, layout):
-        if not step.entitled:
+    for rung, rung_line in _rungs(brackets, layout):
+        if not rung.entitled:
             continue
-        cut = rung_line.cut(step.entitled)
+        cut = rung_line.cut(rung.entitled)
         outline = [(rung_line.left, rung_line.y), *cut, (rung_line.left, cut[-1][1]), (rung_line.left, rung_line.y)]
         xs += [*(x for x, _ in outline), None]
         ys += [*(y for _, y in outline), None]
@@ -412,7 +417,7 @@ def _draw_rungs(brackets: Brackets, layout: RungLines, theme: Theme) -> Iterator
 
 def _progress_lines(risers: Sequence[_Dot], brackets: Brackets, layout: RungLines, theme: Theme) -> Trace:
     """Draw a line for each training trial from the rung below to its point."""
-    bottoms = {step.length: rung_line.bottom for step, rung_line in _rungs(brackets, layout)}
+    bottoms = {rung.length: rung_line.bottom for rung, rung_line in _rungs(brackets, layout)}
     return _line(
         "training progress",
         [x for dot in risers for x in (dot.x, dot.x, None)],
@@ -440,7 +445,7 @@ def _line(
 
 def _captions(history: Chronicle, brackets: Brackets, layout: RungLines, theme: Theme) -> Iterator[dict[str, Any]]:
     shared = {"showarrow": False, "xanchor": "left", "font": {"size": 11, "color": theme.muted}}
-    for bracket, rung_lines, view in zip(brackets, layout, history.progress.ladder.brackets, strict=True):
+    for bracket, rung_lines, view in zip(brackets, layout, history.ladder.brackets, strict=True):
         words = f"{view.created:,} of {view.planned:,}"
         if len(brackets) <= _FEW_BRACKETS:
             words += " trial" if view.planned == 1 else " trials"
@@ -448,10 +453,10 @@ def _captions(history: Chronicle, brackets: Brackets, layout: RungLines, theme: 
             words = f"<b>bracket {view.number}</b><br>{words}"
         yield {**shared, "x": rung_lines[0].left, "y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4,
                "align": "left", "text": words}  # fmt: skip
-        for step, rung_line in zip(bracket, rung_lines, strict=True):
-            if step.arrived or step.dropped_out:
-                last = step is bracket[-1]
-                said = f"{step.arrived:,} completed" if last else f"{step.arrived:,} → {step.went_on:,}"
+        for rung, rung_line in zip(bracket, rung_lines, strict=True):
+            if rung.ranked or rung.dropped_out:
+                last = rung is bracket[-1]
+                said = f"{len(rung.ranked):,} completed" if last else f"{len(rung.ranked):,} → {rung.promoted:,}"
                 yield {
                     **shared,
                     "xanchor": "right",
@@ -464,6 +469,6 @@ def _captions(history: Chronicle, brackets: Brackets, layout: RungLines, theme: 
 
 def _subtitle(history: Chronicle) -> str:
     divisor = float(history.spec.search.divisor)
-    if all(len(bracket.rungs) == 1 for bracket in history.progress.ladder.brackets):
+    if all(len(bracket.rungs) == 1 for bracket in history.ladder.brackets):
         return "Best on the left. Every trial trains to full length."
     return f"Best on the left. The top 1 in {divisor:g} at each rung are promoted."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple, TypeAlias
 
-from ashwood.views.scene import Film
+from ashwood.figures.playback import Playback
 from ashwood.views.timeline import Slot
 
 Point: TypeAlias = tuple[float, float]
@@ -83,18 +83,18 @@ class Layout:
         bottom: y of the bottom edge.
     """
 
-    def __init__(self, film: Film, left: float, top: float, width: float) -> None:
+    def __init__(self, playback: Playback, left: float, top: float, width: float) -> None:
         self.left, self.right, self.workers_left = left, left + width, left + _LABELS
         self.title, self.subtitle, self.counters = top + _TITLE, top + _SUBTITLE, top + _COUNTERS
         self.caption = top + _CAPTION
-        several = len(film.timeline.lengths) > 1
+        several = len(playback.ladder.lengths) > 1
         self.workers_top = top + _RUNGS + _CAPTION_HEIGHT * several + _RUNGS_HEIGHT + _BELOW_RUNGS
         self.box = _BOX
         self.timeline_top = self.workers_top + _BOX + _ABOVE_TIMELINE
-        self.slots = max(1, film.timeline.slots)
+        self.slots = max(1, playback.timeline.slots)
         self.timeline_height = min(max(_ROW * self.slots, _TIMELINE_LEAST), _TIMELINE_MOST)
         self.bottom = self.timeline_top + self.timeline_height
-        lengths = film.timeline.lengths
+        lengths = playback.ladder.lengths
         heights = sorted({length for bracket in lengths for length in bracket})
         step = _RUNGS_HEIGHT / len(heights)
         column = (width - _COLUMN_GAP * (len(lengths) - 1)) / len(lengths) - _LABELS
@@ -105,11 +105,11 @@ class Layout:
                     begin,
                     begin + column,
                     self.workers_top - step * (1 + heights.index(rung.length)),
-                    *_grid(len(rung.seats), column, step - _FREE_BELOW),
+                    *_grid(len(rung.ranked), column, step - _FREE_BELOW),
                 )
                 for rung in rungs
             ]
-            for begin, rungs in zip(lefts, film.scene(film.seconds).brackets, strict=True)
+            for begin, rungs in zip(lefts, playback.at(playback.seconds).brackets, strict=True)
         ]
         self.training_radius = min(max(_SMALLEST_TRAINING, 0.3 * column / self.slots), _LARGEST_TRAINING)
 

@@ -5,7 +5,7 @@ Elements that never change are drawn once.  Elements that move are drawn again f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from ashwood.figures.layout import Layout, Outline, Point, outline
 from ashwood.figures.palette import BAND, IDLE, INK, LINE, MUTED, PAPER, TROUBLE, quality_colour, rung_colour
+from ashwood.figures.playback import Moment, Playback
 from ashwood.search.settings import Method
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.scene import Film, RungScene, Scene, Standing
+from ashwood.views.ladder import RungRanking, Standing
 from ashwood.views.wording import format_length
 
 RGBA: TypeAlias = tuple[float, float, float, float]
@@ -65,7 +66,7 @@ class Panel:
 
     def __init__(
         self,
-        film: Film,
+        playback: Playback,
         layout: Layout,
         axes: Axes,
         *,
@@ -77,7 +78,7 @@ class Panel:
         """Draw the elements that never change, and create those that move.
 
         Args:
-            film: the recorded search to draw.
+            playback: the recorded search to draw.
             layout: the positions to draw at.
             axes: the axes to draw on, in pixels from the top left.
             title: a short title.
@@ -85,12 +86,12 @@ class Panel:
             qualities: final quality of each trial, from 0 (worst) to 1 (best).
             seconds: elapsed time at the right end of the timeline.
         """
-        self._film = film
+        self._playback = playback
         self._layout = layout
         self._colours = {trial: to_rgba(quality_colour(quality)) for trial, quality in qualities.items()}
-        self._is_synchronous = film.timeline.spec.search.method is Method.SYNC_HALVING
-        self._is_finished = all(path.ended is not None for path in film.timeline.paths.values())
-        self._expected = [[len(rung.seats) for rung in rungs] for rungs in film.scene(film.seconds).brackets]
+        self._is_synchronous = playback.ladder.spec.search.method is Method.SYNC_HALVING
+        self._is_finished = all(path.ended is not None for path in playback.ladder.paths)
+        self._expected = [[len(rung.ranked) for rung in rungs] for rungs in playback.at(playback.seconds).brackets]
         self._positions: dict[TrialId, Point] = {}
         # Users choose these texts.  Matplotlib would read a $ in them as the start of a formula.
         style: dict[str, Any] = {"va": "center", "parse_math": False}
@@ -107,7 +108,7 @@ class Panel:
         self._dots = mark_moving(axes.scatter([], [], linewidths=0))
         self._crosses = mark_moving(axes.scatter([], [], marker="x", color=TROUBLE, linewidths=1, s=10))
         self._seconds = seconds
-        self._timeline_pixels = _paint_timeline(film, layout, seconds)
+        self._timeline_pixels = _paint_timeline(playback, layout, seconds)
         self._shown_columns = 0
 
     @property
@@ -128,21 +129,21 @@ class Panel:
 
     def show(self, elapsed: float, step: float) -> None:
         """Update all elements to a moment.  Dots move by the share ``step``, from 0 to 1, of their remaining way."""
-        scene = self._film.scene(elapsed)
-        self._show_rungs(scene)
-        self._show_trials(scene, step)
-        self._show_links(scene)
-        self._show_workers(scene)
-        self._show_counters(scene)
+        moment = self._playback.at(elapsed)
+        self._show_rungs(moment)
+        self._show_trials(moment, step)
+        self._show_links(moment)
+        self._show_workers(moment)
+        self._show_counters(moment)
 
     # -- elements that never change -----------------------------------------------------------
 
     def _draw_rungs(self, axes: Axes) -> list[list[Text]]:
-        timeline = self._film.timeline
+        ladder = self._playback.ladder
         notes: list[list[Text]] = []
-        for bracket, (rung_lines, lengths) in enumerate(zip(self._layout.rung_lines, timeline.lengths, strict=True)):
+        for bracket, (rung_lines, lengths) in enumerate(zip(self._layout.rung_lines, ladder.lengths, strict=True)):
             notes.append([])
-            if len(timeline.lengths) > 1:
+            if len(ladder.brackets) > 1:
                 x, y, colour = (
                     rung_lines[0].left - self._layout.label_width,
                     self._layout.caption,
@@ -157,15 +158,15 @@ class Panel:
                     lw=1.4,
                     solid_capstyle="round",
                 )
-                x, words = rung_line.left - self._layout.label_width, format_length(length, timeline.spec.unit)
+                x, words = rung_line.left - self._layout.label_width, format_length(length, ladder.spec.unit)
                 axes.text(x, rung_line.y, words, fontsize=8, fontweight="bold", color=INK, va="center")
                 note = axes.text(x, rung_line.y + 8, "", fontsize=7.5, color=MUTED, va="top", linespacing=1.5)
                 notes[-1].append(mark_moving(note))
         return notes
 
     def _draw_counters(self, axes: Axes) -> list[Text]:
-        timeline, layout = self._film.timeline, self._layout
-        longest = format_length(timeline.spec.search.max_length, timeline.spec.unit)
+        spec, layout = self._playback.ladder.spec, self._layout
+        longest = format_length(spec.search.max_length, spec.unit)
         captions = ("of worker time idle", f"reached {longest}", "time to the first", "time in all")
         counters = []
         for share, caption in zip(_COUNTERS, captions, strict=True):
@@ -197,23 +198,24 @@ class Panel:
 
     # -- elements that move -------------------------------------------------------------------
 
-    def _show_rungs(self, scene: Scene) -> None:
+    def _show_rungs(self, moment: Moment) -> None:
         bands: list[Outline] = []
         rings: list[Point] = []
         sizes: list[float] = []
         colours: list[RGBA] = []
         crosses: list[Point] = []
-        for bracket, rungs in enumerate(scene.brackets):
+        for bracket, rungs in enumerate(moment.brackets):
             for number, rung in enumerate(rungs):
                 rung_line = self._layout.rung_lines[bracket][number]
-                self._notes[bracket][number].set_text(self._note(rung, bracket, number))
-                if rung.complete or not self._is_synchronous:
+                is_complete = self._is_complete(rungs, bracket, number)
+                self._notes[bracket][number].set_text(self._note(rung, bracket, number, is_complete=is_complete))
+                if is_complete or not self._is_synchronous:
                     bands += rung_line.highlight(rung.entitled)
-                for rank, seat in enumerate(rung.seats):
-                    if seat.standing is Standing.WENT_ON:
+                for rank, each in enumerate(rung.ranked):
+                    if each.standing is Standing.PROMOTED:
                         rings.append(rung_line.position(rank))
                         sizes.append(marker_size(rung_line.radius * 0.9))
-                        colours.append(self._colour(seat.trial))
+                        colours.append(self._colour(each.trial))
                 crosses += [
                     (rung_line.right - 4 - 7 * place, rung_line.y - 6) for place in range(len(rung.dropped_out))
                 ]
@@ -223,19 +225,23 @@ class Panel:
         self._rings.set_edgecolor(colours)
         self._crosses.set_offsets(_array(crosses))
 
-    def _note(self, rung: RungScene, bracket: int, number: int) -> str:
-        reached = len(rung.seats)
+    def _is_complete(self, rungs: Sequence[RungRanking], bracket: int, number: int) -> bool:
+        """Return whether all trials have arrived that ever reach a rung."""
+        arrived, expected = len(rungs[number].ranked), self._expected[bracket][number]
+        return 0 < arrived >= expected and not any(rung.training for rung in rungs[: number + 1])
+
+    def _note(self, rung: RungRanking, bracket: int, number: int, *, is_complete: bool) -> str:
+        reached = len(rung.ranked)
         if not reached:
             return ""
-        if self._is_synchronous and not rung.complete:
+        if self._is_synchronous and not is_complete:
             return f"{reached} of {self._expected[bracket][number]}\nreached"
         if number == len(self._layout.rung_lines[bracket]) - 1:
             return f"{reached} reached"
-        promoted = sum(seat.standing is Standing.WENT_ON for seat in rung.seats)
-        return f"{reached} reached,\n{promoted} promoted"
+        return f"{reached} reached,\n{rung.promoted} promoted"
 
-    def _show_trials(self, scene: Scene, step: float) -> None:
-        dots = self._targets(scene)
+    def _show_trials(self, moment: Moment, step: float) -> None:
+        dots = self._targets(moment)
         for trial, dot in dots.items():
             x, y = dot.position
             from_x, from_y = self._positions.get(trial, dot.position)
@@ -244,59 +250,56 @@ class Panel:
         self._dots.set_sizes(np.array([marker_size(dot.radius) for dot in dots.values()]))
         self._dots.set_facecolor([dot.colour for dot in dots.values()])
 
-    def _targets(self, scene: Scene) -> dict[TrialId, Dot]:
+    def _targets(self, moment: Moment) -> dict[TrialId, Dot]:
         """Return the dot of each trial at its target position; dots move towards it over several frames."""
         layout = self._layout
         dots: dict[TrialId, Dot] = {}
-        for rung_lines, rungs in zip(layout.rung_lines, scene.brackets, strict=True):
+        for rung_lines, rungs in zip(layout.rung_lines, moment.brackets, strict=True):
             for rung_line, rung in zip(rung_lines, rungs, strict=True):
-                for rank, seat in enumerate(rung.seats):
-                    if seat.standing is not Standing.WENT_ON:
-                        faded = _FADED if seat.standing is Standing.OUT else 1.0
-                        colour = (*self._colour(seat.trial)[:3], faded)
-                        dots[seat.trial] = Dot(rung_line.position(rank), rung_line.radius, colour)
-        for trial, bracket, towards, slot, progress in scene.climbers:
-            if slot is not None:
-                place = (layout.training_x(bracket, slot), layout.training_y(bracket, towards, progress))
-                dots[trial] = Dot(place, layout.training_radius, self._colour(trial))
+                for rank, each in enumerate(rung.ranked):
+                    if each.standing is not Standing.PROMOTED:
+                        faded = _FADED if each.standing is Standing.OUT else 1.0
+                        colour = (*self._colour(each.trial)[:3], faded)
+                        dots[each.trial] = Dot(rung_line.position(rank), rung_line.radius, colour)
+        for trial, bracket, towards, slot, progress in moment.training:
+            place = (layout.training_x(bracket, slot), layout.training_y(bracket, towards, progress))
+            dots[trial] = Dot(place, layout.training_radius, self._colour(trial))
         return dots
 
-    def _show_links(self, scene: Scene) -> None:
+    def _show_links(self, moment: Moment) -> None:
         """Draw a line from each trial to the worker that trains it."""
         links, colours = [], []
         layout = self._layout
         if len(layout.rung_lines) == 1 and layout.slots <= _MANY_WORKERS:
-            for climber in scene.climbers:
-                if climber.slot is not None:
-                    lane = layout.training_x(0, climber.slot)
-                    top = layout.training_y(0, climber.rung, climber.progress)
-                    links.append([(lane, layout.workers_top), (lane, top)])
-                    colours.append(to_rgba(rung_colour(0, climber.rung, len(layout.rung_lines[0])), 0.4))
+            for _, _, rung, slot, progress in moment.training:
+                lane, top = layout.training_x(0, slot), layout.training_y(0, rung, progress)
+                links.append([(lane, layout.workers_top), (lane, top)])
+                colours.append(to_rgba(rung_colour(0, rung, len(layout.rung_lines[0])), 0.4))
         self._links.set_segments(links)
         self._links.set_color(colours)
 
-    def _show_workers(self, scene: Scene) -> None:
+    def _show_workers(self, moment: Moment) -> None:
         """Cover the boxes of workers that train in the colour of the rung, and of absent workers in white.
 
         The box of an idle worker stays visible, because it is part of the background that is drawn once.
         """
         layout = self._layout
         colours = dict.fromkeys(range(layout.slots), PAPER)
-        for slot, span in scene.workers if not scene.over else ():
+        for slot, span in moment.workers.items() if not moment.is_last else ():
             if span is None:
                 del colours[slot]
             else:
                 colours[slot] = rung_colour(span.bracket, span.rung, len(layout.rung_lines[span.bracket]))
         self._boxes.set_verts([layout.worker(slot) for slot in colours])
         self._boxes.set_color(list(colours.values()))
-        self._shown_columns = round(scene.at / self._seconds * self._timeline_pixels.shape[1])
+        self._shown_columns = round(moment.at / self._seconds * self._timeline_pixels.shape[1])
         x = layout.workers_left + self._shown_columns
-        self._now.set_segments([] if scene.over else [[(x, layout.timeline_top - 2), (x, layout.bottom + 1)]])
+        self._now.set_segments([] if moment.is_last else [[(x, layout.timeline_top - 2), (x, layout.bottom + 1)]])
 
-    def _show_counters(self, scene: Scene) -> None:
-        first = "–" if scene.first_completed is None else short_duration(scene.first_completed)
-        end = short_duration(self._film.seconds) if scene.over and self._is_finished else "–"
-        for text, words in zip(self._counters, (f"{scene.idle:.0%}", str(scene.completed), first, end), strict=True):
+    def _show_counters(self, moment: Moment) -> None:
+        first = "–" if moment.first_completed is None else short_duration(moment.first_completed)
+        end = short_duration(self._playback.seconds) if moment.is_last and self._is_finished else "–"
+        for text, words in zip(self._counters, (f"{moment.idle:.0%}", str(moment.completed), first, end), strict=True):
             text.set_text(words)
 
     def _colour(self, trial: TrialId) -> RGBA:
@@ -317,7 +320,7 @@ def short_duration(seconds: float) -> str:
     return f"{seconds / 3_600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
 
 
-def _paint_timeline(film: Film, layout: Layout, seconds: float) -> NDArray[np.uint8]:
+def _paint_timeline(playback: Playback, layout: Layout, seconds: float) -> NDArray[np.uint8]:
     """Return the complete timeline of workers (rows) over time (columns) as an RGBA picture."""
     columns = round(layout.right) - round(layout.workers_left)
     pixels = np.full((round(layout.timeline_height), columns, 4), 255, dtype=np.uint8)
@@ -327,14 +330,14 @@ def _paint_timeline(film: Film, layout: Layout, seconds: float) -> NDArray[np.ui
     def paint(slot: int, begin: float, end: float, colour: str) -> None:
         top = int(slot * each)
         bottom = max(top + 1, int((slot + 1) * each) - inset)
-        first, last = (round(film.elapsed(at) / seconds * columns) for at in (begin, end))
+        first, last = (round(playback.elapsed(at) / seconds * columns) for at in (begin, end))
         pixels[top:bottom, first : max(last, first + 1)] = np.array(to_rgba(colour)) * 255
 
-    timeline = film.timeline
+    timeline = playback.timeline
     for gap in timeline.gaps():
         paint(*gap, IDLE)
     for span in timeline.spans:
-        colour = rung_colour(span.bracket, span.rung, len(timeline.lengths[span.bracket]))
+        colour = rung_colour(span.bracket, span.rung, len(layout.rung_lines[span.bracket]))
         paint(span.slot, span.begin, timeline.until if span.end is None else span.end, colour)
     return pixels
 

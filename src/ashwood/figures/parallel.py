@@ -53,7 +53,7 @@ def draw_parallel_coordinates(history: Chronicle, *, theme: Theme = LIGHT) -> Fi
     if not shown:
         return blank(theme, TITLE, NO_HPARAMS)
     rows = history.progress.trials.rows
-    results = last_results(history.timeline)
+    results = last_results(history.ladder)
     sign = 1.0 if history.spec.smaller_is_better else -1.0
     # The best trials are drawn last, so that their lines lie on top.
     results.sort(key=lambda result: (result.length, -sign * result.metric))
@@ -65,7 +65,7 @@ def draw_parallel_coordinates(history: Chronicle, *, theme: Theme = LIGHT) -> Fi
     for each in shown[:_MOST_AXES]:
         numbers = [each.number(rows[result.trial].hparams) for result in results]
         axes.append((text_of(each.name, WORD), _hparam_scale(each, numbers)))
-    lengths = sorted({length for bracket in history.timeline.lengths for length in bracket})
+    lengths = sorted({length for bracket in history.ladder.lengths for length in bracket})
     axes.append((f"trained ({history.spec.unit})", _length_scale([result.length for result in results], lengths)))
     metrics = np.array([result.metric for result in results])
     metric = _metric_scale(metrics, smaller=sign > 0)

@@ -136,10 +136,6 @@ class Kind:
     needs_history: bool = False
 
 
-def _timeline(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
-    return draw_timeline(history.timeline, theme=theme)
-
-
 FIGURES: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -195,7 +191,7 @@ FIGURES: Mapping[str, Kind] = {
             "how much each hyperparameter decides whether a trial is among the best",
             draw_importance,
         ),
-        Kind("timeline", "Workers", "which trial each worker trained when, and when workers were idle", _timeline),
+        Kind("timeline", "Workers", "which trial each worker trained when, and when workers were idle", draw_timeline),
         Kind("spending", "Budget", "training spent and expected per rung, and worker time", draw_spending),
     )
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashwood.figures.axes import narrow, time_unit
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
+from ashwood.views.chronicle import Chronicle
 from ashwood.views.timeline import SlotTime, Span, SpanEnd, Timeline
 from ashwood.views.wording import format_duration, format_length, format_value
 
@@ -30,7 +31,7 @@ _SYMBOLS = {
 }
 
 
-def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
+def draw_timeline(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure with one row per worker.
 
     There is one trace per bracket and rung, because the time to draw grows with the number of traces.
@@ -38,8 +39,9 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
     Raises:
         AshwoodError: plotly is not installed.
     """
+    timeline, name = history.timeline, text_of(history.spec.name)
     if timeline.began is None:
-        return blank(theme, text_of(timeline.spec.name), "Nothing has run yet.", _NO_WORK)
+        return blank(theme, name, "Nothing has run yet.", _NO_WORK)
     axis = _Axis(timeline, theme)
     by_rung: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in timeline.spans:
@@ -49,11 +51,12 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
     return compose(
         [
             _idle(gaps, axis),
-            *(_work(spans, timeline, axis) for _, spans in sorted(by_rung.items())),
+            *(_work(spans, history, axis) for _, spans in sorted(by_rung.items())),
             *_marks(timeline, axis),
         ],
         theme,
-        *_title(timeline, gaps),
+        name,
+        _subtitle(history, gaps),
         barmode="overlay",
         height=max(340, min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows)),
         legend={
@@ -117,10 +120,10 @@ def _idle(gaps: Iterable[SlotTime], axis: _Axis) -> Trace:
     }
 
 
-def _work(spans: Sequence[Span], timeline: Timeline, axis: _Axis) -> Trace:
+def _work(spans: Sequence[Span], history: Chronicle, axis: _Axis) -> Trace:
     first = spans[0]
-    lengths = timeline.lengths[first.bracket]
-    unit = timeline.spec.unit
+    brackets, unit = history.ladder.brackets, history.spec.unit
+    rungs = len(brackets[first.bracket].rungs)
     return {
         **_bars(
             [span.slot for span in spans],
@@ -130,15 +133,15 @@ def _work(spans: Sequence[Span], timeline: Timeline, axis: _Axis) -> Trace:
         ),
         "name": format_length(first.target, unit),
         "legendgroup": f"bracket {first.bracket}",
-        "legendgrouptitle": {"text": f"bracket {first.bracket}"} if len(timeline.lengths) > 1 else None,
+        "legendgrouptitle": {"text": f"bracket {first.bracket}"} if len(brackets) > 1 else None,
         "customdata": _packed(spans, axis) if axis.many else [_facts(span, axis) for span in spans],
         "hovertemplate": (
             "<b>trial %{customdata[0]}</b>, attempt %{customdata[1]}, on worker %{y}<br>"
             f"bracket {first.bracket}, rung {first.rung}: from %{{customdata[2]}} to {first.target} {unit}<br>"
-            f"{text_of(timeline.spec.metric)} %{{customdata[4]{':.5~g' * axis.many}}} at %{{customdata[3]}} {unit}<br>"
+            f"{text_of(history.spec.metric)} %{{customdata[4]{':.5~g' * axis.many}}} at %{{customdata[3]}} {unit}<br>"
             f"{'after %{customdata[5]:.0f} s' if axis.many else '%{customdata[5]}'}<extra></extra>"
         ),
-        "marker": {"color": axis.theme.rung_colour(first.bracket, first.rung, len(lengths)), "line": axis.edge},
+        "marker": {"color": axis.theme.rung_colour(first.bracket, first.rung, rungs), "line": axis.edge},
     }
 
 
@@ -200,8 +203,8 @@ def _marks(timeline: Timeline, axis: _Axis) -> Iterable[Trace]:
             }
 
 
-def _title(timeline: Timeline, gaps: Iterable[SlotTime]) -> tuple[str, str]:
-    there = sum(end - begin for _, begin, end in timeline.presences())
+def _subtitle(history: Chronicle, gaps: Iterable[SlotTime]) -> str:
+    there = sum(end - begin for _, begin, end in history.timeline.presences())
     idle = sum(end - begin for _, begin, end in gaps)
     busy = f"workers busy {1 - idle / there:.0%} of the time" if there else _NO_WORK
-    return text_of(timeline.spec.name), f"{len(timeline.paths)} trials, {busy}"
+    return f"{len(history.ladder.paths)} trials, {busy}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import NamedTuple
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
@@ -12,7 +11,7 @@ from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.forecast.conditions import Conditions, affordable, simulate
 from ashwood.forecast.play import Course
 from ashwood.search.plan import plan_search
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, Method, Mode, SearchSettings
 from ashwood.search.vocabulary import TrialId
 
 _HOUR = 3600.0
@@ -179,7 +178,7 @@ def in_mode(settings: SearchSettings, mode: Mode) -> SearchSettings:
     Settings that are the defaults of the old mode become the defaults of the new one.
     """
     auto = settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.bracket_rungs
-    before, after = (AUTO if each else DOCUMENTED for each in (auto, mode is Mode.AUTO))
+    before, after = (AUTO_DEFAULTS if each else DEFAULTS for each in (auto, mode is Mode.AUTO))
     rungs = settings.num_rungs or settings.max_rungs
     return replace(
         settings,
@@ -191,18 +190,6 @@ def in_mode(settings: SearchSettings, mode: Mode) -> SearchSettings:
         bracket_rungs=(),
         num_rungs=None,
     )
-
-
-class Defaults(NamedTuple):
-    """Default settings of a mode."""
-
-    divisor: Fraction
-    max_rungs: int
-    sampler: Sampler
-
-
-DOCUMENTED = Defaults(Fraction(4), 5, Sampler.RANDOM)
-AUTO = Defaults(AUTO_DIVISOR, AUTO_MAX_RUNGS, Sampler.DENSITY)
 
 
 def full_trainings(settings: SearchSettings, conditions: Conditions, seconds: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
 
 class Method(StrEnum):
@@ -44,12 +45,19 @@ class Sampler(StrEnum):
 MOST_TRIALS = 10_000_000
 """Largest ``max_trials`` of an experiment file."""
 
-AUTO_DIVISOR = Fraction(5, 2)
-"""Default divisor of ``mode: auto``.  Chosen by ``benchmarks/quality``; theory has e (Jamieson and
-Talwalkar 2016, arXiv:1502.07943, section 3)."""
 
-AUTO_MAX_RUNGS = 7
-"""Default max_rungs of ``mode: auto``.  The shortest rung is max_length / 244, about as with divisor 4 and 5 rungs."""
+class ModeDefaults(NamedTuple):
+    """Defaults of the settings that depend on the mode."""
+
+    divisor: Fraction
+    max_rungs: int
+    sampler: Sampler
+
+
+DEFAULTS = ModeDefaults(Fraction(4), 5, Sampler.RANDOM)
+AUTO_DEFAULTS = ModeDefaults(Fraction(5, 2), 7, Sampler.DENSITY)
+"""Defaults of ``mode: auto``.  The divisor was chosen by ``benchmarks/quality``; theory has e (Jamieson and Talwalkar
+2016, arXiv:1502.07943, section 3).  The shortest rung is max_length / 244, about as with divisor 4 and 5 rungs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +83,9 @@ class SearchSettings:
     max_trials: int
     max_concurrent_trials: int = 16
     mode: Mode = Mode.STANDARD
-    divisor: Fraction = Fraction(4)
-    max_rungs: int = 5
+    divisor: Fraction = DEFAULTS.divisor
+    max_rungs: int = DEFAULTS.max_rungs
     bracket_rungs: tuple[int, ...] = ()
     num_rungs: int | None = None
     stop_once: bool = False
-    sampler: Sampler = Sampler.RANDOM
+    sampler: Sampler = DEFAULTS.sampler

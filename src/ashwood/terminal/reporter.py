@@ -64,6 +64,7 @@ class Reporter:
 
     Attributes:
         progress: progress of the experiment.
+        forecaster: forecasts of the time left.
         running: whether trials have started.
         when_ready: function that the writer's thread calls when trials start, or None.
     """

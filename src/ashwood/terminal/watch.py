@@ -112,9 +112,8 @@ class LogFollower:
         snapshot = home.snapshot(experiment)
         if is_over(home.store.record(experiment).state):
             # Neither a forecast nor the latest events are shown, so the progress is enough.
-            if (found := load_progress(spec, snapshot, self._log)) is not None:
-                progress, self._after = found
-                self.screen.start_from(progress, None, [])
+            progress, self._after = load_progress(spec, snapshot, self._log)
+            self.screen.start_from(progress, None, [])
         elif (folded := load(spec, snapshot, self._log)) is not None:
             self._after = folded.seq
             first = max(0, folded.seq - LOOKED_BACK)

@@ -23,20 +23,7 @@ import pytest
 from ashwood.backends.port import Abort, Backend, NoteBest, Suspend
 from ashwood.checkpoints import open_storage
 from ashwood.errors import BackendError
-from ashwood.experiment.events import (
-    FULL,
-    UNREACHABLE,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptPreempted,
-    CheckpointSaved,
-    HparamsInvalid,
-    LastWord,
-    StorageFailed,
-    TrialStopped,
-    TrialTrained,
-    ValidationReported,
-)
+from ashwood.experiment import events as e
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, SaveOn
 from ashwood.testing.backend import (
     PATIENCE,
@@ -60,7 +47,7 @@ class ProcessBackendContract(BackendContract):
     def test_checkpoint_is_complete_when_it_is_reported(self, backend: Backend, tmp_path: Path) -> None:
         """It has the files that the training code wrote."""
         saved = drive(backend, [job(target=3)])[-2]
-        assert isinstance(saved, CheckpointSaved)
+        assert isinstance(saved, e.CheckpointSaved)
         with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
             assert (directory / "length").read_text() == "3"
 
@@ -77,7 +64,7 @@ class ProcessBackendContract(BackendContract):
             backend.dispatch([NoteBest(0, 1, 0.19)])
             until.touch()
             events = drive(backend, [start], lambda report: finish(report, save=False))
-            assert [event.length for event in events if isinstance(event, CheckpointSaved)] == [3, 6]
+            assert [event.length for event in events if isinstance(event, e.CheckpointSaved)] == [3, 6]
         finally:
             backend.close()
 
@@ -85,8 +72,8 @@ class ProcessBackendContract(BackendContract):
         """Its training is lost, but the attempt ends."""
         start = endless()._replace(hparams={"seconds": 0.01, "save": False})
         events = drive(backend, [start], on_the_way=lambda _: Suspend(0, 1))
-        assert not any(isinstance(event, CheckpointSaved) for event in events)
-        assert isinstance(events[-1], AttemptEnded)
+        assert not any(isinstance(event, e.CheckpointSaved) for event in events)
+        assert isinstance(events[-1], e.AttemptEnded)
 
     def test_aborted_attempt_ends_within_a_step_and_has_only_its_last_event(
         self, backend: Backend, tmp_path: Path
@@ -99,10 +86,10 @@ class ProcessBackendContract(BackendContract):
         backend.dispatch([Abort(0, 1), Abort(0, 1)])
         events = drive(backend, starts)
         aborted = [event for event in events if getattr(event, "trial", None) == 0]
-        assert aborted == [AttemptFailed(0, 1, "killed on request")]
-        assert AttemptEnded(1, 1, 2) in events
+        assert aborted == [e.AttemptFailed(0, 1, "killed on request")]
+        assert e.AttemptEnded(1, 1, 2) in events
         wait_for_end(process)
-        assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
+        assert e.AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
 
     @pytest.mark.parametrize("misdeed", ["hang", "swallow"])
     def test_hung_attempt_is_killed_after_request_to_stop(self, tmp_path: Path, misdeed: str) -> None:
@@ -112,12 +99,12 @@ class ProcessBackendContract(BackendContract):
             backend.dispatch([job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})])
             process = wait_for_number(tmp_path / "pid")
             backend.dispatch([Suspend(0, 1)])
-            killed = next(event for event in events_of(backend) if isinstance(event, LastWord))
-            assert killed == AttemptPreempted(
+            killed = next(event for event in events_of(backend) if isinstance(event, e.LastWord))
+            assert killed == e.AttemptPreempted(
                 0, 1, "it finished no step and no save for 0.3 s after the request to stop", hung=True
             )
             wait_for_end(process)
-            assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
+            assert e.AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
         finally:
             backend.close()
 
@@ -128,10 +115,10 @@ class ProcessBackendContract(BackendContract):
         try:
             start = job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})
             *_, failed = drive(backend, [start])
-            assert isinstance(failed, AttemptFailed)
+            assert isinstance(failed, e.AttemptFailed)
             assert failed.error.startswith("it finished no step and no save for 3 s (max_silence)")
             wait_for_end(wait_for_number(tmp_path / "pid"))
-            assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
+            assert e.AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
         finally:
             backend.close()
 
@@ -140,16 +127,16 @@ class ProcessBackendContract(BackendContract):
         backend = self.make(toy_spec(tmp_path, max_trial_time=1.0, grace_period=0.3), tmp_path)
         try:
             *_, trained, ended = drive(backend, [job(hparams={"seconds": 0.01})])
-            assert isinstance(trained, TrialTrained)
-            assert isinstance(ended, AttemptEnded)
+            assert isinstance(trained, e.TrialTrained)
+            assert isinstance(ended, e.AttemptEnded)
             assert trained.seconds > 0.01
             hangs = {"do": "hang", "at": 1, "pid_file": str(tmp_path / "pid")}
             backend.dispatch([job(trial=1, target=5, hparams=hangs)])
-            trained = next(event for event in events_of(backend) if isinstance(event, TrialTrained))
+            trained = next(event for event in events_of(backend) if isinstance(event, e.TrialTrained))
             backend.dispatch([Suspend(1, 1)])
             *_, last, killed = until_last_word(backend)
-            assert isinstance(killed, AttemptPreempted)
-            assert isinstance(last, TrialTrained)
+            assert isinstance(killed, e.AttemptPreempted)
+            assert isinstance(last, e.TrialTrained)
             assert min(trained.seconds, last.seconds) > 0.25
         finally:
             backend.close()
@@ -157,7 +144,7 @@ class ProcessBackendContract(BackendContract):
     def test_child_processes_of_aborted_attempt_are_ended(self, backend: Backend, tmp_path: Path) -> None:
         """This holds also for children that ignore SIGTERM."""
         start = job(hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
-        assert drive(backend, [start], lambda _: Abort(0, 1))[-1] == AttemptFailed(0, 1, "killed on request")
+        assert drive(backend, [start], lambda _: Abort(0, 1))[-1] == e.AttemptFailed(0, 1, "killed on request")
         wait_for_end(wait_for_number(tmp_path / "pid"))
 
     def test_attempts_end_exactly_once_under_random_kills(self, backend: Backend, tmp_path: Path) -> None:
@@ -172,18 +159,18 @@ class ProcessBackendContract(BackendContract):
     def test_full_disk_does_not_count_as_failure_of_training_code(self, backend: Backend) -> None:
         """A full disk is recognized also if a library wraps the exception, and the slot stays usable."""
         *_, filled = drive(backend, [job(hparams={"do": "lack_space"})])
-        assert isinstance(filled, StorageFailed)
+        assert isinstance(filled, e.StorageFailed)
         assert filled.error.startswith("RuntimeError: the library can't write its file\n")
         assert "No space left on device" in filled.error
-        assert filled.cause == FULL
+        assert filled.cause == e.FULL
         assert drive(backend, [job(trial=1), job(trial=2)])
 
     def test_storage_outage_does_not_count_as_failure_of_training_code(self, backend: Backend) -> None:
         """An outage is recognized also if a library wraps the exception, and the slot stays usable."""
         *_, failed = drive(backend, [job(hparams={"do": "lose_storage"})])
-        assert isinstance(failed, StorageFailed)
+        assert isinstance(failed, e.StorageFailed)
         assert failed.error.startswith("can't upload s3://bucket/x: the token has expired\n")
-        assert failed.cause == UNREACHABLE
+        assert failed.cause == e.UNREACHABLE
         assert drive(backend, [job(trial=1), job(trial=2)])
 
     @pytest.mark.parametrize(
@@ -202,12 +189,12 @@ class ProcessBackendContract(BackendContract):
         events = drive(backend, [bad, job(trial=1, target=3)])
         of_bad = [event for event in events if getattr(event, "trial", None) == 0]
         assert reported(of_bad) == [1, 2]
-        assert isinstance(of_bad[-1], AttemptFailed)
+        assert isinstance(of_bad[-1], e.AttemptFailed)
         for word in words:
             assert word in of_bad[-1].error
-        assert sum(isinstance(event, LastWord) for event in of_bad) == 1
-        assert AttemptEnded(1, 1, 3) in events
-        assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
+        assert sum(isinstance(event, e.LastWord) for event in of_bad) == 1
+        assert e.AttemptEnded(1, 1, 3) in events
+        assert e.AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
 
     def test_training_code_that_returns_too_early_fails(self, tmp_path: Path) -> None:
         """The error says what was expected."""
@@ -216,7 +203,7 @@ class ProcessBackendContract(BackendContract):
             *_, failed = drive(backend, [job(target=2)], say_nothing)
         finally:
             backend.close()
-        assert isinstance(failed, AttemptFailed)
+        assert isinstance(failed, e.AttemptFailed)
         assert "'accuracy' at length 2 epochs" in failed.error.partition("\n")[0]
         assert "'loss' (last at length 2)" in failed.error
 
@@ -225,8 +212,8 @@ class ProcessBackendContract(BackendContract):
         invalid = job(trial=0, hparams={"do": "invalid"})
         stops = job(trial=1, hparams={"do": "stop"})
         events = drive(backend, [invalid, stops])
-        assert HparamsInvalid(0, 1, "they make no sense") in events
-        assert TrialStopped(1, 1) in events
+        assert e.HparamsInvalid(0, 1, "they make no sense") in events
+        assert e.TrialStopped(1, 1) in events
 
     def test_missing_training_code_raises(self, tmp_path: Path) -> None:
         """No trial can run, so the backend raises instead of failing trials."""
@@ -243,7 +230,7 @@ class ProcessBackendContract(BackendContract):
         """No process outlives the backend."""
         backend.dispatch([job(target=2, hparams={"do": "fork", "at": 1, "pid_file": str(tmp_path / "pid")})])
         for event in events_of(backend):
-            if isinstance(event, ValidationReported) and event.length == 2:
+            if isinstance(event, e.ValidationReported) and event.length == 2:
                 break
         child = int((tmp_path / "pid").read_text())
         backend.close()

@@ -6,56 +6,10 @@ import math
 from fractions import Fraction
 
 from ashwood.eventlog.port import Driver
-from ashwood.experiment.decisions import (
-    Asked,
-    BracketReopened,
-    ChangeSettings,
-    CloseTrial,
-    CommonFailure,
-    CreateTrial,
-    DeleteCheckpoint,
-    EndExperiment,
-    GaveUp,
-    GoalReached,
-    KilledByUser,
-    LeaveExperiment,
-    NoSpace,
-    NoStorage,
-    PauseTrial,
-    Preempted,
-    ReopenTrial,
-    TimeIsUp,
-    TooManyInvalid,
-    TrainTrial,
-    TrialTimeIsUp,
-    Warn,
-)
+from ashwood.experiment import decisions as d
+from ashwood.experiment import events as e
 from ashwood.experiment.entry import Entry
-from ashwood.experiment.events import (
-    UNREACHABLE,
-    AttemptFailed,
-    AttemptPreempted,
-    AttemptStarted,
-    CancelRequested,
-    CapacityChanged,
-    CheckpointDamaged,
-    CheckpointSaved,
-    DriverStarted,
-    DriverStopped,
-    HparamsInvalid,
-    KillRequested,
-    PauseRequested,
-    Request,
-    RetryFailedRequested,
-    SettingsChanged,
-    StorageFailed,
-    TimeRanOut,
-    TrialKillRequested,
-    TrialStopRequested,
-    TrialTrained,
-    TrialWarned,
-    ValidationReported,
-)
+from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import (
     CheckpointPolicy,
@@ -128,55 +82,57 @@ def full_spec() -> ExperimentSpec:
     )
 
 
-def telling_entries() -> list[Entry]:
+def edge_case_entries() -> list[Entry]:
     """Return entries with values that are easily lost: NaN, infinities, the last bit of a float, unusual text."""
     hparams = {"lr": 0.1 + 0.2, "optimizer": {"is": "CreateTrial", "momentum": 5e-324}, "name": "☃\n\"'"}
     return [
-        Entry(1e9 + 1e-6, DriverStarted(4), (CreateTrial(0, 1, 2, hparams, 2**31 - 1, 4, Created(1, 2)),)),
-        Entry(1.5, ValidationReported(0, 1, 4, {"loss": math.nan, "a": math.inf, "b": -math.inf, "c": 0.1}), ()),
-        Entry(2.0, CheckpointSaved(0, 1, 4, "/a/b c"), (PauseTrial(0, 1, Waits(0, 7, 12, 3)),)),
-        Entry(2.0, AttemptFailed(0, 1, "boom\nTraceback"), (TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2)),)),
-        Entry(3.0, AttemptFailed(0, 6, "boom"), (CloseTrial(0, TrialState.ERRORED, GaveUp(6)),)),
-        Entry(4.0, DriverStopped(), (EndExperiment(ExperimentState.ERRORED, "every trial failed"),)),
+        Entry(1e9 + 1e-6, e.DriverStarted(4), (d.CreateTrial(0, 1, 2, hparams, 2**31 - 1, 4, Created(1, 2)),)),
+        Entry(1.5, e.ValidationReported(0, 1, 4, {"loss": math.nan, "a": math.inf, "b": -math.inf, "c": 0.1}), ()),
+        Entry(2.0, e.CheckpointSaved(0, 1, 4, "/a/b c"), (d.PauseTrial(0, 1, Waits(0, 7, 12, 3)),)),
+        Entry(2.0, e.AttemptFailed(0, 1, "boom\nTraceback"), (d.TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2)),)),
+        Entry(3.0, e.AttemptFailed(0, 6, "boom"), (d.CloseTrial(0, TrialState.ERRORED, d.GaveUp(6)),)),
+        Entry(4.0, e.DriverStopped(), (d.EndExperiment(ExperimentState.ERRORED, "every trial failed"),)),
     ]
 
 
-def telling_requests() -> list[Request]:
+def sample_requests() -> list[Request]:
     """Return a request of each kind."""
     return [
-        PauseRequested("dinner ☃", "SIGTERM"),
-        CancelRequested(),
-        KillRequested(),
-        TrialKillRequested(3),
-        TrialStopRequested(4),
-        SettingsChanged({"max_trials": 7, "stop_at": math.inf, "max_seconds": None}),
-        RetryFailedRequested(),
+        e.PauseRequested("dinner ☃", "SIGTERM"),
+        e.CancelRequested(),
+        e.KillRequested(),
+        e.TrialKillRequested(3),
+        e.TrialStopRequested(4),
+        e.SettingsChanged({"max_trials": 7, "stop_at": math.inf, "max_seconds": None}),
+        e.RetryFailedRequested(),
     ]
 
 
-def entries_of_control() -> list[Entry]:
+def control_entries() -> list[Entry]:
     """Return entries about requests, time limits, storage and workers, with every reason to leave an experiment."""
     paused, stopped = ExperimentState.PAUSED, ExperimentState.STOPPED
     return [
-        *(Entry(1.0, request, ()) for request in telling_requests()),
-        Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause", "☃")),)),
-        Entry(1.0, HparamsInvalid(0, 1, "☃"), (LeaveExperiment(paused, TooManyInvalid(9, 9, "☃")),)),
-        Entry(1.0, TimeRanOut(1e-9), (LeaveExperiment(stopped, TimeIsUp(1e-9, 0.0)),)),
-        Entry(1.0, StorageFailed(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
-        Entry(1.0, StorageFailed(0, 1, "silent", UNREACHABLE), (LeaveExperiment(paused, NoStorage("silent")),)),
-        Entry(1.0, DriverStarted(1), (LeaveExperiment(stopped, GoalReached(0, math.nan, 0.5)),)),
-        Entry(1.0, AttemptFailed(0, 1, "boom"), (LeaveExperiment(paused, CommonFailure(3, "boom")),)),
-        Entry(1.0, AttemptPreempted(0, 1, "a spot instance"), (TrainTrial(0, 2, 4, Preempted("a spot instance")),)),
-        Entry(1.0, CapacityChanged(7, {"10.0.0.5/3fa9c1": 4, "here ☃": 3}, "node 10.0.0.5/3fa9c1 joined"), ()),
-        Entry(1.0, AttemptStarted(0, 2, 6, 0, "here ☃"), ()),
-        Entry(1.0, TrialWarned(0, 2, "it never reads ☃"), (Warn("trial 0: it never reads ☃"),)),
-        Entry(1.0, TrialTrained(0, 2, 0.1), (CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(0.3, 0.3)),)),
-        Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
-        Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
-        Entry(1.0, RetryFailedRequested(), (ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),
-        Entry(1.0, RetryFailedRequested(), (ReopenTrial(1, TrialState.PAUSED, 1, 4, BracketReopened(1)),)),
-        Entry(1.0, DriverStarted(1), (TrainTrial(0, 2, 4, RetriedOnRequest(2)),)),
-        Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1, 7),)),
+        *(Entry(1.0, request, ()) for request in sample_requests()),
+        Entry(1.0, e.PauseRequested(), (d.LeaveExperiment(paused, d.Asked("pause", "☃")),)),
+        Entry(1.0, e.HparamsInvalid(0, 1, "☃"), (d.LeaveExperiment(paused, d.TooManyInvalid(9, 9, "☃")),)),
+        Entry(1.0, e.TimeRanOut(1e-9), (d.LeaveExperiment(stopped, d.TimeIsUp(1e-9, 0.0)),)),
+        Entry(1.0, e.StorageFailed(0, 1, "full"), (d.LeaveExperiment(paused, d.NoSpace("full")),)),
+        Entry(1.0, e.StorageFailed(0, 1, "silent", e.UNREACHABLE), (d.LeaveExperiment(paused, d.NoStorage("silent")),)),
+        Entry(1.0, e.DriverStarted(1), (d.LeaveExperiment(stopped, d.GoalReached(0, math.nan, 0.5)),)),
+        Entry(1.0, e.AttemptFailed(0, 1, "boom"), (d.LeaveExperiment(paused, d.CommonFailure(3, "boom")),)),
+        Entry(
+            1.0, e.AttemptPreempted(0, 1, "a spot instance"), (d.TrainTrial(0, 2, 4, d.Preempted("a spot instance")),)
+        ),
+        Entry(1.0, e.CapacityChanged(7, {"10.0.0.5/3fa9c1": 4, "here ☃": 3}, "node 10.0.0.5/3fa9c1 joined"), ()),
+        Entry(1.0, e.AttemptStarted(0, 2, 6, 0, "here ☃"), ()),
+        Entry(1.0, e.TrialWarned(0, 2, "it never reads ☃"), (d.Warn("trial 0: it never reads ☃"),)),
+        Entry(1.0, e.TrialTrained(0, 2, 0.1), (d.CloseTrial(0, TrialState.STOPPED, d.TrialTimeIsUp(0.3, 0.3)),)),
+        Entry(1.0, e.CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (d.DeleteCheckpoint(0, "x"),)),
+        Entry(1.0, e.TrialKillRequested(0), (d.CloseTrial(0, TrialState.KILLED, d.KilledByUser()),)),
+        Entry(1.0, e.RetryFailedRequested(), (d.ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),
+        Entry(1.0, e.RetryFailedRequested(), (d.ReopenTrial(1, TrialState.PAUSED, 1, 4, d.BracketReopened(1)),)),
+        Entry(1.0, e.DriverStarted(1), (d.TrainTrial(0, 2, 4, RetriedOnRequest(2)),)),
+        Entry(1.0, e.SettingsChanged({}), (d.ChangeSettings(4, (1, 2), None, 0.1, 7),)),
     ]
 
 

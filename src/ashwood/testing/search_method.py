@@ -8,10 +8,7 @@ To test a new search method, subclass the contract in a test module::
 A hypothesis state machine calls the method in any order.  Workers come and go, trials fail, are
 killed, stop themselves or reject their hyperparameters, losses are ties, NaN and infinities,
 the search is restored from a snapshot, and invalid calls are made.  The expectations are in
-`ashwood.testing.search_ledger`.
-
-`SearchMethodContract` tests what holds for every method.  `HalvingContract` adds the exact rules
-of successive halving: every rank, rung and reason.
+`Ledger`, which never uses the state of the search itself.  A subclass of it can hold the exact rules of one method.
 """
 
 from __future__ import annotations
@@ -28,10 +25,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from ashwood.errors import SearchError
+from ashwood.search import vocabulary as v
 from ashwood.search.plan import rung_limit
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.vocabulary import Exit, Job, SearchMethod, TrialId
-from ashwood.testing.search_ledger import HalvingLedger, Ledger
 
 _Answer = TypeVar("_Answer")
 
@@ -76,6 +73,74 @@ class MakesSearchMethod(Protocol):
         """Return a new search."""
 
 
+class Ledger:
+    """The calls of a search so far, and the checks that hold for every search method.
+
+    Attributes:
+        targets: target of each training trial.
+        waiting: paused trials, each with the target of its latest job.
+        ended: trials that have ended for good.
+    """
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self.settings = settings
+        self.targets: dict[TrialId, int] = {}
+        self.waiting: dict[TrialId, int] = {}
+        self.ended: set[TrialId] = set()
+        self.created = 0
+        self.invalid = 0
+
+    def took_job(self, job: Job, address: tuple[int, int]) -> None:
+        """Check a job that a worker got."""
+        assert job.target <= self.settings.max_length, f"{job} goes beyond max_length"
+        if isinstance(job.why, v.New):
+            assert job.trial == self.created, f"trial ids count from 0 in order of creation, but got {job}"
+            assert address == tuple(job.why), f"the address of trial {job.trial} is {address}, but {job.why!r}"
+            assert job.target >= 1
+            self.created += 1
+            assert self.created <= self.settings.max_trials + self.invalid, f"{self.created} trials were created"
+        else:
+            assert job.trial in self.waiting, f"{job} is for a trial that is not paused"
+            assert job.target > self.waiting.pop(job.trial), f"{job} has no higher target than the job before it"
+        self.targets[job.trial] = job.target
+
+    def reported(self, trial: TrialId, length: int, loss: float, verdict: v.Verdict) -> None:  # noqa: ARG002 - for rankings
+        """Check the verdict about a trial that reported."""
+        target = self.targets.pop(trial)
+        match verdict:
+            case v.Promote(further):
+                assert length < further <= self.settings.max_length, f"{verdict} after a length of {length}"
+                self.targets[trial] = further
+            case v.Pause():
+                self.waiting[trial] = target
+            case v.Stop(why):
+                assert not isinstance(why, v.ReachedEnd) or length >= why.length == self.settings.max_length
+                self.ended.add(trial)
+
+    def exited(self, trial: TrialId, how: Exit) -> None:
+        """Note that a trial ended by itself."""
+        self.targets.pop(trial, None)
+        self.waiting.pop(trial, None)
+        self.ended.add(trial)
+        # An invalid trial is replaced by another draw.  A grid has no other point to draw.
+        self.invalid += how is Exit.INVALID and self.settings.method is not Method.GRID
+
+    def retired(self, retired: Iterable[v.Retired]) -> None:
+        """Check paused trials that the search has retired."""
+        for trial, _ in retired:
+            assert trial in self.waiting, f"trial {trial} was retired, but it is not paused"
+            del self.waiting[trial]
+            self.ended.add(trial)
+
+    def idle(self) -> None:
+        """Check that there is no job, after a worker got none."""
+
+    def finished(self) -> None:
+        """Check the state of a search that is done."""
+        assert not self.targets, f"done, but {sorted(self.targets)} train"
+        assert not self.waiting, f"done, but {sorted(self.waiting)} are paused and were never retired"
+
+
 class SearchMethodContract:
     """Tests that every search method passes.
 
@@ -97,12 +162,6 @@ class SearchMethodContract:
         """Reports, exits, restores and invalid calls come in any order."""
         machine: type[_Machine] = type("SearchMachine", (_Machine,), {"contract": self})
         run_state_machine_as_test(machine, settings=self.tries)
-
-
-class HalvingContract(SearchMethodContract):
-    """Tests that every method of successive halving passes, with every rank, rung and reason."""
-
-    ledger = HalvingLedger
 
 
 _picks = st.integers(0, 1_000)

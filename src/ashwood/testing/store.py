@@ -28,7 +28,7 @@ from ashwood.eventlog.port import Answer, ExperimentRecord, LeaseState, Store
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted, KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.testing.records import a_driver, entries_of_control, full_spec, telling_entries, telling_requests
+from ashwood.testing.records import a_driver, control_entries, edge_case_entries, full_spec, sample_requests
 from ashwood.testing.store_model import BesideTheModel
 
 
@@ -46,7 +46,7 @@ class StoreContract:
         """They are equal to the last bit, in order, and numbered without gaps."""
         with self.open_store(tmp_path) as store:
             log = store.log(store.create(full_spec(), at=1.0))
-            entries = telling_entries() + entries_of_control()
+            entries = edge_case_entries() + control_entries()
             assert log.append(entries[:2]) == 2
             assert log.append(entries[2:]) == len(entries)
             read = list(log.read())
@@ -58,7 +58,7 @@ class StoreContract:
         """``after`` is the number of the last entry to skip."""
         with self.open_store(tmp_path) as store:
             log = store.log(store.create(full_spec(), at=1.0))
-            log.append(telling_entries())
+            log.append(edge_case_entries())
             assert [seq for seq, _ in log.read(after=4)] == [5, 6]
             assert log.last() == 6
             assert list(log.read(after=6)) == []
@@ -67,10 +67,10 @@ class StoreContract:
         """Entries of one experiment do not appear in another's log."""
         with self.open_store(tmp_path) as store:
             first, second = (store.log(store.create(full_spec(), at=1.0)) for _ in range(2))
-            first.append(telling_entries())
+            first.append(edge_case_entries())
             assert list(second.read()) == []
             assert second.last() == 0
-            assert second.append(telling_entries()[:1]) == 1
+            assert second.append(edge_case_entries()[:1]) == 1
 
     def test_spec_is_read_back(self, tmp_path: Path) -> None:
         """All fields are equal, and hyperparameters are in the same order."""
@@ -90,7 +90,7 @@ class StoreContract:
             assert store.record(experiment).state is ExperimentState.RUNNING
             log.append([Entry(2.0, PauseRequested(), ())])
             assert store.record(experiment).state is ExperimentState.PAUSING
-            log.append(telling_entries()[-1:])
+            log.append(edge_case_entries()[-1:])
             [record] = store.experiments()
         assert record == ExperimentRecord(
             experiment, 12.5, full_spec().name, ExperimentState.ERRORED, {"fraction": 0.5}, ("a", "b")
@@ -120,9 +120,9 @@ class StoreContract:
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             one, two = store.log(experiment), store.log(experiment)
-            one.append(telling_entries()[:1])
+            one.append(edge_case_entries()[:1])
             with pytest.raises(EventLogError, match="another process has added to it"):
-                two.append(telling_entries())
+                two.append(edge_case_entries())
             assert len(list(two.read())) == 1
 
     # -- names and deletion ---------------------------------------------------------------------
@@ -163,7 +163,7 @@ class StoreContract:
         """The log must not look damaged."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
-            store.log(experiment).append(telling_entries() * 200)
+            store.log(experiment).append(edge_case_entries() * 200)
             reader = store.log(experiment).read()
             next(reader)
             store.delete(experiment)
@@ -175,18 +175,18 @@ class StoreContract:
         with self.open_store(tmp_path) as store:
             kept, gone = store.create(full_spec(), at=1.0), store.create(full_spec(), at=2.0)
             for experiment in (kept, gone):
-                store.log(experiment).append(telling_entries())
+                store.log(experiment).append(edge_case_entries())
             asked, forgotten = (store.post(experiment, PauseRequested(), at=3.0) for experiment in (kept, gone))
             log = store.log(gone, store.take_lease(gone, a_driver()))
             store.delete(gone)
             assert [record.id for record in store.experiments()] == [kept]
-            assert len(list(store.log(kept).read())) == len(telling_entries())
+            assert len(list(store.log(kept).read())) == len(edge_case_entries())
             assert store.pending(kept) == [(asked, PauseRequested())]
             assert store.pending(gone) == []
             with pytest.raises(NotFound, match="no request"):
                 store.answer(forgotten)
             with pytest.raises(LeaseLost):
-                log.append(telling_entries())
+                log.append(edge_case_entries())
             new = store.create(full_spec(), at=4.0)
             assert new > gone
             assert list(store.log(new).read()) == []
@@ -239,19 +239,19 @@ class StoreContract:
             experiment = store.create(full_spec(), at=1.0)
             request = store.post(experiment, PauseRequested(), at=1.0)
             log = store.log(experiment, store.take_lease(experiment, a_driver(1)))
-            assert log.append(telling_entries()[:1]) == 1
+            assert log.append(edge_case_entries()[:1]) == 1
             before = store.record(experiment)
             new = store.take_lease(experiment, a_driver(2), over=store.lease(experiment))
-            for entries in (telling_entries(), []):
+            for entries in (edge_case_entries(), []):
                 with pytest.raises(LeaseLost, match=f"experiment {experiment} .*process 2"):
                     log.append(entries, summary={"late": True}, answers={request: Answer(None)})
             assert len(list(log.read())) == 1
             assert store.record(experiment) == before
             assert store.answer(request) is None
-            assert store.log(experiment, new).append(telling_entries()) == 1 + len(telling_entries())
+            assert store.log(experiment, new).append(edge_case_entries()) == 1 + len(edge_case_entries())
             store.release_lease(experiment, new)
             with pytest.raises(LeaseLost, match="released"):
-                store.log(experiment, new).append(telling_entries())
+                store.log(experiment, new).append(edge_case_entries())
 
     def test_one_of_several_concurrent_drivers_gets_the_lease(self, tmp_path: Path) -> None:
         """Each has its own connection; the lease is free first, and then one that all try to take over."""
@@ -290,15 +290,15 @@ class StoreContract:
         with self.open_store(tmp_path) as store:
             experiment, other = (store.create(full_spec(), at=1.0) for _ in range(2))
             others = store.post(other, KillRequested(), at=1.0)
-            numbers = [store.post(experiment, request, at=2.0) for request in telling_requests()]
+            numbers = [store.post(experiment, request, at=2.0) for request in sample_requests()]
             assert numbers == sorted(set(numbers))
-            assert store.pending(experiment) == list(zip(numbers, telling_requests(), strict=True))
+            assert store.pending(experiment) == list(zip(numbers, sample_requests(), strict=True))
             log = store.log(experiment, store.take_lease(experiment, a_driver()))
             answers = {numbers[0]: Answer(None), numbers[2]: Answer("it is too late ☃")}
-            assert log.append(telling_entries(), answers=answers) == len(telling_entries())
+            assert log.append(edge_case_entries(), answers=answers) == len(edge_case_entries())
             assert [store.answer(number) for number in numbers[:3]] == [Answer(None), None, answers[numbers[2]]]
             assert [number for number, _ in store.pending(experiment)] == [numbers[1], *numbers[3:]]
-            assert log.append([], answers=dict.fromkeys(numbers, Answer(None))) == len(telling_entries())
+            assert log.append([], answers=dict.fromkeys(numbers, Answer(None))) == len(edge_case_entries())
             assert store.pending(experiment) == []
             log.append([], answers={others: Answer(None)})  # ignored: it is a request to the other experiment
             assert store.pending(other) == [(others, KillRequested())]
@@ -311,7 +311,7 @@ class StoreContract:
             pytest.skip("the content does not outlive the store's object")
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
-            store.log(experiment).append(telling_entries())
+            store.log(experiment).append(edge_case_entries())
             token = store.take_lease(experiment, a_driver())
             request = store.post(experiment, PauseRequested(), at=1.0)
         with self.open_store(tmp_path) as store:
@@ -320,8 +320,8 @@ class StoreContract:
             assert (lease.token, lease.driver) == (token, a_driver())
             assert store.pending(experiment) == [(request, PauseRequested())]
             log = store.log(experiment)
-            assert len(list(log.read())) == len(telling_entries())
-            assert log.append(telling_entries()) == 2 * len(telling_entries())
+            assert len(list(log.read())) == len(edge_case_entries())
+            assert log.append(edge_case_entries()) == 2 * len(edge_case_entries())
             assert store.create(full_spec(), at=2.0) != experiment
 
     def test_store_behaves_like_memory_store(self, tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import Answer, Driver, EventLog, ExperimentRecord, LeaseState, Store
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
-from ashwood.testing.records import a_driver, entries_of_control, full_spec, telling_entries, telling_requests
+from ashwood.testing.records import a_driver, control_entries, edge_case_entries, full_spec, sample_requests
 
 T = TypeVar("T")
 
 _any = st.integers(0, 99)
-_entries = st.lists(st.sampled_from(telling_entries() + entries_of_control()), max_size=3)
+_entries = st.lists(st.sampled_from(edge_case_entries() + control_entries()), max_size=3)
 # Answers are messages of Ashwood, which quote values by repr(). PostgreSQL cannot hold a NUL in a text.
 _answers = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
@@ -154,7 +154,7 @@ class BesideTheModel(RuleBasedStateMachine):
         assert expected == actual
 
     @precondition(lambda self: self.experiments)
-    @rule(which=_any, request=st.sampled_from(telling_requests()))
+    @rule(which=_any, request=st.sampled_from(sample_requests()))
     def post(self, which: int, request: Request) -> None:
         """Post a request to an experiment."""
         expected, actual = self.both(

@@ -78,15 +78,14 @@ class Channel:
 
     def send(self, *message: Any) -> None:
         """Send a message; wait only if the driver has many messages to read."""
-        self._send(encode(message).encode() + b"\n")
+        self.send_lines(encode(message).encode() + b"\n")
 
-    def forward(self, lines: bytes) -> None:
+    def send_lines(self, lines: bytes) -> None:
         """Send messages that are already encoded, each with its line end."""
-        self._send(lines)
-
-    def end_line(self) -> None:
-        """End the line of a message that a child may have sent only partly when it died."""
-        self._send(b"\n")
+        try:
+            self._socket.sendall(lines)
+        except OSError:
+            self.gone = True
 
     def receive(self) -> Message | None:
         """Wait for the next message and return it, or None if the driver is gone."""
@@ -99,12 +98,6 @@ class Channel:
         if not self._inbox and not self.gone:
             self._read(socket.MSG_DONTWAIT)
         return self._inbox.popleft() if self._inbox else None
-
-    def _send(self, data: bytes) -> None:
-        try:
-            self._socket.sendall(data)
-        except OSError:
-            self.gone = True
 
     def _read(self, flags: int) -> None:
         try:

@@ -21,6 +21,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.improvements import Improvement
+from ashwood.views.ladder import Ladder
 from ashwood.views.numbers import Numbers
 from ashwood.views.progress import Progress
 from ashwood.views.reports import Report, ReportsByTrial
@@ -109,8 +110,13 @@ class Chronicle:
 
     @property
     def timeline(self) -> Timeline:
-        """The work of each slot, and the path of each trial through the rungs."""
+        """The work of each slot."""
         return self.progress.timeline
+
+    @property
+    def ladder(self) -> Ladder:
+        """The brackets, and the trials at each rung."""
+        return self.progress.ladder
 
     @property
     def checkpoints(self) -> CheckpointTable:

@@ -1,9 +1,13 @@
-"""The brackets of a search and the trials at each rung."""
+"""The ladder of a search: the rungs of each bracket, and which trial is at which rung, now or at an earlier moment."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+from typing import NamedTuple
 
 from ashwood.experiment.decisions import (
     BracketReopened,
@@ -12,6 +16,7 @@ from ashwood.experiment.decisions import (
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
+    Decision,
     ExperimentEnded,
     PauseTrial,
     ReopenTrial,
@@ -22,14 +27,96 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Event, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.rung import ranking_key
+from ashwood.search.settings import Method
 from ashwood.search.vocabulary import BracketFinished, TrialId
+from ashwood.views.rows import Rows, Tuples
+
+
+class Arrival(NamedTuple):
+    """The comparison of a trial at a rung, with its ``metric`` at ``length``, which is at least that of the rung."""
+
+    at: float
+    rung: int
+    length: int
+    metric: float
+
+
+@dataclass(slots=True)
+class TrialPath:
+    """The path of a trial through the rungs of its bracket.  Times are seconds since 1970.
+
+    Attributes:
+        bracket: index of its bracket.
+        created: time at which the search created it.
+        arrivals: its comparisons, from rung 0 on.  Rungs that it skipped have the comparison at its first rung.
+        promotions: time of its promotion from each rung, from rung 0 on.  For rungs that it skipped, this is the time
+            of its creation.
+        state: its state.
+        ended: time at which it ended, or None if it has not.
+        dropped_out: whether it failed, or was ended by its code or a user, and so counts as the worst of its rung.
+    """
+
+    bracket: int
+    created: float
+    arrivals: tuple[Arrival, ...] = ()
+    promotions: tuple[float, ...] = ()
+    state: TrialState = TrialState.RUNNING
+    ended: float | None = None
+    dropped_out: bool = False
+
+    @property
+    def rung(self) -> int:
+        """Index of the rung towards which it trains, or at which it is paused or ended."""
+        return len(self.promotions)
+
+
+class Standing(StrEnum):
+    """The state of a trial at a rung at which it was compared."""
+
+    WAITS = "waits"
+    PROMOTED = "promoted"
+    COMPLETED = "completed"
+    OUT = "out"
+    """It will never be promoted."""
+
+
+class RankedTrial(NamedTuple):
+    """A trial that was compared at a rung, with the metric with which it was compared."""
+
+    trial: TrialId
+    standing: Standing
+    metric: float
+
+
+class RungRanking(NamedTuple):
+    """The trials at a rung of a bracket.
+
+    Attributes:
+        length: total training length.
+        ranked: the trials that were compared at this rung, the best first.
+        dropped_out: the trials that failed, or were ended by their code or a user, at this rung or on the way to it.
+        training: the trials that train towards this rung, or wait for a worker to do so.
+        entitled: number of the best trials that may be promoted by now, or 0 at the last rung.
+    """
+
+    length: int
+    ranked: Sequence[RankedTrial]
+    dropped_out: Sequence[TrialId]
+    training: Sequence[TrialId]
+    entitled: int
+
+    @property
+    def promoted(self) -> int:
+        """Number of trials that were promoted from this rung."""
+        return sum(each.standing is Standing.PROMOTED for each in self.ranked)
 
 
 @dataclass(slots=True)
 class RungView:
-    """A rung of one bracket.
+    """Counts of the trials at a rung of one bracket, for displays that are drawn often.
 
     Attributes:
         length: total training length.
@@ -56,133 +143,226 @@ class BracketView:
     Attributes:
         number: its index; the bracket that stops trials earliest has index 0.
         planned: number of trials that it creates, without invalid ones.
-        rungs: its rungs, the shortest first.
+        lengths: total lengths of its rungs, the shortest first.
+        rungs: its rungs.
         created: number of trials that it has created, without invalid ones.
     """
 
     number: int
     planned: int
+    lengths: tuple[int, ...]
     rungs: list[RungView]
     created: int = 0
 
-    @property
-    def lengths(self) -> list[int]:
-        """The total lengths of all rungs."""
-        return [rung.length for rung in self.rungs]
-
 
 class Ladder:
-    """The brackets of a search, as a fold over log entries.  An entry takes O(1) time in the number of trials."""
+    """The brackets, rungs and trials of a search, as a fold over log entries that takes O(1) time for each.
 
-    def __init__(self, settings: SearchSettings) -> None:
+    Attributes:
+        spec: the description of the experiment.
+        brackets: the brackets with counts of the trials at each rung.
+        paths: the path of each trial by its id.  Paths of trials that do not train are stored as values in arrays.
+    """
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.spec = spec
         self.brackets = [
-            BracketView(number, bracket.trials, [RungView(length) for length in bracket.lengths])
-            for number, bracket in enumerate(plan_search(settings).brackets)
+            BracketView(number, bracket.trials, bracket.lengths, [RungView(length) for length in bracket.lengths])
+            for number, bracket in enumerate(plan_search(spec.search).brackets)
         ]
-        # An invalid point of a grid is not replaced.
-        self._is_grid = settings.method is Method.GRID
-        # The first rung of each trial that skips the lower ones.
-        self._entries: dict[TrialId, int] = {}
-        # The bracket of each trial that has not ended, and the rung towards which it trains or at which it is paused.
-        self._places: dict[TrialId, tuple[BracketView, int]] = {}
+        self._promotions = Tuples()
+        codes = ("h", "d", Tuples(_arrival, len(Arrival._fields)), self._promotions, "", "?d", "")
+        self.paths: Rows[TrialPath] = Rows(TrialPath, codes)
+        # Number of rungs that a trial skipped, for those that did not start at the lowest rung.
+        self._skipped: dict[TrialId, int] = {}
+        self._until = 0.0
 
-    def place(self, trial: TrialId) -> tuple[int, int] | None:
-        """Return the bracket of a trial and the rung towards which it trains or at which it is paused, or None."""
-        found = self._places.get(trial)
-        return None if found is None else (found[0].number, found[1])
+    @property
+    def lengths(self) -> tuple[tuple[int, ...], ...]:
+        """Total lengths of the rungs of each bracket."""
+        return tuple(bracket.lengths for bracket in self.brackets)
+
+    def rung(self, trial: TrialId) -> int:
+        """Return the rung towards which a trial trains, or at which it is paused or ended."""
+        path = self.paths.changing.get(trial)
+        return self._promotions.size(trial) if path is None else path.rung
+
+    def now(self) -> list[list[RungRanking]]:
+        """Return the rungs of each bracket with their trials, the shortest first, in O(n log n) time for n trials."""
+        return self.at(inf)
+
+    def at(self, moment: float) -> list[list[RungRanking]]:
+        """Return the rungs of each bracket as they were at a time of the log, in O(n log n) time for n trials."""
+        ranked: list[list[list[RankedTrial]]] = [[[] for _ in bracket.rungs] for bracket in self.brackets]
+        dropped: list[list[list[TrialId]]] = [[[] for _ in bracket.rungs] for bracket in self.brackets]
+        training: list[list[list[TrialId]]] = [[[] for _ in bracket.rungs] for bracket in self.brackets]
+        for trial, path in enumerate(self.paths):
+            if path.created > moment:
+                break
+            ended = path.ended is not None and path.ended <= moment
+            if ended and path.state is TrialState.INVALID:
+                continue  # It was removed from all rungs.
+            here = bisect_right(path.promotions, moment)
+            compared = [arrival for arrival in path.arrivals if arrival.at <= moment]
+            if ended and path.dropped_out:
+                dropped[path.bracket][here].append(trial)
+                compared = compared[:here]
+            elif not ended and len(compared) <= here:
+                training[path.bracket][here].append(trial)
+            for _, rung, _, metric in compared:
+                if rung < here:
+                    standing = Standing.PROMOTED
+                elif not ended:
+                    standing = Standing.WAITS
+                else:
+                    standing = Standing.COMPLETED if path.state is TrialState.COMPLETED else Standing.OUT
+                ranked[path.bracket][rung].append(RankedTrial(trial, standing, metric))
+        sign = 1 if self.spec.smaller_is_better else -1
+        for each in (each for rungs in ranked for each in rungs):
+            each.sort(key=lambda found: ranking_key(found.trial, sign * found.metric))
+        return [
+            [
+                RungRanking(
+                    length,
+                    ranked[number][rung],
+                    dropped[number][rung],
+                    training[number][rung],
+                    self._entitled(len(ranked[number][rung]) + len(dropped[number][rung]), bracket, length),
+                )
+                for rung, length in enumerate(bracket.lengths)
+            ]
+            for number, bracket in enumerate(self.brackets)
+        ]
+
+    def _entitled(self, results: int, bracket: BracketView, length: int) -> int:
+        if length == bracket.lengths[-1] or not results:
+            return 0
+        settings = self.spec.search
+        least = 1 if settings.stop_once or settings.method is Method.SYNC_HALVING else 0
+        return max(least, int(results / settings.divisor))
+
+    # -- the fold ------------------------------------------------------------------------------------
 
     def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
-        event = entry.event
+        # If the clock was set back, no time is subtracted.
+        self._until = max(self._until, entry.at)
         for decision in entry.decisions:
             match decision:
                 case ChangeSettings(bracket_trials=planned):
                     for bracket, trials in zip(self.brackets, planned, strict=True):
                         bracket.planned = trials
-                case CreateTrial(trial, number, target=target):
-                    bracket = self.brackets[number]
-                    bracket.created += 1
-                    if first := bracket.lengths.index(target):
-                        self._entries[trial] = first
-                    self._send(trial, bracket, first)
-                case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
-                    bracket, _ = self._places[trial]
-                    self._climb(trial, bracket.lengths.index(target))
-                case SuspendTrial(trial) if isinstance(event, ValidationReported) and trial == event.trial:
-                    # The trial was promoted while the experiment pauses; its target is decided when it resumes.
-                    self._climb(trial, bisect_right(self._places[trial][0].lengths, event.length))
-                case PauseTrial(trial):
-                    bracket, at = self._places[trial]
-                    rung = bracket.rungs[at]
-                    rung.training.remove(trial)
-                    rung.arrived += 1
-                    rung.waiting.add(trial)
-                case CompleteTrial(trial):
-                    self._climb(trial, len(self._places[trial][0].rungs) - 1)
-                    self._leave(trial).arrived += 1
-                case StopTrial(trial):
-                    self._drop(trial, event)
-                case CloseTrial() | ReopenTrial():
-                    self._close_or_reopen(decision)
+                case CreateTrial():
+                    self._create(decision)
+                case (
+                    TrainTrial(trial)
+                    | ContinueTrial(trial)
+                    | SuspendTrial(trial)
+                    | PauseTrial(trial)
+                    | CompleteTrial(trial)
+                    | StopTrial(trial)
+                    | CloseTrial(trial)
+                    | ReopenTrial(trial)
+                ):
+                    path = self.paths.change(trial)
+                    self._decide(trial, path, entry.event, decision)
+                    if path.state is not TrialState.RUNNING:
+                        self.paths.settle(trial)
 
-    def _close_or_reopen(self, decision: CloseTrial | ReopenTrial) -> None:
+    def _create(self, decision: CreateTrial) -> None:
+        bracket = self.brackets[decision.bracket]
+        bracket.created += 1
+        if skipped := bracket.lengths.index(decision.target):
+            self._skipped[decision.trial] = skipped
+        self.paths.add(TrialPath(bracket.number, self._until, promotions=(self._until,) * skipped))
+        bracket.rungs[skipped].training.add(decision.trial)
+
+    def _decide(self, trial: TrialId, path: TrialPath, event: Event, decision: Decision) -> None:
+        bracket = self.brackets[path.bracket]
         match decision:
-            case CloseTrial(trial, state, why):
-                self._close(trial, state, failed=not isinstance(why, BracketFinished | ExperimentEnded))
-            case ReopenTrial(trial, _, number, target, BracketReopened()):
-                bracket = self.brackets[number]
-                at = bracket.lengths.index(target)
-                self._places[trial] = (bracket, at)
-                bracket.rungs[at].waiting.add(trial)
-            case ReopenTrial(trial, state, number, target):
-                bracket = self.brackets[number]
-                at = bracket.lengths.index(target)
-                self._send(trial, bracket, at)
-                # A trial that still had a job when the experiment ended did not count as failed.
-                bracket.rungs[at].failed -= state is TrialState.PAUSED
+            case TrainTrial(target=target) | ContinueTrial(target=target):
+                path.state = TrialState.RUNNING
+                self._promote(trial, path, bracket.lengths.index(target), event)
+            case SuspendTrial() if isinstance(event, ValidationReported) and trial == event.trial:
+                # The trial was promoted while the experiment pauses; its target is decided when it resumes.
+                self._promote(trial, path, bisect_right(bracket.lengths, event.length), event)
+            case PauseTrial():
+                path.state = TrialState.PAUSED
+                self._compare(path, path.rung, event)
+                rung = self._leave(trial, path)
+                rung.arrived += 1
+                rung.waiting.add(trial)
+            case CompleteTrial():
+                self._promote(trial, path, len(bracket.rungs) - 1, event)
+                self._compare(path, path.rung, event)
+                self._leave(trial, path).arrived += 1
+                path.state, path.ended = TrialState.COMPLETED, self._until
+            case StopTrial():
+                # It counts in all rungs up to the length of its report.
+                reached = path.rung + 1
+                if isinstance(event, ValidationReported):
+                    reached = bisect_right(bracket.lengths, event.length)
+                for number in range(path.rung, reached):
+                    self._compare(path, number, event)
+                    bracket.rungs[number].arrived += 1
+                self._leave(trial, path)
+                path.state, path.ended = TrialState.STOPPED, self._until
+            case CloseTrial():
+                self._close(trial, path, decision)
+            case ReopenTrial(state=state, why=why):
+                path.state, path.ended, path.dropped_out = state, None, False
+                rung = bracket.rungs[path.rung]
+                if isinstance(why, BracketReopened):
+                    rung.waiting.add(trial)
+                else:
+                    rung.training.add(trial)
+                    # A trial that still had a job when the experiment ended did not count as failed.
+                    rung.failed -= state is TrialState.PAUSED
 
-    def _send(self, trial: TrialId, bracket: BracketView, to: int) -> None:
-        self._places[trial] = (bracket, to)
-        bracket.rungs[to].training.add(trial)
-
-    def _climb(self, trial: TrialId, to: int) -> None:
-        """Promote a trial from its current rung to a higher one, through all rungs in between."""
-        bracket, at = self._places[trial]
-        if to == at:
+    def _promote(self, trial: TrialId, path: TrialPath, to: int, event: Event) -> None:
+        """Promote a trial from its rung to a higher one, through all rungs in between."""
+        if to == path.rung:
             return
-        waited = trial in bracket.rungs[at].waiting
-        self._leave(trial)
-        for rung in bracket.rungs[at:to]:
-            rung.arrived += 1
-            rung.promoted += 1
-        bracket.rungs[at].arrived -= waited
-        self._send(trial, bracket, to)
+        rungs = self.brackets[path.bracket].rungs
+        # A trial that waited at its rung was counted there when it arrived.
+        rungs[path.rung].arrived -= trial in rungs[path.rung].waiting
+        self._leave(trial, path)
+        for number in range(path.rung, to):
+            self._compare(path, number, event)
+            path.promotions += (self._until,)
+            rungs[number].arrived += 1
+            rungs[number].promoted += 1
+        rungs[to].training.add(trial)
 
-    def _drop(self, trial: TrialId, event: Event) -> None:
-        """Stop a trial at the length of its report.  It counts in all rungs up to this length."""
-        bracket, at = self._places[trial]
-        self._leave(trial)
-        passed = bisect_right(bracket.lengths, event.length) if isinstance(event, ValidationReported) else at + 1
-        for rung in bracket.rungs[at:passed]:
-            rung.arrived += 1
+    def _compare(self, path: TrialPath, rung: int, event: Event) -> None:
+        """Add the comparison of a trial at a rung and at skipped ones below it, unless it is already there."""
+        if isinstance(event, ValidationReported):
+            for number in range(len(path.arrivals), rung + 1):
+                path.arrivals += (Arrival(self._until, number, event.length, event.metrics[self.spec.metric]),)
 
-    def _close(self, trial: TrialId, state: TrialState, *, failed: bool) -> None:
-        bracket, at = self._places[trial]
-        waited = trial in bracket.rungs[at].waiting
-        rung = self._leave(trial)
-        if state is TrialState.INVALID:
+    def _close(self, trial: TrialId, path: TrialPath, decision: CloseTrial) -> None:
+        bracket, here = self.brackets[path.bracket], path.rung
+        waited = trial in bracket.rungs[here].waiting
+        rung = self._leave(trial, path)
+        path.state, path.ended = decision.state, self._until
+        path.dropped_out = not isinstance(decision.why, BracketFinished | ExperimentEnded)
+        if decision.state is TrialState.INVALID:
             bracket.created -= 1
-            bracket.planned -= self._is_grid
-            for entered in bracket.rungs[self._entries.get(trial, 0) : at]:
-                entered.arrived -= 1
-                entered.promoted -= 1
-        elif failed:
+            # An invalid point of a grid is not replaced.
+            bracket.planned -= self.spec.search.method is Method.GRID
+            for passed in bracket.rungs[self._skipped.get(trial, 0) : here]:
+                passed.arrived -= 1
+                passed.promoted -= 1
+        elif path.dropped_out:
             rung.arrived -= waited
             rung.failed += 1
 
-    def _leave(self, trial: TrialId) -> RungView:
-        bracket, at = self._places.pop(trial)
-        rung = bracket.rungs[at]
+    def _leave(self, trial: TrialId, path: TrialPath) -> RungView:
+        rung = self.brackets[path.bracket].rungs[path.rung]
         rung.training.discard(trial)
         rung.waiting.discard(trial)
         return rung
+
+
+def _arrival(at: float, rung: float, length: float, metric: float) -> Arrival:
+    return Arrival(at, int(rung), int(length), metric)

@@ -74,7 +74,7 @@ class Progress:
         self.why_ended = ""
         self.leaving: LeaveExperiment | None = None
         self.trials = TrialTable(spec)
-        self.ladder = Ladder(spec.search)
+        self.ladder = Ladder(spec)
         self.improvements: list[Improvement] = []
         self._noted: float | None = None
         self.reports = 0
@@ -86,7 +86,7 @@ class Progress:
         self.expected_arrivals: Sequence[Sequence[float]] | None = None
         self.max_seconds = spec.max_seconds
         self.settings: ChangeSettings | None = None
-        self.timeline = Timeline(spec)
+        self.timeline = Timeline(self.ladder)
         self.checkpoints = CheckpointTable(spec)
         self._views: list[Timeline | CheckpointTable] = [self.timeline, self.checkpoints]
 
@@ -107,6 +107,8 @@ class Progress:
             if name in parts:
                 setattr(progress, name, parts[name])
                 progress._views.append(parts[name])
+        if "timeline" in parts:
+            progress.timeline.ladder = progress.ladder
         return progress
 
     def apply(self, entry: Entry) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.timeline import Timeline
+from ashwood.views.ladder import Ladder
 
 
 class Result(NamedTuple):
@@ -27,38 +27,37 @@ class Comparable(NamedTuple):
     results: Sequence[Result]
 
 
-def last_results(timeline: Timeline) -> list[Result]:
+def last_results(ladder: Ladder) -> list[Result]:
     """Return the result of each trial at the longest rung that it reached, without metrics that are not finite."""
     found = []
-    for trial, path in timeline.paths.items():
-        if path.arrivals and path.state is not TrialState.INVALID:
+    for trial, path in enumerate(ladder.paths):
+        if path.arrivals and path.state is not TrialState.INVALID and isfinite(path.arrivals[-1].metric):
             last = path.arrivals[-1]
-            if isfinite(last.metric):
-                found.append(Result(trial, timeline.lengths[path.bracket][last.rung], last.metric))
+            found.append(Result(trial, ladder.brackets[path.bracket].lengths[last.rung], last.metric))
     return found
 
 
-def comparable(timeline: Timeline, enough: int) -> Comparable | None:
+def comparable(ladder: Ladder, enough: int) -> Comparable | None:
     """Return the results at the longest length with at least ``enough`` results, or None if there are no results.
 
     If no length has enough results, return those at the length with the most.  The trials at a long length are a
     selection of the better ones, but all of them trained equally long.
     """
-    counts: Counter[int] = Counter(result.length for result in _results(timeline))
+    counts: Counter[int] = Counter(result.length for result in _results(ladder))
     if not counts:
         return None
     length = max((length for length, count in counts.items() if count >= enough), default=None)
     if length is None:
         length = max(counts, key=lambda each: (counts[each], each))
-    return Comparable(length, [result for result in _results(timeline) if result.length == length])
+    return Comparable(length, [result for result in _results(ladder) if result.length == length])
 
 
-def _results(timeline: Timeline) -> Iterator[Result]:
+def _results(ladder: Ladder) -> Iterator[Result]:
     """Yield the finite results of valid trials at all rungs."""
-    for trial, path in timeline.paths.items():
+    for trial, path in enumerate(ladder.paths):
         if path.state is TrialState.INVALID:
             continue
-        lengths = timeline.lengths[path.bracket]
+        lengths = ladder.brackets[path.bracket].lengths
         for _, rung, _, metric in path.arrivals:
             if isfinite(metric):
                 yield Result(trial, lengths[rung], metric)

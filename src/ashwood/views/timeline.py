@@ -1,27 +1,22 @@
-"""The work of each slot over time, and the path of each trial through the rungs."""
+"""The work of each slot over time."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ashwood.experiment.decisions import (
     AbortTrial,
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
-    CreateTrial,
     Decision,
-    ExperimentEnded,
     PauseTrial,
-    ReopenTrial,
     StopTrial,
     SuspendTrial,
-    TrainTrial,
 )
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
@@ -42,10 +37,9 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import TrialState
-from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.plan import plan_search
 from ashwood.search.vocabulary import BracketFinished, TrialId
-from ashwood.views.rows import Rows, Tuples
+from ashwood.views.ladder import Ladder
+from ashwood.views.rows import Rows
 
 Slot = int
 """Slots are numbered 0, 1, 2, …; texts for users call them workers."""
@@ -54,7 +48,7 @@ Slot = int
 class SpanEnd(StrEnum):
     """How a span of work ended."""
 
-    WENT_ON = "went on"
+    PROMOTED = "promoted"
     """The trial reached its rung and was promoted at once, so it continues in the same process."""
     PAUSED = "paused"
     """The trial reached its rung and is paused there."""
@@ -108,113 +102,30 @@ class SlotTime(NamedTuple):
     end: float
 
 
-class Arrival(NamedTuple):
-    """The comparison of a trial at a rung, with its ``metric`` at ``length``, which is at least that of the rung."""
-
-    at: float
-    rung: int
-    length: int
-    metric: float
-
-
-@dataclass(slots=True)
-class TrialPath:
-    """The path of a trial through the rungs of its bracket.  Times are seconds since 1970.
-
-    Attributes:
-        bracket: index of its bracket.
-        created: time at which the search created it.
-        arrivals: its comparisons, from rung 0 on.  Rungs that it skipped have the comparison at its first rung.
-        promotions: time of its promotion from each rung, from rung 0 on.  For rungs that it skipped, this is the time
-            of its creation.
-        state: its state.
-        ended: time at which it ended, or None if it has not.
-        dropped_out: whether it failed, or was ended by its code or a user, and so counts as the worst of its rung.
-    """
-
-    bracket: int
-    created: float
-    arrivals: tuple[Arrival, ...] = ()
-    promotions: tuple[float, ...] = ()
-    state: TrialState = TrialState.RUNNING
-    ended: float | None = None
-    dropped_out: bool = False
-
-    @property
-    def rung(self) -> int:
-        """Index of the rung towards which it trains, or at which it is paused or ended."""
-        return len(self.promotions)
-
-
-class Paths(Mapping[TrialId, TrialPath]):
-    """The path of each trial, in the order in which the trials were created.
-
-    The paths of training trials are objects that can change; all others are stored as values only.
-    """
-
-    def __init__(self) -> None:
-        self._promotions = Tuples()
-        codes = ("h", "d", Tuples(_arrival, len(Arrival._fields)), self._promotions, "", "?d", "")
-        self._rows: Rows[TrialPath] = Rows(TrialPath, codes)
-        self._indices: dict[TrialId, int] = {}
-
-    def add(self, trial: TrialId, path: TrialPath) -> None:
-        """Add the path of a new trial."""
-        self._indices[trial] = self._rows.add(path)
-
-    def change(self, trial: TrialId) -> TrialPath:
-        """Return the path of a trial as an object that can be changed until it is settled."""
-        return self._rows.change(self._indices[trial])
-
-    def settle(self, trial: TrialId) -> None:
-        """Store only the values of a path, unless its trial trains."""
-        if self[trial].state is not TrialState.RUNNING:
-            self._rows.settle(self._indices[trial])
-
-    def rung(self, trial: TrialId) -> int:
-        """Return the rung towards which a trial trains, or at which it is paused or ended."""
-        index = self._indices[trial]
-        path = self._rows.changing.get(index)
-        return self._promotions.size(index) if path is None else path.rung
-
-    def __getitem__(self, trial: TrialId) -> TrialPath:
-        return self._rows[self._indices[trial]]
-
-    def __iter__(self) -> Iterator[TrialId]:
-        return iter(self._indices)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-
-def _arrival(at: float, rung: float, length: float, metric: float) -> Arrival:
-    return Arrival(at, int(rung), int(length), metric)
-
-
 _SPAN = ("q", "q", "q", "h", "h", "q", "q", "d", "q", "", "?d", "")
 """Types of the columns of spans."""
 
 
 class Timeline:
-    """The work of each slot and the path of each trial, as a fold over log entries that takes O(1) time for each.
+    """The work of each slot, as a fold over log entries that takes O(1) time for each.
+
+    Entries must be applied to the ladder first.
 
     Time without a driver is neither work nor idle time.  If a driver died, its time counts up to
     its last entry, as in `Spending`.
 
     Attributes:
         spec: the description of the experiment.
-        lengths: total lengths of the rungs of each bracket.
+        ladder: the rungs of the trials; it is not part of the saved state.
         spans: the spans of work, in the order in which they began.
-        paths: the path of each trial, in the order in which the trials were created.
         until: time of the last entry, in seconds since 1970.
         slots: largest number of slots so far.
     """
 
-    def __init__(self, spec: ExperimentSpec) -> None:
-        self.spec = spec
-        self.lengths = tuple(bracket.lengths for bracket in plan_search(spec.search).brackets)
+    def __init__(self, ladder: Ladder) -> None:
+        self.spec = ladder.spec
+        self.ladder = ladder
         self.spans: Rows[Span] = Rows(Span, _SPAN)
-        self.paths = Paths()
         self.until = 0.0
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
@@ -228,6 +139,9 @@ class Timeline:
         # Begin and end of each former driver, and the begin of the current one.
         self._shifts: list[tuple[float, float]] = []
         self._shift_began: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "ladder"}
 
     def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
@@ -246,9 +160,7 @@ class Timeline:
             self._shift_began = self.until
             self._resize(event.slots)
         for decision in decisions:
-            self._decide(event, decision)
-            if isinstance(decision, PauseTrial | CompleteTrial | StopTrial | CloseTrial | ReopenTrial):
-                self.paths.settle(decision.trial)
+            self._decide(decision)
 
     @property
     def shifts(self) -> list[tuple[float, float]]:
@@ -315,8 +227,8 @@ class Timeline:
     def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
         if slot not in self._there and self._there:  # Another slot had left than was assumed.
             self._there[slot] = self._there.pop(self._slot_that_left())
-        path = self.paths.change(trial)
-        target = self.lengths[path.bracket][path.rung]
+        path = self.ladder.paths[trial]
+        target = self.ladder.brackets[path.bracket].lengths[path.rung]
         span = Span(slot, trial, attempt, path.bracket, path.rung, length, target, self.until, length)
         self._indices[trial] = self.spans.add(span)
         self._live[trial] = span
@@ -377,85 +289,34 @@ class Timeline:
 
     # -- decisions ----------------------------------------------------------------------------
 
-    def _decide(self, event: Event, decision: Decision) -> None:
+    def _decide(self, decision: Decision) -> None:
         match decision:
-            case CreateTrial(trial, bracket, target=target):
-                skipped = self.lengths[bracket].index(target)
-                self.paths.add(trial, TrialPath(bracket, self.until, promotions=(self.until,) * skipped))
-            case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
-                path = self.paths.change(trial)
-                path.state = TrialState.RUNNING
-                self._climb(path, self.lengths[path.bracket].index(target), event)
-                if isinstance(decision, ContinueTrial):
-                    self._go_on(trial)
-            case SuspendTrial(trial, attempt):
-                if isinstance(event, ValidationReported) and trial == event.trial:
-                    # The trial was promoted while the experiment pauses; its target is decided when it resumes.
-                    path = self.paths.change(trial)
-                    self._climb(path, bisect_right(self.lengths[path.bracket], event.length), event)
-                self._fates[trial, attempt] = SpanEnd.PREEMPTED
-            case PauseTrial(trial, attempt):
-                path = self.paths.change(trial)
-                path.state = TrialState.PAUSED
-                self._arrive(path, path.rung, event)
-                self._fates[trial, attempt] = SpanEnd.PAUSED
-            case CompleteTrial(trial, attempt):
-                path = self.paths.change(trial)
-                self._climb(path, len(self.lengths[path.bracket]) - 1, event)
-                self._arrive(path, path.rung, event)
-                self._finish(path, TrialState.COMPLETED)
-                self._fates[trial, attempt] = SpanEnd.COMPLETED
-            case StopTrial(trial, attempt):
-                self._drop(self.paths.change(trial), event)
-                self._fates[trial, attempt] = SpanEnd.STOPPED
-            case AbortTrial(trial, attempt):
-                self._fates[trial, attempt] = SpanEnd.KILLED
+            case ContinueTrial(trial):
+                if (span := self._live.get(trial)) is not None:
+                    self._close(span, SpanEnd.PROMOTED)
+                    self._begin(span.slot, trial, span.attempt, span.length)
+            case SuspendTrial() | PauseTrial() | CompleteTrial() | StopTrial() | AbortTrial():
+                self._fates[decision.trial, decision.attempt] = _FATES_BY_DECISION[type(decision)]
             case CloseTrial():
                 self._close_trial(decision)
-            case ReopenTrial(trial, state):
-                path = self.paths.change(trial)
-                path.state, path.ended, path.dropped_out = state, None, False
-
-    def _climb(self, path: TrialPath, to: int, event: Event) -> None:
-        """Promote a trial from its current rung to a higher one, through all rungs in between."""
-        while path.rung < to:
-            self._arrive(path, path.rung, event)
-            path.promotions += (self.until,)
-
-    def _arrive(self, path: TrialPath, rung: int, event: Event) -> None:
-        """Add the comparison of a trial at a rung and at skipped ones below it, unless it is already there."""
-        if isinstance(event, ValidationReported):
-            for passed in range(len(path.arrivals), rung + 1):
-                path.arrivals += (Arrival(self.until, passed, event.length, event.metrics[self.spec.metric]),)
-
-    def _go_on(self, trial: TrialId) -> None:
-        if (span := self._live.get(trial)) is not None:
-            self._close(span, SpanEnd.WENT_ON)
-            self._begin(span.slot, trial, span.attempt, span.length)
-
-    def _drop(self, path: TrialPath, event: Event) -> None:
-        """Stop a trial at the length of its report.  It counts in all rungs up to this length."""
-        passed = bisect_right(self.lengths[path.bracket], event.length) if isinstance(event, ValidationReported) else 0
-        for rung in range(path.rung, passed):
-            self._arrive(path, rung, event)
-        self._finish(path, TrialState.STOPPED)
-
-    def _finish(self, path: TrialPath, state: TrialState) -> None:
-        path.state, path.ended = state, self.until
 
     def _close_trial(self, decision: CloseTrial) -> None:
-        path = self.paths.change(decision.trial)
-        self._finish(path, decision.state)
-        path.dropped_out = not isinstance(decision.why, BracketFinished | ExperimentEnded)
         span = self._live.get(decision.trial)
         if span is None or isinstance(decision.why, BracketFinished):
             return  # How a process ends that still saves is already decided.
-        fate = _FATES.get(decision.state)
+        fate = _FATES_BY_STATE.get(decision.state)
         if fate is not None and self._fates.get((span.trial, span.attempt)) in (None, SpanEnd.PREEMPTED):
             self._fates[span.trial, span.attempt] = fate
 
 
-_FATES = {
+_FATES_BY_DECISION: Mapping[type, SpanEnd] = {
+    SuspendTrial: SpanEnd.PREEMPTED,
+    PauseTrial: SpanEnd.PAUSED,
+    CompleteTrial: SpanEnd.COMPLETED,
+    StopTrial: SpanEnd.STOPPED,
+    AbortTrial: SpanEnd.KILLED,
+}
+_FATES_BY_STATE = {
     TrialState.STOPPED: SpanEnd.STOPPED,
     TrialState.KILLED: SpanEnd.KILLED,
     TrialState.ERRORED: SpanEnd.FAILED,

@@ -29,19 +29,7 @@ from ashwood.backends.waker import Waker
 from ashwood.checkpoints.directory import FOLDER, directory_name
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import BackendError, TrainingCodeError
-from ashwood.experiment.events import (
-    ABORTED,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptPreempted,
-    AttemptStarted,
-    CheckpointSaved,
-    Event,
-    LastWord,
-    TrialTrained,
-    TrialWarned,
-    ValidationReported,
-)
+from ashwood.experiment import events as e
 from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
@@ -53,7 +41,7 @@ _PULSE = 1.0
 """Longest time in seconds until a worker reports that steps were finished."""
 _GIVE_UP_SECONDS = 5.0
 """Seconds after which a killed worker is given up if the kernel has not ended it, perhaps because of a dead disk."""
-_LAST = {cls.__name__: cls for cls in LastWord.__args__}
+_LAST = {cls.__name__: cls for cls in e.LastWord.__args__}
 _REPORT_SECONDS = (0.5, 60.0)
 """Shortest and longest interval between events about an attempt's training time, if that is limited."""
 _ROUNDING = 1e-3
@@ -82,7 +70,7 @@ class _Place:
     worker: WorkerProcess | None = None
     attempt: tuple[TrialId, int] | None = None
     aborted: bool = False
-    ending: AttemptPreempted | AttemptFailed | None = None
+    ending: e.AttemptPreempted | e.AttemptFailed | None = None
     give_up_at: float = inf
     liveness: Liveness | None = None
     target: int = 0
@@ -101,7 +89,7 @@ class _Place:
             return self.give_up_at
         return min(self.liveness.due, self.liveness.trained_for(self.reported + self.report_every))
 
-    def report_training(self, now: float, at_least: float = 0.0) -> Iterator[TrialTrained]:
+    def report_training(self, now: float, at_least: float = 0.0) -> Iterator[e.TrialTrained]:
         """Yield an event with the training time since the last such event, if it is longer than ``at_least`` seconds.
 
         There is none for an aborted attempt, whose only remaining event is its last word.
@@ -110,7 +98,7 @@ class _Place:
             return
         if (seconds := self.liveness.trained(now) - self.reported) > at_least:
             self.reported += seconds
-            yield TrialTrained(*self.attempt, seconds)
+            yield e.TrialTrained(*self.attempt, seconds)
 
 
 class LocalBackend:
@@ -170,7 +158,7 @@ class LocalBackend:
             process_per_attempt = bool(slots[0].gpus) or not spec.reuse_workers
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
-        self._undelivered: dict[tuple[TrialId, int], Event] = {}
+        self._undelivered: dict[tuple[TrialId, int], e.Event] = {}
         self._loaded_once = False
         self._leads = team.rank == 0
         self._is_alone = team.world_size == 1
@@ -224,9 +212,9 @@ class LocalBackend:
                 # train before it reads the second command.  So the job is not sent.
                 if isinstance(command, Abort):
                     del starts[attempt]
-                    self._undelivered[attempt] = AttemptFailed(*attempt, ABORTED)
+                    self._undelivered[attempt] = e.AttemptFailed(*attempt, e.ABORTED)
                 elif isinstance(command, Suspend):
-                    self._undelivered[attempt] = AttemptEnded(*attempt, starts.pop(attempt).length)
+                    self._undelivered[attempt] = e.AttemptEnded(*attempt, starts.pop(attempt).length)
             elif (place := self._live.get(attempt)) is not None and place.worker is not None:
                 if isinstance(command, Abort):
                     place.aborted = True
@@ -284,7 +272,7 @@ class LocalBackend:
 
     # -- events -------------------------------------------------------------------------------
 
-    def next_events(self, timeout: float | None) -> Sequence[Event]:
+    def next_events(self, timeout: float | None) -> Sequence[e.Event]:
         """Return the events since the last call; see `ashwood.backends.port.Backend`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         events = list(self._undelivered.values())
@@ -306,7 +294,7 @@ class LocalBackend:
                 break
         return events
 
-    def _kill_hung(self) -> Iterator[Event]:
+    def _kill_hung(self) -> Iterator[e.Event]:
         """Kill attempts that hang, give up workers that the kernel does not end, and yield the events of both."""
         for place in self._places:
             worker, liveness, now = place.worker, place.liveness, time.monotonic()
@@ -326,16 +314,16 @@ class LocalBackend:
 
     def _ending_of(
         self, attempt: tuple[TrialId, int] | None, liveness: Liveness
-    ) -> AttemptPreempted | AttemptFailed | None:
+    ) -> e.AttemptPreempted | e.AttemptFailed | None:
         if attempt is None:
             return None
         silent = "it finished no step and no save for"
         if liveness.must_stop:
-            return AttemptPreempted(*attempt, f"{silent} {liveness.limit:g} s after the request to stop", hung=True)
+            return e.AttemptPreempted(*attempt, f"{silent} {liveness.limit:g} s after the request to stop", hung=True)
         said = tail(trial_log(self._logs, attempt[0]))
-        return AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){said}")
+        return e.AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){said}")
 
-    def _read(self, place: _Place, exited: bool) -> Iterator[Event]:
+    def _read(self, place: _Place, exited: bool) -> Iterator[e.Event]:
         worker = place.worker
         if worker is None:  # Its end was handled earlier in this round of the selector.
             return
@@ -344,7 +332,7 @@ class LocalBackend:
         if exited or not open_ or worker.was_killed:
             yield from self._reap(place, worker)
 
-    def _translate(self, messages: Sequence[Message], place: _Place, worker: WorkerProcess) -> Iterator[Event]:
+    def _translate(self, messages: Sequence[Message], place: _Place, worker: WorkerProcess) -> Iterator[e.Event]:
         for message in messages:
             kind = message[0]
             if kind == "ready":
@@ -366,7 +354,7 @@ class LocalBackend:
 
     def _translate_one(
         self, message: Message, place: _Place, worker: WorkerProcess, attempt: tuple[TrialId, int]
-    ) -> Iterator[Event]:
+    ) -> Iterator[e.Event]:
         """Record the signs of life in a message about an attempt, and yield its event if it has one."""
         kind = message[0]
         _note_progress(place, message, self._spec.metric)
@@ -376,7 +364,7 @@ class LocalBackend:
         if place.aborted:
             # This holds for every last message, also for AttemptEnded: after a failure, the engine looks for
             # checkpoints that no event has reported, because the abort may have hidden those events.
-            event = AttemptFailed(*attempt, ABORTED)
+            event = e.AttemptFailed(*attempt, e.ABORTED)
         elif place.ending is not None and kind == "AttemptFailed":
             event = place.ending
         if kind in _LAST:
@@ -414,7 +402,7 @@ class LocalBackend:
         if worker.group is not None:
             self._note_group(place, worker, None)
 
-    def _reap(self, place: _Place, worker: WorkerProcess) -> Iterator[Event]:
+    def _reap(self, place: _Place, worker: WorkerProcess) -> Iterator[e.Event]:
         """Collect the exit code of a dead worker, free its slot, and yield the last events of its attempt."""
         for source in worker.sources:
             self._selector.unregister(source)
@@ -434,21 +422,21 @@ class LocalBackend:
         if attempt is None:
             return
         if aborted:
-            yield AttemptFailed(*attempt, ABORTED)
+            yield e.AttemptFailed(*attempt, e.ABORTED)
             return
         if ending is not None:
             yield ending
             return
         if worker.load_error is not None:
-            yield AttemptFailed(*attempt, worker.load_error)
+            yield e.AttemptFailed(*attempt, worker.load_error)
             return
         error = describe_exit(code, "the worker process")
         if worker.loaded:
-            yield AttemptFailed(*attempt, error + tail(trial_log(self._logs, attempt[0])))
+            yield e.AttemptFailed(*attempt, error + tail(trial_log(self._logs, attempt[0])))
             return
         error = f"{error} while it imported the training code{tail(worker_log(self._logs, place.slot.number))}"
         if self._loaded_once or code in _EXTERNAL_SIGNALS:
-            yield AttemptFailed(*attempt, error)
+            yield e.AttemptFailed(*attempt, error)
         else:
             # The import crashed by itself and never succeeded in any worker, so no trial can run.
             self._broken = self._broken or error
@@ -606,17 +594,17 @@ def _message(command: ContinueAttempt | Finish | Suspend | NoteBest) -> Message:
             return ["best", loss]
 
 
-def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
+def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> e.Event:
     match message:
         case ["report", length, metrics]:
-            return ValidationReported(*attempt, length, metrics)
+            return e.ValidationReported(*attempt, length, metrics)
         case ["started", length]:
-            return AttemptStarted(*attempt, slot, length)
+            return e.AttemptStarted(*attempt, slot, length)
         case ["checkpoint", length, path, metrics]:
-            return CheckpointSaved(*attempt, length, path, metrics)
+            return e.CheckpointSaved(*attempt, length, path, metrics)
         case ["warning", said]:
-            return TrialWarned(*attempt, said)
+            return e.TrialWarned(*attempt, said)
         case [kind, *fields] if kind in _LAST:
-            event: Event = _LAST[kind](*attempt, *fields)
+            event: e.Event = _LAST[kind](*attempt, *fields)
             return event
     raise BackendError(f"Internal error: a worker sent an unknown message: {message!r}. Please report this")

@@ -47,7 +47,7 @@ class Forked:
             code = _await_group(child)
             message = _read(outcome)
         if message is None or code != 0:
-            channel.end_line()
+            channel.send_lines(b"\n")  # It ends a message that the child may have sent only partly when it died.
             return ["AttemptFailed", describe_exit(code, "the process of the trial") + tail(log)]
         return message
 

@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from ashwood.backends.local.slots import Machine, plan, survey
+from ashwood.backends.local.slots import Machine, plan_here
 from ashwood.checkpoints.regular import open_lock
 from ashwood.errors import MachineError
 from ashwood.experiment.spec import ExperimentSpec
@@ -90,9 +90,7 @@ def reserve(
     Raises:
         MachineError: not even one trial fits on the machine, or a lock file cannot be used.
     """
-    environment = dict(os.environ)
-    machine = survey(environment | dict(spec.environment))
-    plan(spec, machine, workers, environment)  # Fail now, before any wait, if a trial can never fit.
+    machine, _ = plan_here(spec, workers)  # It fails now, before any wait, if a trial can never fit.
     if not machine.gpus:
         return Reservation(machine, workers, _mark_cores(who, (lambda _: None) if share else say))
     per_trial = spec.slots_per_trial

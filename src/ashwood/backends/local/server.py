@@ -225,7 +225,7 @@ class CommandServer:
         return True
 
     def _pass_on(self, lines: list[bytes]) -> None:
-        self._channel.forward(b"\n".join(lines) + b"\n")
+        self._channel.send_lines(b"\n".join(lines) + b"\n")
         lines.clear()
 
     def _take(self, peer: _Peer, message: Message) -> None:

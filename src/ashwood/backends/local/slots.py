@@ -70,6 +70,18 @@ def survey(environment: Mapping[str, str]) -> Machine:
     return Machine(_cores(), tuple(different.values()), uuids)
 
 
+def plan_here(spec: ExperimentSpec, workers: int | None) -> tuple[Machine, list[Slot]]:
+    """Return the cores and GPUs that this process may use for an experiment, and a slot for each worker.
+
+    Raises:
+        MachineError: not even one trial fits on the machine.
+        BackendError: ``workers`` is less than 1.
+    """
+    environment = dict(os.environ)
+    machine = survey(environment | dict(spec.environment))
+    return machine, plan(spec, machine, workers, environment)
+
+
 def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapping[str, str]) -> list[Slot]:
     """Return one slot for each worker.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from ashwood.checkpoints.scratch import private_directory
 
 _STALE_SECONDS = 3600.0
 _BACKLOG = 512
@@ -29,7 +29,7 @@ def listen() -> tuple[socket.socket, str]:
     for base in _bases():
         sock = socket.socket(socket.AF_UNIX)
         try:
-            path = str(_own_directory(base) / os.urandom(8).hex())
+            path = str(private_directory(_directory(base)) / os.urandom(8).hex())
             sock.bind(path)
             sock.listen(_BACKLOG)
         except OSError as error:
@@ -47,18 +47,6 @@ def _bases() -> Iterable[str]:
 
 def _directory(base: str) -> Path:
     return Path(base, f"ashwood-commands-{os.getuid()}").absolute()
-
-
-def _own_directory(base: str) -> Path:
-    directory = _directory(base)
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(
-            errno.EPERM, f"{directory} must be a directory that only you can use, but is not: remove it and try again"
-        )
-    return directory
 
 
 def sweep() -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -50,7 +50,10 @@ def main() -> None:
     _settle_in(setup)
     imports_anew = os.environ.pop(_ANEW, None) is not None
     output = OutputRedirect()
-    runner = _anew(setup) if imports_anew else _prepare(setup, channel, locks)
+    if imports_anew:
+        runner: Runner | None = _forked(partial(load, setup.kind, setup.target, setup.workdir))
+    else:
+        runner = _prepare(setup, channel, locks)
     if runner is None:
         return
     if setup.process_per_attempt and setup.kind != "command" and not imports_anew and (done := _obstacle()):
@@ -101,7 +104,7 @@ def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> Runner | N
             )
         channel.send("cannot_load", f"the training code {setup.target} can't be imported{hint}: {describe(error)}")
     else:
-        return _in_a_process(function) if setup.process_per_attempt else Inline(function)
+        return _forked(lambda: function) if setup.process_per_attempt else Inline(function)
     return None
 
 
@@ -126,16 +129,10 @@ def _begin_anew(environment: Mapping[str, str], setup: int, inherited: Sequence[
     os.execve(sys.executable, sys.orig_argv, {**environment, _ANEW: "1"})  # noqa: S606
 
 
-def _anew(setup: Setup) -> Runner:
-    from ashwood.backends.local.children import Forked
+def _forked(load_code: Callable[[], TrainingCode]) -> Runner:
+    from ashwood.backends.local.children import Forked  # It imports much that other workers do not need.
 
-    return Forked(partial(load, setup.kind, setup.target, setup.workdir))
-
-
-def _in_a_process(function: TrainingCode) -> Runner:
-    from ashwood.backends.local.children import Forked
-
-    return Forked(lambda: function)
+    return Forked(load_code)
 
 
 def _attempt(

@@ -36,6 +36,7 @@ from ashwood.checkpoints import Storage, open_storage
 from ashwood.checkpoints.directory import FOLDER
 from ashwood.checkpoints.limited import read_pieces
 from ashwood.checkpoints.regular import open_to_read
+from ashwood.checkpoints.scratch import private_directory
 from ashwood.checkpoints.trees import atomic_directory, remove_tree
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
@@ -277,20 +278,6 @@ def _directories_of(key: str) -> Path:
     return _base() / key / FOLDER
 
 
-def _own_base() -> Path:
-    """Create the directory for all workers of this user, if it does not exist, and return it.
-
-    Raises:
-        PermissionError: it belongs to another user, who could otherwise replace our checkpoints.
-    """
-    base = _base()
-    with suppress(FileExistsError):
-        base.mkdir(mode=0o700)
-    if base.is_symlink() or base.stat().st_uid != os.getuid():
-        raise PermissionError(f"{base} belongs to another user: remove it, or set TMPDIR for Ray's workers")
-    return base
-
-
 @contextmanager
 def _claimed(directory: Path) -> Iterator[None]:
     """Create a worker's directory and hold its lock, so that no sweep deletes it; sweep the base first.
@@ -298,7 +285,7 @@ def _claimed(directory: Path) -> Iterator[None]:
     Raises:
         OSError: the directory cannot be created or locked.
     """
-    base = _own_base()
+    base = private_directory(_base())
     with ExitStack() as lock:
         whole = os.open(base, os.O_RDONLY)
         try:

@@ -9,17 +9,7 @@ from math import ceil, inf
 
 from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.errors import BackendError
-from ashwood.experiment.events import (
-    ABORTED,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptPreempted,
-    AttemptStarted,
-    CapacityChanged,
-    CheckpointSaved,
-    Event,
-    ValidationReported,
-)
+from ashwood.experiment import events as e
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
 from ashwood.forecast.training import Setting, Training
@@ -75,13 +65,13 @@ class _Attempt:
     target: int
     saved: int
     fails_at: float
-    fault: Event | None
+    fault: e.Event | None
     towards: int = 0
     since: float = 0.0
     seconds: float = 0.0
     due: int = 0
     leaving: bool = False
-    reported: ValidationReported | None = None
+    reported: e.ValidationReported | None = None
 
 
 class SimulatedBackend:
@@ -130,15 +120,15 @@ class SimulatedBackend:
         self._period = period
         self._seq = 0
         # Future events: (virtual time, sequence number, event, attempt).
-        self._agenda: list[tuple[float, int, Event, _Attempt | None]] = []
+        self._agenda: list[tuple[float, int, e.Event, _Attempt | None]] = []
         # Events that have happened and that `next_events` has not returned yet.
-        self._pending: list[Event] = []
+        self._pending: list[e.Event] = []
         self._live: dict[TrialId, _Attempt] = {}
         self._free = list(range(self.slots))
         self._preempted_in_a_row = 0
         self._woken = False
         for at, number in schedule.later():
-            self._schedule(self.clock.now + at, CapacityChanged(number), None)
+            self._schedule(self.clock.now + at, e.CapacityChanged(number), None)
 
     # -- the port -----------------------------------------------------------------------------
 
@@ -156,7 +146,7 @@ class SimulatedBackend:
     def expect(self, attempts: int | None) -> None:
         """Do nothing: the number of workers is given from the start."""
 
-    def next_events(self, timeout: float | None) -> Sequence[Event]:
+    def next_events(self, timeout: float | None) -> Sequence[e.Event]:
         """Move the clock to the next event and return it, or nothing if it is later than ``timeout``.
 
         Raises:
@@ -199,18 +189,18 @@ class SimulatedBackend:
         slot = heappop(self._free)
         attempt = _Attempt(number, setting, slot, start.length, start.target, start.length, fails_at, fault)
         self._live[trial] = attempt
-        self._pending.append(AttemptStarted(trial, number, slot, start.length))
+        self._pending.append(e.AttemptStarted(trial, number, slot, start.length))
         self._train(attempt, self._costs.setting_up(start.length))
 
-    def _fault(self, start: StartAttempt) -> tuple[float, Event | None]:
+    def _fault(self, start: StartAttempt) -> tuple[float, e.Event | None]:
         """Return the time and the event of the fault that ends an attempt that starts now, or (infinity, None)."""
         crash = self._faults.crash_after(start.seed, start.attempt)
         preemption = self._faults.preempted_after(start.seed, start.attempt)
         if crash == preemption == inf:
             return inf, None
         if crash <= preemption:
-            return self.clock.now + crash, AttemptFailed(start.trial, start.attempt, "simulated crash")
-        return self.clock.now + preemption, AttemptPreempted(start.trial, start.attempt, "simulated preemption")
+            return self.clock.now + crash, e.AttemptFailed(start.trial, start.attempt, "simulated crash")
+        return self.clock.now + preemption, e.AttemptPreempted(start.trial, start.attempt, "simulated preemption")
 
     def _execute(self, attempt: _Attempt, command: ContinueAttempt | Finish | Suspend | NoteBest | Abort) -> None:
         waits = attempt.due == 0
@@ -226,7 +216,7 @@ class SimulatedBackend:
                 attempt.leaving = True
                 # After an abort only the last event of the attempt is returned.
                 self._pending = [event for event in self._pending if event[:2] != (trial, number)]
-                self._schedule_next(attempt, 0.0, AttemptFailed(trial, number, ABORTED))
+                self._schedule_next(attempt, 0.0, e.AttemptFailed(trial, number, e.ABORTED))
 
     def _train(self, attempt: _Attempt, delay: float) -> None:
         """Schedule the report at the target or at the next periodic validation, after ``delay`` seconds of start-up."""
@@ -238,7 +228,7 @@ class SimulatedBackend:
         seconds *= self._costs.delay(setting.seed, begin)
         attempt.towards, attempt.since, attempt.seconds = end, self.clock.now + delay, seconds
         metrics = {self._metric: self._sign * loss}
-        self._schedule_next(attempt, delay + seconds, ValidationReported(setting.trial, attempt.number, end, metrics))
+        self._schedule_next(attempt, delay + seconds, e.ValidationReported(setting.trial, attempt.number, end, metrics))
 
     def _suspend(self, attempt: _Attempt) -> None:
         """Save and end after the current step, or at once if no step has begun."""
@@ -256,23 +246,23 @@ class SimulatedBackend:
         if save:
             self._schedule_next(attempt, seconds + self._costs.save, self._checkpoint(attempt))
         else:
-            self._schedule_next(attempt, seconds, AttemptEnded(attempt.setting.trial, attempt.number, attempt.length))
+            self._schedule_next(attempt, seconds, e.AttemptEnded(attempt.setting.trial, attempt.number, attempt.length))
 
-    def _checkpoint(self, attempt: _Attempt) -> CheckpointSaved:
+    def _checkpoint(self, attempt: _Attempt) -> e.CheckpointSaved:
         trial, number, length = attempt.setting.trial, attempt.number, attempt.length
         report = attempt.reported
         metrics = report.metrics if report is not None and report.length == length else {}
-        return CheckpointSaved(trial, number, length, f"trial-{trial}/length-{length}-attempt-{number}", metrics)
+        return e.CheckpointSaved(trial, number, length, f"trial-{trial}/length-{length}-attempt-{number}", metrics)
 
     # -- events ---------------------------------------------------------------------------------
 
-    def _process(self, event: Event, attempt: _Attempt | None) -> Sequence[Event]:
+    def _process(self, event: e.Event, attempt: _Attempt | None) -> Sequence[e.Event]:
         """Apply an event, and return it with the events that it causes at once."""
         if attempt is None:
-            if isinstance(event, CapacityChanged):
+            if isinstance(event, e.CapacityChanged):
                 self._resize(event.slots)
             return (event,)
-        if isinstance(event, ValidationReported):
+        if isinstance(event, e.ValidationReported):
             self._preempted_in_a_row = 0
             attempt.length, attempt.due, attempt.reported = event.length, 0, event
             if event.length >= attempt.target:
@@ -284,9 +274,9 @@ class SimulatedBackend:
         del self._live[attempt.setting.trial]
         if attempt.slot < self.slots:
             heappush(self._free, attempt.slot)
-        if isinstance(event, CheckpointSaved):
-            return (event, AttemptEnded(event.trial, event.attempt, event.length))
-        if isinstance(event, AttemptPreempted):
+        if isinstance(event, e.CheckpointSaved):
+            return (event, e.AttemptEnded(event.trial, event.attempt, event.length))
+        if isinstance(event, e.AttemptPreempted):
             self._count_preemption()
         return (event,)
 
@@ -304,13 +294,15 @@ class SimulatedBackend:
         for trial, attempt in self._live.items():
             if attempt.slot >= slots:
                 attempt.leaving = True
-                self._schedule_next(attempt, 0.0, AttemptPreempted(trial, attempt.number, "its worker was taken away"))
+                self._schedule_next(
+                    attempt, 0.0, e.AttemptPreempted(trial, attempt.number, "its worker was taken away")
+                )
         taken = {attempt.slot for attempt in self._live.values()}
         self._free = [slot for slot in range(slots) if slot not in taken]
 
     # -- the agenda -----------------------------------------------------------------------------
 
-    def _schedule_next(self, attempt: _Attempt, seconds: float, event: Event) -> None:
+    def _schedule_next(self, attempt: _Attempt, seconds: float, event: e.Event) -> None:
         """Schedule the next event of an attempt in place of an earlier one, or its fault if that comes first."""
         at = self.clock.now + seconds
         if attempt.fault is not None and attempt.fails_at < at:
@@ -318,7 +310,7 @@ class SimulatedBackend:
             at, event = max(self.clock.now, attempt.fails_at), attempt.fault
         attempt.due = self._schedule(at, event, attempt)
 
-    def _schedule(self, at: float, event: Event, attempt: _Attempt | None) -> int:
+    def _schedule(self, at: float, event: e.Event, attempt: _Attempt | None) -> int:
         self._seq += 1
         heappush(self._agenda, (at, self._seq, event, attempt))
         return self._seq

@@ -1,4 +1,4 @@
-"""The expected behaviour of a search, computed from the calls that it gets and the values that it returns.
+"""The expected behaviour of successive halving, computed from the calls that a search gets and the values it returns.
 
 The state of the search itself is never used.  Everything is computed in the simplest way: a rung
 is an unordered set of results, which are ranked again for each query.
@@ -27,76 +27,9 @@ from ashwood.search.vocabulary import (
     Verdict,
     Waits,
 )
+from ashwood.testing.search_method import Ledger, SearchMethodContract
 
 _Key = tuple[int, float, TrialId]
-
-
-class Ledger:
-    """The calls of a search so far, and the checks that hold for every search method.
-
-    Attributes:
-        targets: target of each training trial.
-        waiting: paused trials, each with the target of its latest job.
-        ended: trials that have ended for good.
-    """
-
-    def __init__(self, settings: SearchSettings) -> None:
-        self.settings = settings
-        self.targets: dict[TrialId, int] = {}
-        self.waiting: dict[TrialId, int] = {}
-        self.ended: set[TrialId] = set()
-        self.created = 0
-        self.invalid = 0
-
-    def took_job(self, job: Job, address: tuple[int, int]) -> None:
-        """Check a job that a worker got."""
-        assert job.target <= self.settings.max_length, f"{job} goes beyond max_length"
-        if isinstance(job.why, New):
-            assert job.trial == self.created, f"trial ids count from 0 in order of creation, but got {job}"
-            assert address == tuple(job.why), f"the address of trial {job.trial} is {address}, but {job.why!r}"
-            assert job.target >= 1
-            self.created += 1
-            assert self.created <= self.settings.max_trials + self.invalid, f"{self.created} trials were created"
-        else:
-            assert job.trial in self.waiting, f"{job} is for a trial that is not paused"
-            assert job.target > self.waiting.pop(job.trial), f"{job} has no higher target than the job before it"
-        self.targets[job.trial] = job.target
-
-    def reported(self, trial: TrialId, length: int, loss: float, verdict: Verdict) -> None:  # noqa: ARG002 - for rankings
-        """Check the verdict about a trial that reported."""
-        target = self.targets.pop(trial)
-        match verdict:
-            case Promote(further):
-                assert length < further <= self.settings.max_length, f"{verdict} after a length of {length}"
-                self.targets[trial] = further
-            case Pause():
-                self.waiting[trial] = target
-            case Stop(why):
-                assert not isinstance(why, ReachedEnd) or length >= why.length == self.settings.max_length
-                self.ended.add(trial)
-
-    def exited(self, trial: TrialId, how: Exit) -> None:
-        """Note that a trial ended by itself."""
-        self.targets.pop(trial, None)
-        self.waiting.pop(trial, None)
-        self.ended.add(trial)
-        # An invalid trial is replaced by another draw.  A grid has no other point to draw.
-        self.invalid += how is Exit.INVALID and self.settings.method is not Method.GRID
-
-    def retired(self, retired: Iterable[Retired]) -> None:
-        """Check paused trials that the search has retired."""
-        for trial, _ in retired:
-            assert trial in self.waiting, f"trial {trial} was retired, but it is not paused"
-            del self.waiting[trial]
-            self.ended.add(trial)
-
-    def idle(self) -> None:
-        """Check that there is no job, after a worker got none."""
-
-    def finished(self) -> None:
-        """Check the state of a search that is done."""
-        assert not self.targets, f"done, but {sorted(self.targets)} train"
-        assert not self.waiting, f"done, but {sorted(self.waiting)} are paused and were never retired"
 
 
 class _Rung:
@@ -269,3 +202,9 @@ class HalvingLedger(Ledger):
             # With stop_once, a stopped trial cannot replace a better one that fails later.
             excused = bracket.failed if self.stops else bracket.failed >= members
             assert bracket.rungs[-1].live() or excused, f"no trial of bracket {number} reached the end"
+
+
+class HalvingContract(SearchMethodContract):
+    """Tests that every method of successive halving passes, with every rank, rung and reason."""
+
+    ledger = HalvingLedger

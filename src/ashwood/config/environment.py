@@ -1,45 +1,37 @@
-"""Reads environment variables for training code, and paths."""
+"""Reads ``environment_variables``: a list of ``NAME=value``, a map, or Determined's lists for kinds of devices."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path as FilePath
 from typing import Any
 
-from ashwood.config.checking import must_be
+from ashwood.config.kinds import Kind
 from ashwood.config.report import Report
-from ashwood.config.wording import Path, shorten, shown
-
-VARIABLES: Path = ("environment", "environment_variables")
+from ashwood.config.wording import Path, must_be, shorten, shown
 
 _DEVICES = ("cpu", "cuda", "gpu", "rocm")
+_LIST = {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}}
 
 
-# -- environment variables -----------------------------------------------------------------------
-
-
-def read_variables(value: Any, report: Report) -> dict[str, str]:
-    """Return the environment variables by name; problems are reported."""
-    if value is None:
-        return {}
+def _read(value: Any, path: Path, report: Report) -> dict[str, str] | None:
     if isinstance(value, list):
-        return _from_list(value, VARIABLES, report)
+        return _from_list(value, path, report)
     if not isinstance(value, Mapping):
-        report.error(VARIABLES, must_be('a list of "NAME=value" or a map', value))
-        return {}
-    if value and all(key in _DEVICES and (each is None or isinstance(each, list)) for key, each in value.items()):
-        return _from_devices(value, report)
-    return {name: str(text) for name, text in value.items() if _is_variable(name, text, (*VARIABLES, name), report)}
+        report.error(path, must_be('a list of "NAME=value" or a map', value))
+        return None
+    if value and all(name in _DEVICES and (each is None or isinstance(each, list)) for name, each in value.items()):
+        return _from_devices(value, path, report)
+    return {name: str(text) for name, text in value.items() if _is_variable(name, text, (*path, name), report)}
 
 
-def _from_devices(value: Mapping[str, Any], report: Report) -> dict[str, str]:
+def _from_devices(value: Mapping[str, Any], path: Path, report: Report) -> dict[str, str]:
     used = [device for device in _DEVICES if device != "rocm" and value.get(device)]
     unused = "; those of rocm are left out" if value.get("rocm") else ""
-    report.warn(VARIABLES, f"every trial gets the variables of {' and '.join(used) or 'none'} alike{unused}")
+    report.warn(path, f"every trial gets the variables of {' and '.join(used) or 'none'} alike{unused}")
     variables: dict[str, str] = {}
     for device in used:
-        variables |= _from_list(value[device], (*VARIABLES, device), report)
+        variables |= _from_list(value[device], (*path, device), report)
     return variables
 
 
@@ -72,9 +64,5 @@ def _is_variable(name: str, text: Any, path: Path, report: Report) -> bool:
     return False
 
 
-# -- paths -----------------------------------------------------------------------------------------
-
-
-def absolute(text: str, workdir: FilePath) -> str:
-    """Return a path in a file as an absolute one; relative paths start at the file's directory."""
-    return str((workdir / FilePath(text).expanduser()).absolute())
+_ITEM = {"anyOf": [{"type": ["string", "integer"]}, _LIST]}
+VARIABLES = Kind({"anyOf": [_LIST, {"type": "object", "additionalProperties": _ITEM}]}, _read)
