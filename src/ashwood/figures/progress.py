@@ -145,7 +145,7 @@ def check_against(against: str) -> None:
     """Check the name of a horizontal axis.
 
     Raises:
-        AshwoodError: it is unknown.
+        AshwoodError: the name is unknown.
     """
     if against not in AGAINST:
         raise AshwoodError(f"against {against!r}: expected {', '.join(AGAINST[:-1])} or {AGAINST[-1]}")
@@ -157,7 +157,7 @@ def _unit(several: Iterable[History]) -> TimeUnit:
 
 def _axis(history: History, against: Against, unit: TimeUnit) -> str:
     if against == "time":
-        return f"time it ran ({unit.name})"
+        return f"run time ({unit.name})"
     return "trials created" if against == "trials" else f"training of all trials together ({history.spec.unit})"
 
 
