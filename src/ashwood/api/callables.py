@@ -55,7 +55,7 @@ def _has(module: ModuleType, name: str, thing: Any) -> bool:
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    # Each access to a class method creates a new object, so these are compared by equality.
+    # Each access to a class method creates a new object, so objects are compared by equality, not identity.
     return found is thing or (found is not None and isinstance(thing, MethodType) and found == thing)
 
 

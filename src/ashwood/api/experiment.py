@@ -1,4 +1,4 @@
-"""Runs experiments from a script or a notebook; they are the same experiments as those of the command line."""
+"""Runs experiments from a script or a notebook; the command line can show and control them, too."""
 
 from __future__ import annotations
 

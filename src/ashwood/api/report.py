@@ -41,7 +41,7 @@ def write_report(home: Home, experiment: int, out: Path) -> None:
 
 
 def make_page(home: Home, experiment: int) -> str:
-    """Return the report as HTML, of the event log as it is now."""
+    """Return the report of the present event log as HTML."""
     store = home.store
     spec = store.spec(experiment)
     history = fold(History(spec), (entry for _, entry in store.log(experiment).read()))

@@ -197,7 +197,7 @@ class Name(NamedTuple):
 
 
 def checkpoint_name(trial: int, length: int, attempt: int, position: tuple[str, int] | None = None) -> str:
-    """Return the name of a checkpoint; ``position``, a loop's unit and count, distinguishes those of one length."""
+    """Return a checkpoint's name; ``position`` (unit and count of a loop) distinguishes names with equal lengths."""
     name = f"trial-{trial}/length-{length}-attempt-{attempt}"
     return name if position is None else f"{name}-{position[0]}-{position[1]}"
 
@@ -215,7 +215,7 @@ def parse_name(name: str) -> Name | None:
 
 
 def parsed(name: str) -> Name:
-    """Return the parts of a checkpoint's name.
+    """Return the parts of a checkpoint's name, or raise an error.
 
     Raises:
         CheckpointError: ``name`` is not the name of a checkpoint.

@@ -133,7 +133,7 @@ class RemoteStorage(Storage):
                     self._download(f"{name}/{path}", directory / path, size)
             restore_links(directory, manifest.folders, manifest.links)
             check(directory, manifest, where)
-            (directory / MANIFEST).write_bytes(manifest.encode())  # So a copy of it is a checkpoint.
+            (directory / MANIFEST).write_bytes(manifest.encode())  # needed in a copy of the checkpoint
             yield directory
 
     def manifest(self, name: str) -> Manifest:

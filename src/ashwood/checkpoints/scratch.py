@@ -74,7 +74,7 @@ def _sweep(base: Path) -> None:
     for directory in base.iterdir():
         try:
             handle = os.open(directory, os.O_RDONLY)
-        except FileNotFoundError:  # Its process has removed it meanwhile.
+        except FileNotFoundError:  # The process that uses the directory has removed it meanwhile.
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -73,7 +73,7 @@ def owner_name(path: Path) -> str:
         return "another user"
     try:
         return pwd.getpwuid(user).pw_name
-    except KeyError:  # Some containers have no entry for the user.
+    except KeyError:  # In some containers, the user has no entry in the user database.
         return f"user {user}"
 
 

@@ -81,7 +81,7 @@ def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool
 
 
 def concerns(entry: Entry, trial: TrialId) -> bool:
-    """Return whether the event or a decision of an entry is about a trial."""
+    """Return whether an entry is about a trial: its event or one of its decisions."""
     return trial in trials_of(entry.event, entry.decisions)
 
 

@@ -55,7 +55,7 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
 def _export_whole(home: str | None, experiment: int, out: Path, options: ExportOptions) -> None:
     """Write a file with the whole experiment."""
     chosen = {name: getattr(options, name) for name in ("checkpoints", "logs", "directories")}
-    # With ``until``, the home may be damaged: the entries up to it may be all that can be read.
+    # A user may pass ``until`` because the home is damaged, and the entries up to there may be all that can be read.
     with open_home(home, allow_damage=options.until is not None) as opened:
         if options.until is None:
             opened.log(experiment).check()
@@ -69,8 +69,8 @@ def _export_whole(home: str | None, experiment: int, out: Path, options: ExportO
         "logs": format_length(exported.logs, "logs"),
         "directories": directories,
     }
-    said = [format_length(exported.entries, "events"), *(part for name, part in parts.items() if chosen[name])]
-    say(f"Wrote experiment {experiment} ({', '.join(said)}) to {out}.")
+    contents = [format_length(exported.entries, "events"), *(part for name, part in parts.items() if chosen[name])]
+    say(f"Wrote experiment {experiment} ({', '.join(contents)}) to {out}.")
     absent = [name for name in parts if not chosen[name] and (name != "directories" or has_directories)]
     if absent:
         missing = " ".join(f"--{name}" for name in absent)

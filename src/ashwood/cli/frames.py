@@ -88,7 +88,7 @@ class _Framed(io.TextIOBase):
 
 
 def begin() -> None:
-    """Note that this process is a job, and frame everything that it writes to standard error from now on."""
+    """Record that this process is a job, and frame everything that it writes to standard error from now on."""
     global _in_a_job
     _in_a_job = True
     sys.stdout.write(frame("begin"))

@@ -155,7 +155,7 @@ def drive(
     Returns:
         its exit code, or 0 when it drives (without ``follow``) or after Ctrl-C.
     """
-    # Without the other variables of the terminal the driver prints plain lines, which are in its log, too.
+    # Without the terminal's other variables, the driver prints plain lines, which also suit its log.
     variables = {name: value for name, value in terminal().items() if name == "TZ"}
     if environment is not None:
         variables[SUBMISSION] = dumps(source)
@@ -289,7 +289,7 @@ class ClusterJob:
             time.sleep(pause)
 
     def _tail(self) -> Iterator[str]:
-        """Yield new output from a stream, for output of any size."""
+        """Yield new output from a stream, which works for output of any size."""
         lines = self._client.tail_job_logs(self.id)
         with asyncio.Runner() as runner:
             try:
@@ -350,7 +350,7 @@ def _command_for(url: str) -> str:
 
 
 def terminal() -> dict[str, str]:
-    """Return the environment variables by which the output of a job fits the terminal and time zone here."""
+    """Return environment variables that adapt the output of a job to this terminal and time zone."""
     variables = {name: os.environ[name] for name in ("NO_COLOR", "TERM", "COLORTERM") if name in os.environ}
     if (zone := os.environ.get("TZ") or _zone(Path("/etc/localtime"))) is not None:
         variables["TZ"] = zone

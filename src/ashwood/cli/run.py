@@ -170,7 +170,7 @@ def rerun(source: int, options: RunOptions, overrides: Sequence[str], *, checkou
 
 
 def all_overrides(options: RunOptions, overrides: Sequence[str]) -> list[str]:
-    """Return all values that replace those of a file: those of --set, --stop-when and the backend."""
+    """Return all values that override the file: from --set, from --stop-when and from the options of the backend."""
     return [*overrides, *bound_overrides(parse_stop_when(options.stop_when or ())), *_backend_overrides(options)]
 
 
@@ -178,14 +178,14 @@ def _backend_overrides(options: DriverOptions) -> Iterator[str]:
     if options.backend is BackendKind.LOCAL:
         yield "backend=local"
     elif options.backend is not None or options.ray_address is not None:
-        # Only these keys are replaced; the file's other settings of the cluster stay.
+        # Only these keys of the backend are replaced; other settings in the file stay.
         yield "backend.type=ray"
         if options.ray_address is not None:
             yield f"backend.address={json.dumps(options.ray_address)}"
 
 
 def _cluster(options: DriverOptions, recorded: RayCluster | None) -> Cluster:
-    """Return the cluster of a session; ``recorded`` is that of the experiment, or None if it is local."""
+    """Return the cluster of a session; ``recorded`` is the experiment's cluster, or None for this machine."""
     if options.backend is options.ray_address is None:
         return "recorded"
     if options.backend is BackendKind.LOCAL:

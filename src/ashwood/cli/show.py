@@ -249,7 +249,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
 
 
 def _main_columns(columns: Sequence[str]) -> list[str]:
-    """Return the first 30 columns, with those of every trial before hyperparameters and those before metrics."""
+    """Return the first 30 columns: general ones first, then hyperparameters, then metrics."""
     own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best.")]
     hparams = [column for column in columns if column.startswith("hparams.")]
     kept = set(list(dict.fromkeys([*own, *hparams, *columns]))[:_MOST_COLUMNS])
@@ -277,7 +277,7 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
 
 
 def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
-    """Return the line about a report of a trial that is better than its result, or None if there is none."""
+    """Return a line about a report of a trial that is better than its result, or None if there is no such report."""
     if not table.has_seen_better(row):
         return None
     return describe_seen(row.seen or 0.0, row.seen_length or 0, spec.unit, smaller_is_better=spec.smaller_is_better)

@@ -37,7 +37,7 @@ class _Report:
         return self.left - before
 
     def _repaired(self, finding: Finding) -> tuple[str | None, str]:
-        """Return what a repair did, or None and why it failed."""
+        """Carry out a repair; return what it did, or None, and an error message if it failed."""
         if finding.repair is None:
             return None, ""
         try:

@@ -77,7 +77,7 @@ def whole(least: int | None = 0, most: int = MOST_WHOLE) -> Kind:
     """Return the kind of whole numbers with the given bounds, both included."""
 
     def parse(value: Any) -> int:
-        too_large = isinstance(value, float) and value.is_integer() and value > most  # 1e9 is a float in YAML.
+        too_large = isinstance(value, float) and value.is_integer() and value > most  # YAML reads 1e9 as a float.
         if not too_large and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(must_be("a whole number", value))
         return int(_bounded(value, least, most))

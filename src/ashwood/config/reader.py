@@ -49,7 +49,7 @@ class Loaded:
     source: Source = field(default_factory=Source)
 
     def refuse_slots(self, why: str) -> ConfigError:
-        """Return the error that ``resources.slots_per_trial`` is wrong, with the place at which it is set."""
+        """Return an error about ``resources.slots_per_trial``, with the file and line of that key."""
         lines, overridden = self.source.lines, self.source.overridden
         path = next((path for path in SLOTS if path in lines or path in overridden), SLOTS[0])
         return ConfigError([Problem(dotted(path), why.removeprefix(f"{dotted(SLOTS[0])} "), *self.source.place(path))])

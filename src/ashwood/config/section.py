@@ -25,7 +25,7 @@ class Key:
         kind: the kind of its value.
         description: one or more sentences for users.
         default: the value if the key is missing or null.
-        otherwise: what holds if the key is missing and ``default`` is None, or what to show instead of it.
+        otherwise: description of the default, if ``default`` is None or should not be shown.
         required: what the key is for, in the message that it is missing; empty if it isn't required.
         only: search methods, or types of the section, to which the key applies; empty for all.
     """
@@ -178,7 +178,7 @@ def _similar(name: str, model: type[Section]) -> Path | None:
 
 
 def _sections() -> Iterator[tuple[Path, set[str]]]:
-    """Yield the path of each section, outer ones first, with its keys, including those of Determined without effect."""
+    """Yield the path and the keys of each section, outer sections first; ignored keys of Determined are included."""
     for model in sorted(Section.__subclasses__(), key=lambda model: len(model.at)):
         own = model.declared().keys() - {"type"}  # Several sections have this key, so it belongs to none of them.
         yield model.at, {*own, *(str(path[-1]) for path in determined.IGNORED if path[:-1] == model.at)}

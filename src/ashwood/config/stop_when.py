@@ -1,4 +1,4 @@
-"""Bounds at which a search stops, as they are written on the command line."""
+"""Parse the bounds at which a search stops from the command line."""
 
 from __future__ import annotations
 

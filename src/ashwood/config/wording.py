@@ -34,7 +34,7 @@ def dotted(path: Path) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is written in a file, shortened if it is long."""
+    """Return the text of a value in the syntax of the file, shortened if it is long."""
     if isinstance(value, Mapping):
         return "a map" if value else "an empty map"
     if isinstance(value, list | tuple):

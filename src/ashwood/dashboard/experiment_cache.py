@@ -1,4 +1,4 @@
-"""A cache of the experiments of a home: their views, folded as far as each event log has been read."""
+"""A cache of the experiments of a home and their views, folded from the entries that were read so far."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class WeightedCache(Generic[Key, Value]):
 
 
 class CachedExperiment:
-    """An experiment and its views, folded from its event log as far as that has been read.
+    """An experiment and its views, folded from the entries of its event log that were read so far.
 
     Attributes:
         cache: the cache that it belongs to.
@@ -103,7 +103,7 @@ class CachedExperiment:
         history: all views of the experiment.
         seq: sequence number of the last entry that the history's progress includes.
         first_seq: sequence number at which this dashboard began to read; which trials changed earlier is not known.
-        figures: the figures that were requested last, by their request.
+        figures: the figures that were requested last; keys are the requests.
         columns: known columns of the table of trials, each with an example value.
         lock: held while entries are read, and by code that needs unchanged views for a while.
     """
@@ -231,7 +231,7 @@ class CachedExperiment:
 
     @property
     def best_first(self) -> str:
-        """Sort key of the best result, the best first, in the form that `select` takes."""
+        """Sort order for `select` with which the best result comes first."""
         best = f"best.{self.spec.metric}"
         return best if self.spec.smaller_is_better else f"-{best}"
 
@@ -294,7 +294,7 @@ class CachedExperiment:
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
 
     def _about(self, trial: TrialId, first: Seq) -> Sequence[tuple[Seq, Entry]]:
-        """Return the entries about a trial in the stretch of the log that begins at the entry ``first``."""
+        """Return the entries about a trial in the part of the log that begins at the entry ``first``."""
         if (known := self._about_trials.get((trial, first))) is not None:
             return known
         is_all = first + STRETCH <= self.seq + 1
@@ -373,7 +373,7 @@ class _Reader:
         return self._entries is None
 
     def read(self, after: Seq, until: float, take: Callable[[Seq, Entry], None]) -> bool:
-        """Take entries until a time, from where the last piece ended or after ``after``; return whether it is done."""
+        """Process entries until a deadline, from the last piece or ``after`` on; return whether the log ended."""
         if self._entries is None:
             self._entries = self._log.read(after=after)
         try:
@@ -473,7 +473,7 @@ class ExperimentCache:
         return spec
 
     def get(self, experiment: ExperimentId) -> CachedExperiment:
-        """Return an experiment and its views, as far as its event log has been read.
+        """Return an experiment and its views, from the entries of its event log that were read so far.
 
         Raises:
             NotFound: there is no such experiment.

@@ -159,7 +159,7 @@ class StoreThread:
                 is_all, seq = await self.do(advance)
                 if is_all:
                     return
-                if seq == before:  # A figure of it is being drawn, so it cannot be read now.
+                if seq == before:  # A figure of the experiment is being drawn, so its log cannot be read now.
                     await asyncio.sleep(_MOMENT)
                 before = seq
 

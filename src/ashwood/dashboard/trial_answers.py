@@ -210,7 +210,7 @@ def _checkpoints(cached: CachedExperiment, trial: TrialId) -> list[TrialCheckpoi
     kept = table.kept_as(trial)
 
     def answer(name: str, length: int, metric: float | None, saved_at: float) -> TrialCheckpoint:
-        # The checkpoint of a log of version 1 is a directory anywhere, which is not offered for download.
+        # Logs of version 1 name checkpoints by any directory, so these are not offered for download.
         own = not is_foreign(name)
         path, download = (f"{root}/{name}", download_path(cached.id, trial, name)) if own else (name, None)
         return TrialCheckpoint(name, length, metric, saved_at, kept.get(name, ()), path, download)

@@ -508,7 +508,7 @@ def _unpack(
 
 def _restore_links(checkpoint: Path, folders: set[Path]) -> None:
     """Create the folders and links that a checkpoint's manifest lists, and add the folders to those to sync."""
-    with contextlib.suppress(CheckpointError):  # It was exported with a damaged manifest; readers will report that.
+    with contextlib.suppress(CheckpointError):  # Readers of the checkpoint report a damaged manifest.
         manifest = decode(read_manifest(checkpoint) or b"", MANIFEST)
         restore_links(checkpoint, manifest.folders, manifest.links)
         for folder in map(checkpoint.joinpath, manifest.folders):

@@ -78,7 +78,8 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
             log.check()
             folded = fold(spec, log, home.snapshot(experiment), beat=lease.beat)
         except AshwoodError as error:
-            # Otherwise the request would stay, and be carried out long after it was made, when the log is repaired.
+            # Without an answer the request would stay in the inbox, and would be carried out when the log is repaired
+            # much later.
             with suppress(AshwoodError):
                 log.append([], answers=dict.fromkeys(dict(home.store.pending(experiment)), Answer(str(error))))
             raise

@@ -71,7 +71,7 @@ class Dispatcher:
         return trial.state is TrialState.RUNNING and trial.attempt == waiting.attempt
 
     def note(self, event: Event) -> None:
-        """Note an event of the backend: the last event of an attempt frees its slot."""
+        """Record an event of the backend: the last event of an attempt frees its slot."""
         if isinstance(event, FinalEvent) and self.live.get(event.trial) == event.attempt:
             del self.live[event.trial]
             self._suspended.discard((event.trial, event.attempt))

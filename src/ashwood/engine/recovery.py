@@ -88,7 +88,7 @@ def is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: C
     if trial is None or stored.attempt > trial.attempt:
         return True
     if stored.name in experiment.checkpoints.names(trial.id):
-        return False  # Its manifest is checked when an attempt starts from it.
+        return False  # The manifest is checked when an attempt starts from the checkpoint.
     return while_beating(partial(_manifest, storage, stored.name, owner(trial, experiment)), beat) is None
 
 
@@ -238,7 +238,8 @@ def _events(experiment: Experiment, number: TrialId, found: Sequence[Found]) -> 
     for stored, manifest in found:
         reports = [(length, metrics) for length, metrics in manifest.reports if metrics and length < stored.length]
         is_known = stored.name in known or stored.length < trial.checkpoint_length
-        # Only a report with the metric of the search is judged.  Training continues past the target after others.
+        # Only a report with the metric of the search is judged. After other reports, training continues past the
+        # target.
         judged = (length for length, metrics in reports if experiment.spec.metric in metrics)
         if is_known or any(length >= trial.target for length in judged):
             continue

@@ -69,19 +69,19 @@ class RunObserver(Protocol):
     """An object that is informed about a run, for example to show its progress."""
 
     def folded(self, progress: Progress) -> None:
-        """Take the progress at the end of the event log; `observe` must apply later entries to it."""
+        """Receive the progress at the end of the event log; `observe` must apply later entries to it."""
 
     def ready(self, slots: int) -> None:
-        """Note that the backend is ready and has ``slots`` slots; trials start now."""
+        """Record that the backend is ready and has ``slots`` slots; trials start now."""
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        """Take new entries of the event log, which are durable."""
+        """Process new entries of the event log, which are durable."""
 
     def summary(self) -> Mapping[str, Any]:
         """Return the summary for lists of experiments."""
 
     def interrupted(self, count: int) -> None:
-        """Note the ``count``-th Ctrl-C.  A signal handler calls this, so it must not write or take a lock."""
+        """Record the ``count``-th Ctrl-C.  A signal handler calls this, so it must not write or take a lock."""
 
     def warn(self, message: str) -> None:
         """Show a message that is not in the event log."""
@@ -163,8 +163,8 @@ class Session:
             ExitStack() as opened,
         ):
             log = opened.enter_context(self._home.log(self.id, lease.token))
-            # This comes before former workers are ended.  If the database is an older copy, they may belong to the
-            # driver that uses the newer one.
+            # This check comes before former workers are ended: if the database is an older copy, the workers may belong
+            # to a driver that uses the newer one.
             log.check()
             self._await_former_workers(host, lease, observer)
             self._home.check_imported(self.id)
@@ -177,7 +177,7 @@ class Session:
             self._prepare_storage(start, resumed=folded.last is not None)
             folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), observer, host, start)
             state = folded.experiment.state
-            if not state.ended:  # It may have ended in `_catch_up`.
+            if not state.ended:  # `_catch_up` may have ended the experiment.
                 self._check_bounds(folded)
                 options = ReservationOptions(share, observer.warn, partial(start.waits_for_gpus, log), start.sleep)
                 make_backend = partial(host.backend, workers, options)
@@ -221,7 +221,7 @@ class Session:
     def _catch_up(
         self, folded: Folded, recorder: Recorder, observer: RunObserver, host: WorkerHost, start: _Start
     ) -> Folded:
-        """Record events that are missing at the end of the event log, and the end if nothing is left to run."""
+        """Record events that a dead driver did not record, and end the experiment if nothing is left to run."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec, Patience())
         # These events happened while the last driver ran, or moments later, so they get the time of the last entry.

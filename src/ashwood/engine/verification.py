@@ -314,7 +314,7 @@ class ExperimentCheck:
         # Attempt 0 stands for no attempt, because attempts are numbered from 1.
         event = CheckpointDamaged(checkpoint.trial, 0, checkpoint.name, "found by ashwood verify")
         with self._home.log(self._id, self._token) as log:
-            # The event gets the time of the last entry, because the experiment has not run since then.
+            # The new event gets the time of the last entry, because the experiment has not run since then.
             Recorder(experiment, log, WallClock()).take([event], at=self._last_at)
         length = experiment.trials[checkpoint.trial].checkpoint_length
         return "; ".join([*done, f"trial {checkpoint.trial} continues from length {length}"])

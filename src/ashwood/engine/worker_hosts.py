@@ -40,7 +40,7 @@ class ReservationOptions(NamedTuple):
 
 
 class WorkerHost:
-    """A machine or a cluster on which the workers of one experiment run.  This base class is that of this machine.
+    """A machine or a cluster on which the workers of one experiment run.  This base class is for this machine.
 
     Attributes:
         home: the home of the experiment.
@@ -88,7 +88,7 @@ class WorkerHost:
         can still receive it.
 
         Args:
-            wanted: returns whether the checkpoint with a name is needed.
+            wanted: function that returns whether a checkpoint is needed, given its name.
         """
         return iter(())
 
@@ -150,7 +150,7 @@ class RayHost(WorkerHost):
 
     def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         """Receive checkpoints from all nodes of the cluster, unless nodes save to a shared storage."""
-        # This is needed after a pause, too: if a worker dies, its driver cannot fetch the checkpoints on its node.
+        # Checkpoints are collected after a pause, too: if a worker dies, its driver cannot fetch those on its node.
         if self._state is ExperimentState.CREATED or self._shared:
             return iter(())
         storage = self.home.storage(self.experiment, self.spec)

@@ -32,13 +32,13 @@ def is_alive(driver: Driver) -> bool | None:
         return _started(driver.process) == driver.started
     except ProcessLookupError:
         return False
-    except OSError:  # This user may not see the process.
+    except OSError:  # The process exists, but this user may not see it.
         return None
 
 
 @cache
 def _machine() -> str:
-    """Return a text that is equal for two processes only if they see the same process ids and start times."""
+    """Return a text that is equal for two processes only if equal process ids mean the same process to both."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         namespaces = [str((_PROC / "self/ns/pid").readlink())]
@@ -68,7 +68,7 @@ def _started(process: int) -> int:
         raise
     # The fields follow the program's name, which is in parentheses and may contain parentheses and spaces.
     state, *fields = stat.rpartition(b")")[2].split()
-    if state in (b"Z", b"X"):  # It has ended, and its parent has not collected its exit status.
+    if state in (b"Z", b"X"):  # It has ended, but its parent has not collected its exit status yet.
         raise ProcessLookupError
     return int(fields[18])
 

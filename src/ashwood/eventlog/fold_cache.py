@@ -153,7 +153,7 @@ def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
 
 
 def _check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
-    """Let an experiment handle a recorded event, and compare its decisions with the recorded ones.
+    """Let an experiment handle a recorded event, and compare its decisions with the recorded decisions.
 
     Raises:
         ReplayDivergence: the decisions differ, or the event cannot happen in this state.

@@ -109,7 +109,7 @@ class HeadedLog:
         self._unwritten: tuple[Seq, Entry] | None = None
 
     def check(self) -> Head | None:
-        """Check that the log contains the entry that the head file names, and return the head, or None without one.
+        """Check that the log contains the entry in the head file; return the head, or None if there is no such file.
 
         Raises:
             EventLogError: the log is shorter, or has another entry with that number.

@@ -131,7 +131,7 @@ class Home:
             return any(self.files(experiment).iterdir())
         except FileNotFoundError:
             return False
-        except OSError:  # It is not a directory, or cannot be read.
+        except OSError:  # The path is not a directory, or cannot be read.
             return True
 
     def directory(self, experiment: ExperimentId) -> Path:
@@ -375,7 +375,7 @@ def _make(directory: Path) -> None:
 
 @contextmanager
 def _made(directory: Path, home: Path) -> Iterator[None]:
-    """Translate errors of making ``directory`` inside the context into messages that say what to do."""
+    """Translate errors when ``directory`` is made in the context into messages that say what to do."""
     try:
         yield
     except PermissionError as error:
@@ -392,7 +392,7 @@ def _without_links(path: Path) -> Path:
     """Return the absolute path with links resolved, so that all names of a home lead to the same path."""
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # Links lead in a circle.
+    except (OSError, RuntimeError):  # Symbolic links lead in a circle.
         return path.absolute()
 
 

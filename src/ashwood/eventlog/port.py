@@ -27,7 +27,7 @@ Seq: TypeAlias = int
 
 
 class ExperimentRecord(NamedTuple):
-    """An experiment in a list: what a store knows of it without reading its log.
+    """An experiment in a list, with the facts that a store has without reading its log.
 
     Attributes:
         id: its number.

@@ -390,7 +390,7 @@ class PostgresStore(SqlStore):
         try:
             return {**_CONNECTION, **self._psycopg.conninfo.conninfo_to_dict(url)}
         except self._psycopg.ProgrammingError:
-            # Its message may quote the password.
+            # The original message may quote the password.
             raise EventLogError(
                 "cannot parse the URL of the PostgreSQL database: expected "
                 "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password as %XX"

@@ -188,7 +188,7 @@ class SqlStore(ABC):
 
     @contextmanager
     def _checked_spec(self, experiment: ExperimentId) -> Iterator[tuple[str, bool]]:
-        """Provide the text of a spec and whether its digest was checked; errors in the context name the experiment."""
+        """Yield the text of a spec and whether its digest was checked; errors in the context name the experiment."""
         rows = self._query("SELECT version, spec, digest FROM experiments WHERE id = ?", experiment)
         version, text, digest = self._first(experiment, rows)
         advice = ""
@@ -259,8 +259,8 @@ class SqlStore(ABC):
         """Delete an experiment, its log and its requests."""
 
         def work(transaction: Transaction) -> list[Any]:
-            # The row of ``logs`` first, because `append` locks it, too.  So no entry can be added after the entries
-            # were deleted and before the experiment is.
+            # The row of ``logs`` is deleted first, because `append` locks that row, too. So no entry can be added
+            # between the deletion of the entries and that of the experiment.
             gone = transaction.run("DELETE FROM logs WHERE experiment = ? RETURNING experiment", experiment)
             transaction.run("DELETE FROM entries WHERE experiment = ?", experiment)
             transaction.run("DELETE FROM requests WHERE experiment = ?", experiment)
@@ -466,7 +466,7 @@ class SqlLog:
                 after,
                 end,
             )
-            # Read up to the first row that does not have the expected number.
+            # Entries are read up to the first row that does not have the expected number.
             numbered = takewhile(lambda pair: pair[0][0] == pair[1], zip(rows, count(after + 1), strict=False))
             try:
                 for seq, entry in from_rows([StoredEntry._make(row) for row, _ in numbered]):
@@ -506,13 +506,13 @@ class SqlLog:
         return end_of_log(*self._ends())
 
     def _ends(self) -> tuple[Any, Any]:
-        """Return the stored head and the highest number of an entry."""
+        """Return the stored head of the log and the highest number of its entries."""
         rows = self._store._query(f"{ENDS} WHERE id = ?", self._experiment)
         head, highest = self._store._first(self._experiment, rows)
         return head, highest
 
     def _list_columns(self, state: ExperimentState | None, summary: Mapping[str, Any] | None) -> tuple[str, str]:
-        """Return the columns of the state and the summary; the present values stand in for arguments that are None."""
+        """Return the columns of the state and the summary; the present value replaces an argument that is None."""
         if self._listed is None and (state is None or summary is None):
             record = ExperimentRecord(self._experiment, 0.0, "", ExperimentState.CREATED, {})
             with suppress(NotFound):  # If it was deleted meanwhile, the transaction is rejected.

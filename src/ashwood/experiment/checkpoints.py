@@ -70,7 +70,7 @@ class Checkpoints:
             yield from kept
 
     def names(self, trial: TrialId) -> set[str]:
-        """Return the names of a trial's kept and damaged checkpoints, and of deleted ones as long as the latest."""
+        """Return the names of a trial's kept and damaged checkpoints, and of deleted ones as long as the latest one."""
         kept = {checkpoint.name for checkpoint in self._trials.get(trial, ())}
         return kept | self._deleted.get(trial, {}).keys() | self._damaged.get(trial, set())
 
@@ -79,7 +79,7 @@ class Checkpoints:
         return next((each for each in reversed(self._trials.get(trial, ())) if each.length < below), None)
 
     def add(self, checkpoint: Checkpoint) -> list[Checkpoint]:
-        """Add a new checkpoint and return the checkpoints to delete because of it.  They count as deleted."""
+        """Add a new checkpoint.  Return the checkpoints to delete because of it, which leave this collection."""
         if (known := self._find(checkpoint.trial, checkpoint.name)) is not None:
             self._remove(known)
         kept = self._trials.setdefault(checkpoint.trial, [])
@@ -96,7 +96,7 @@ class Checkpoints:
         return unneeded
 
     def ended(self, trial: TrialId) -> list[Checkpoint]:
-        """Return the checkpoints to delete because their trial has ended.  They count as deleted."""
+        """Return the checkpoints to delete because their trial has ended, and remove them from this collection."""
         return self._sweep(trial)
 
     def reject(self, trial: TrialId) -> None:
@@ -116,7 +116,7 @@ class Checkpoints:
         return next((each for each in self._trials.get(trial, ()) if each.name == name), None)
 
     def _rank(self, checkpoint: Checkpoint) -> TrialId | None:
-        """Rank a checkpoint, and return the trial of the one that is no longer among the experiment's best, or None."""
+        """Rank a checkpoint.  Return the trial whose checkpoint is no longer among the experiment's best, or None."""
         most = self._policy.save_experiment_best if self._policy is not None else 0
         if not most or checkpoint.loss is None:
             return None

@@ -143,10 +143,9 @@ FINISHES_A_STEP = (StoppedByUser, TrialTimeIsUp)
 """Reasons for closing a trial whose process still finishes its step, reports and saves."""
 
 
-# -- why an experiment gives no more jobs ----------------------------------------------------
-#
-# `EndExperiment` records the text of these reasons, and a replay compares it with the log.  Changing a word here makes
-# all logs that hold it fail to replay.
+# -- reasons to leave an experiment ----------------------------------------------------------  `EndExperiment` records
+# the text of these reasons, and a replay compares it with the log. Changing a word here makes all logs that hold it
+# fail to replay.
 
 
 class Asked(NamedTuple):
@@ -303,7 +302,7 @@ class AbortTrial(NamedTuple):
 
 
 class CloseTrial(NamedTuple):
-    """End a trial for good that is paused, that has no process any more, or that a user or a limit ends."""
+    """End a trial permanently: it is paused, has no process any more, or is ended by a user or a limit."""
 
     trial: TrialId
     state: TrialState

@@ -232,7 +232,7 @@ class TrialKillRequested(NamedTuple):
 
 
 class TrialStopRequested(NamedTuple):
-    """A user asked to stop a trial, which ends it at its current length; its results stand."""
+    """A user asked to stop a trial, which ends it at its current length; its results still count."""
 
     trial: TrialId
 

@@ -63,7 +63,7 @@ class Experiment:
         self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
         self._running: set[TrialId] = set()
-        # The latest attempt of each trial that may have saved more than the log holds.
+        # For each trial, the latest attempt that may have saved checkpoints that are not in the log.
         self._open: dict[TrialId, int] = {}
         self._invalid = 0
         self._last_invalid = ""
@@ -137,7 +137,7 @@ class Experiment:
         return [self.trials[trial] for trial in sorted(self._running)]
 
     def unsettled(self) -> list[TrialRecord]:
-        """Return the trials that may have saved or reported more than the log holds if the driver has died."""
+        """Return the trials that may have saved or reported more than the log contains, because the driver died."""
         return [self.trials[trial] for trial in sorted(self._running | self._open.keys())]
 
     @property
@@ -225,7 +225,7 @@ class Experiment:
         return d.TooManyInvalid(self._invalid, limit, self._last_invalid)
 
     def _leave(self, state: ExperimentState, why: d.WhyLeave) -> d.LeaveExperiment:
-        """Give no more jobs, and return this decision.  The caller must suspend or abort the running trials."""
+        """Stop giving jobs, and return that decision.  The caller must suspend or abort the running trials."""
         paused = state is ExperimentState.PAUSED
         self.state = ExperimentState.PAUSING if paused else ExperimentState.STOPPING
         self._leaving = d.LeaveExperiment(state, why)
@@ -325,7 +325,7 @@ class Experiment:
     def _reopen(self, trial: TrialRecord, step: Transition, why: d.WhyReopened) -> d.ReopenTrial:
         self._step(trial, step)
         trial.failures, trial.preemptions, trial.cause = 0, 0, ""
-        self._resume_from_latest(trial)  # Its former checkpoint may have been deleted.
+        self._resume_from_latest(trial)  # The checkpoint from which the trial would have resumed may have been deleted.
         return d.ReopenTrial(trial.id, trial.state, self.search.address(trial.id)[0], trial.target, why)
 
     def _living(self, trial: TrialId) -> TrialRecord:
@@ -370,7 +370,7 @@ class Experiment:
         metric = event.metrics.get(self.spec.metric)
         if event.length > trial.length:
             trial.length, trial.preemptions = event.length, 0
-        # A later attempt may report at the same length again, because it starts from a checkpoint; one attempt may not.
+        # A later attempt starts from a checkpoint, so it may report at the same length again. The same attempt may not.
         if metric is not None:
             previously, trial.reported = trial.reported, (event.attempt, event.length)
             if trial.reported == previously:
@@ -392,7 +392,7 @@ class Experiment:
         return self._judge(trial, event.length, trial.loss)
 
     def _note_last_report(self, trial: TrialRecord, event: e.ValidationReported) -> None:
-        """Take the report of the step that a process finished after its trial was stopped.  A checkpoint follows."""
+        """Handle the report of the step that a process finished after its trial was stopped.  A checkpoint follows."""
         trial.length = max(trial.length, event.length)
         metric = event.metrics.get(self.spec.metric)
         if metric is not None and isfinite(metric):
@@ -400,7 +400,7 @@ class Experiment:
             self._note_best(trial)
 
     def _note_best(self, trial: TrialRecord) -> bool:
-        """Take the finite loss of a trial's latest report, and return whether it is the best of the experiment."""
+        """Record the finite loss of a trial's latest report, and return whether it is the best of the experiment."""
         trial.best_loss = min(trial.best_loss, trial.loss)
         if self._best is not None and trial.loss >= self._best[0]:
             return False
@@ -450,7 +450,7 @@ class Experiment:
                 yield from decisions
 
     def _train_on(self, trial: TrialRecord, why: Reason) -> Decision:
-        """Return the answer to a trial that has reported and continues: train to the new target, or save and leave."""
+        """Return the decision for a trial that reported and keeps its job: continue to the new target, or suspend."""
         if self.state is not ExperimentState.RUNNING:
             return d.SuspendTrial(trial.id, trial.attempt)
         return d.ContinueTrial(trial.id, trial.attempt, trial.target, why)
@@ -532,7 +532,7 @@ class Experiment:
         return self._stop_trial(trial, d.TrialTimeIsUp(trial.trained, limit))
 
     def _checkpoint_saved(self, event: e.CheckpointSaved) -> Iterable[Decision]:
-        # The attempt may be over: a trial can be promoted while its last process still saves.
+        # The checkpoint may be from an earlier attempt: a trial can be promoted while its last process still saves.
         trial = self.trials[event.trial]
         loss = self._loss_at(event)
         if loss is not None and isfinite(loss) and trial.state is not TrialState.INVALID and loss < self.best_saved:
@@ -553,7 +553,7 @@ class Experiment:
         return None if metric is None else self._sign * metric
 
     def _discount_saved(self, trial: TrialRecord) -> None:
-        """Find the best checkpoint again, without those of invalid hyperparameters, if it was one of this trial.
+        """Find the best checkpoint again if it was one of this trial.  Invalid trials do not count.
 
         All checkpoints are looked at, but only if the best of all is damaged or belongs to an invalid trial.
         """
@@ -614,7 +614,7 @@ class Experiment:
     def _failed(self, trial: TrialRecord, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
         is_same, trial.cause = cause != "" and cause == trial.cause, cause
-        # Code that does not validate at the target will not do so in the next attempt either.
+        # If training code does not validate at the target, it will not do so in the next attempt either.
         is_final = self.spec.rules >= 3 and cause.startswith(e.NO_VALIDATION)
         alike = None
         if self.state is ExperimentState.RUNNING:
@@ -663,7 +663,7 @@ class Experiment:
             yield from self._suspend_all(besides=trial.id)
         else:
             yield d.Warn(f"trial {trial.id}: {why}")
-        # Logs of version 4 and older have neither this cause nor this warning, so they still replay.
+        # Events in logs of version 4 and older never have this cause, so these logs replay without this warning.
         if event.cause == e.UNREACHABLE and not self._works(trial, event):
             yield d.Warn(
                 f"trial {trial.id} is {trial.state}, but its last checkpoint could not be saved; its latest one is at "
@@ -713,7 +713,7 @@ class Experiment:
         yield from self._pull()
 
     def _works(self, trial: TrialRecord, event: e.FinalEvent) -> bool:
-        """Return whether the event is about the attempt that currently has the job of the trial."""
+        """Return whether an event is about the current attempt of a trial that has a job."""
         return trial.state is TrialState.RUNNING and event.attempt == trial.attempt
 
     def _close(self, trial: TrialRecord, step: Transition, why: d.WhyClosed) -> Iterable[Decision]:

@@ -38,7 +38,7 @@ class CommonFailures:
             self._counts.clear()
 
     def note(self, trial: TrialId, error: str, *, is_final: bool = False) -> int | None:
-        """Note a failure of a trial.  Return the number of trials that failed in the same way, or None below the limit.
+        """Record a trial failure.  Return the number of trials that failed in the same way, or None below the limit.
 
         Args:
             trial: the trial that failed.

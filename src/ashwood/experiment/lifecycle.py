@@ -58,7 +58,7 @@ class ExperimentState(StrEnum):
 
     @property
     def active(self) -> bool:
-        """Whether a driver runs the experiment, or died while it did."""
+        """Whether a driver runs the experiment, or has died while it ran the experiment."""
         return self in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
 
 

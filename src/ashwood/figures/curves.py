@@ -159,7 +159,7 @@ def _rungs(history: History, theme: Theme) -> Iterator[dict[str, object]]:
 
 
 def _falls(lines: Sequence[tuple[TrialRow, Curve]]) -> bool:
-    """Whether most curves end below their start.
+    """Return whether most curves end below their start.
 
     Which direction is better is known of the searcher's metric only.  For another one, this decides on which side
     outliers are left out.

@@ -115,12 +115,12 @@ class _RungLine:
 
     @property
     def end(self) -> float:
-        """The right end of the columns in which trials are expected."""
+        """The x of the right end of the columns in which trials are expected."""
         return min(self.right, self.left + self.columns * self.pitch)
 
     @property
     def bottom(self) -> float:
-        """The height at which trials start that train towards this rung."""
+        """The y at which trials start when they begin to train towards this rung."""
         return self.y - (_LABEL + _CLIMB) / _STEP
 
     @staticmethod

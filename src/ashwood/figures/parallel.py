@@ -152,7 +152,7 @@ def _length_scale(values: Sequence[int], lengths: Sequence[int]) -> _Scale:
 
 
 def _metric_scale(metrics: Numbers, *, smaller: bool) -> _Scale:
-    """Return an axis on which better metrics are higher; values far worse than most lie at its lower end."""
+    """Return an axis on which better metrics are higher; metrics much worse than most are drawn at its lower end."""
     import numpy as np
 
     low, high = metric_range(metrics, smaller_is_better=smaller) or [0.0, 1.0]

@@ -203,7 +203,7 @@ def _steps(course: _Course, name: str, colour: str, dash: str = "solid", *, name
 def _results(
     history: History, against: Against, unit: TimeUnit
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]] | None:
-    """Return the positions, metrics and ids of the best result of each trial, or None if no position is known."""
+    """Return the x positions, metrics and ids of the best results of all trials, or None without positions."""
     if against == "units":
         return None
     import numpy as np

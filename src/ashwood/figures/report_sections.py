@@ -227,7 +227,7 @@ def _method(history: History) -> str:
         if history.progress.settings is None
         else history.progress.settings.max_concurrent_trials
     )
-    at_once = f"at most {concurrent:,} at once" if concurrent else "one for each slot at once"
+    at_once = f"at most {concurrent:,} at once" if concurrent else "at most one per slot at once"
     planned = _count(history.progress.trials_planned, "trials")
     parts = [f"{settings.method}: {planned}, each up to {_count(settings.max_length, unit)}, {at_once}"]
     if settings.method is Method.ADAPTIVE_ASHA:

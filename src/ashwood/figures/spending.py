@@ -126,7 +126,7 @@ def _training(
 
 
 def _time(spent: Spent, theme: Theme) -> Iterator[Trace]:
-    """Draw the shares of the workers' time.  Time of repeated training is estimated from the share of its length."""
+    """Draw how workers spent their time.  The time of repeated training is estimated from its length."""
     total = spent.busy + spent.idle
     done = spent.trained + spent.repeated
     repeated = spent.busy * spent.repeated / done if done else 0.0

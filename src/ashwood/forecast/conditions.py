@@ -1,4 +1,4 @@
-"""Known conditions of training, and simulations of searches under them.
+"""Known conditions of training, and simulations of searches under these conditions.
 
 The course of a search depends on things that are unknown beforehand: the order in which trials
 finish, how much their paces differ, and how well an early metric predicts a late one.  So each
@@ -97,7 +97,7 @@ def simulate(
 
 
 def _later(course: Course, seconds: float) -> Course:
-    """Return a course that starts with some seconds in which no worker trains."""
+    """Return a course delayed by some seconds at its start in which no worker trains."""
     return replace(
         course,
         seconds=course.seconds + seconds,

@@ -35,7 +35,7 @@ class Costs:
         return self.start + self.restore if length else self.start
 
     def delay(self, seed: int, length: int) -> float:
-        """Return the factor by which training from ``length`` is slower for the trial with a training ``seed``.
+        """Return the random factor by which a trial with this ``seed`` is slower when it trains from ``length``.
 
         Source: Li et al. 2020 (arXiv:1810.05934), appendix A.1.
         """

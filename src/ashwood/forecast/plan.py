@@ -17,7 +17,7 @@ MOST_TRIALS = 10_000
 """Largest number of trials that is proposed."""
 
 _HOUR = 3600.0
-# One in ten simulations is below a range from 10 to 90 %, and one above.
+# A range from 10 to 90 % leaves one in ten simulations below it, and one in ten above.
 _STEP = 10
 _ROUGH = 4_000
 _CLOSER = 12_000
@@ -144,7 +144,7 @@ class _Fitting:
         self._at_once = min(workers, form.max_concurrent_trials or workers)
 
     def rough(self) -> SearchForecast:
-        """Return the forecast for the search with about as many trials as fit, from few simulations."""
+        """Return a rough forecast, from few simulations, for a search with about as many trials as fit."""
         least = self._look(1, _ROUGH)
         if least.seconds.high > self._most_seconds:
             raise TooTight(least.seconds.high, self._most_length(least.seconds.high))

@@ -27,17 +27,17 @@ class Witness(Protocol):
     """An observer of a simulated search, for example to count its checkpoints."""
 
     def saved(self, trial: TrialId, length: int) -> None:
-        """Note that a trial has saved a checkpoint at a total length."""
+        """Record that a trial has saved a checkpoint at a total length."""
         ...
 
     def ended(self, trial: TrialId) -> None:
-        """Note that a trial will not train again; a complete trial saves its last checkpoint after this call."""
+        """Record that a trial will not train again; a completed trial saves its last checkpoint after this call."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Underway:
-    """The state of the trials of a running search from which a simulation starts.
+    """The state of a running search's trials, as the start of a simulation.
 
     Attributes:
         seeds: training seeds of some trials; all others have the seeds of their experiment.
@@ -140,7 +140,7 @@ class _Play:
         self._trials: dict[TrialId, _Trial] = {}
         # Trials that have a job and wait for a worker.
         self._queue: deque[TrialId] = deque()
-        # Trials that occupy a worker, with the time since when.
+        # Trials that occupy a worker, each with the time at which it began to.
         self._live: dict[TrialId, float] = {}
         self._jobs = 0
         self._waiting = 0
@@ -150,7 +150,7 @@ class _Play:
         self._first_end: float | None = None
 
     def start_underway(self, underway: Underway) -> None:
-        """Start from a search that already has trials."""
+        """Set the simulation to the state of a search that already has trials."""
         self._seeds = underway.seeds
         for bracket in self._search.brackets:
             self._waiting += sum(len(rung.waiting()) for rung in bracket.rungs[:-1]) * (not bracket.finished)
@@ -233,7 +233,7 @@ class _Play:
             self._pull(None)
 
     def _pull(self, reporting: TrialId | None) -> bool:
-        """Take jobs for free capacity, and return whether one of them continues the trial that reports right now."""
+        """Get jobs for free capacity, and return whether one of them is for the trial that has just reported."""
         continues = False
         search, trials = self._search, self._trials
         while self._jobs < self._limit and (job := search.next_job()) is not None:
@@ -265,7 +265,7 @@ class _Play:
         return found
 
     def _below(self, trial: TrialId, target: int) -> int:
-        """Return the length at which a promoted trial was paused: that of the rung below its target, or 0."""
+        """Return the length at which a promoted trial was paused: the length of the rung below its target, or 0."""
         rungs = self._search.brackets[self._search.address(trial)[0]].rungs
         return max((rung.length for rung in rungs if rung.length < target), default=0)
 
@@ -275,7 +275,7 @@ class _Play:
         held: list[TrialId] = []
         while queue and len(live) < self._workers:
             trial = queue.popleft()
-            if trial in live:  # its previous attempt still saves
+            if trial in live:  # The previous attempt of the trial still saves.
                 held.append(trial)
                 continue
             live[trial] = self._now

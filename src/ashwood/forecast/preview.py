@@ -26,7 +26,7 @@ from ashwood.search.plan import SearchPlan, plan_search
 from ashwood.search.settings import SearchSettings
 from ashwood.views.plain import plain
 
-# One in twenty simulations is below a range from 5 to 95 %, and one above.
+# A range from 5 to 95 % leaves one in twenty simulations below it, and one in twenty above.
 _STEP = 20
 _SIMULATED_TRIALS = 20_000
 _MOST_TRIALS = 30_000
@@ -50,7 +50,7 @@ class Estimate:
 
     @property
     def exact(self) -> bool:
-        """Whether only one value is possible."""
+        """Whether the quantity can have only one value."""
         return self.least == self.low == self.high
 
 

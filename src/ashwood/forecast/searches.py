@@ -15,7 +15,7 @@ from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, Method, Mode, Searc
 from ashwood.search.vocabulary import TrialId
 
 _HOUR = 3600.0
-# One in ten simulations is below a range from 10 to 90 %, and one above.
+# A range from 10 to 90 % leaves one in ten simulations below it, and one in ten above.
 _STEP = 10
 _SIMULATED_TRIALS = 5_000
 _MOST_TRIALS = 5_000
@@ -159,7 +159,7 @@ def _count(settings: SearchSettings) -> int:
 def alternatives(settings: SearchSettings) -> Iterator[SearchSettings]:
     """Yield other searches with as many trials: other modes, synchronous halving, and no early stopping."""
     if settings.method in (Method.GRID, Method.SINGLE):
-        return  # Their trials are fixed, so no other search has the same ones.
+        return  # Grid search and single have a fixed number of trials, so there are no alternatives.
     seen = [(settings.sampler, plan_search(settings).brackets)]
     for mode in Mode:
         other = in_mode(settings, mode)
@@ -217,7 +217,7 @@ class _CheckpointCounter:
         self._now -= len(self._kept.add(Checkpoint(trial, str(length), length, float(-length))))
 
     def ended(self, trial: TrialId) -> None:
-        """Note that a trial will not train again."""
+        """Record that a trial will not train again."""
         self._ended.add(trial)
         self._now -= len(self._kept.ended(trial))
 

@@ -26,7 +26,7 @@ from ashwood.views.ladder import BracketView
 from ashwood.views.measured import UNKNOWN_SPREAD, Measured
 from ashwood.views.progress import Progress
 
-# With 19 simulations, one in ten ends lies below the second lowest, and one in ten above the second highest.
+# Of 19 simulated ends, the second lowest and the second highest estimate the 10 % and 90 % quantiles.
 _KEPT = 19
 _TENTH = 2
 # Approximate seconds that a simulation takes: a fixed part, and those for each result at its start and for each job.
@@ -133,7 +133,7 @@ class Forecaster:
         self._played = 0
 
     def look(self, at: float) -> None:
-        """Copy the state of the search from time to time, because simulations start from it.
+        """Copy the state of the search from time to time, as the start of simulations.
 
         Only the thread that changes the search may call this, because the search must not change meanwhile.
         """
@@ -202,7 +202,7 @@ class Forecaster:
         for rung, mean in zip(bracket.rungs, means[1:], strict=False):
             known = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
             if stops_once:
-                # Each trial that has arrived was promoted or stopped for good.
+                # With stop_once, each trial that has arrived was promoted or stopped permanently.
                 arrivals.append(max(1.0, rung.promoted + (1 - known) * mean))
             else:
                 settled = max(rung.promoted, arrivals[-1] // float(settings.divisor))
@@ -285,7 +285,7 @@ def _targets(search: Tournament) -> dict[TrialId, int]:
 def _with_those_at_work(
     conditions: Conditions, picture: Picture, now: float, measured: Measured, paces: Mapping[TrialId, float]
 ) -> Conditions:
-    """Return conditions that include trials without a report, because the first trials to report are the fastest.
+    """Return conditions corrected for trials without a report, because the first trials that report are the fastest.
 
     Of such a trial only a lower bound of its seconds per unit is known.  It counts with the mean of the values above
     the bound, which depends on the mean of all trials, so both are computed in turns (expectation maximisation).
@@ -313,7 +313,7 @@ def _mean_beyond(bound: float, mean: float, spread: float) -> float:
 
 
 class _KnownPaces:
-    """Simulated training in which trials with a known pace keep it, apart from a small random change."""
+    """Simulated training in which trials keep their known pace, except for a small random change."""
 
     def __init__(self, drawn: Exchangeable, paces: Mapping[TrialId, float], number: int) -> None:
         self._drawn = drawn
@@ -355,7 +355,7 @@ class _KnownPaces:
 
 
 def _simulate_losses(search: Tournament, training: _KnownPaces, number: int) -> dict[TrialId, int]:
-    """Replace the losses of a search by simulated ones in the same order, and return the seeds of its trials.
+    """Replace the losses of a search by simulated losses in the same order, and return the seeds of its trials.
 
     Real losses have another scale than simulated ones.  A better trial gets a seed of better quality, so that it
     continues to be better in the simulation.

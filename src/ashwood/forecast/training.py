@@ -55,7 +55,7 @@ def log_spread(spread: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchangeable:
-    """A model with few assumptions: how well early losses predict later ones, and how the paces of trials differ.
+    """A model with two assumptions: how well early losses predict later ones, and how the paces of trials differ.
 
     It has no learning curves: only the order of the losses at one length has a meaning.
 
@@ -77,7 +77,7 @@ class Exchangeable:
         seconds = (end - begin) * self.unit_seconds
         if self.spread != 1.0:
             seconds *= lognormal(mixed(seed, 0), self.spread)
-        # The seed is a uniform draw itself, so it serves as the trial's quality without another draw.
+        # The seed is itself a uniform draw, so it is used as the trial's quality.
         quality = seed * _SEED_SCALE
         if self.learning and setting.trial % RANDOM_EVERY and setting.trial > _LEARNS_FROM:
             quality **= 1 + self.learning
@@ -112,7 +112,7 @@ def lognormal(unit: float, spread: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerLaw:
-    """A model with learning curves that fall by a power law and cross, with a given rank correlation.
+    """A model whose learning curves fall by a power law and cross each other, with a given rank correlation.
 
     A trial's standing among all others is a standard normal variable that drifts during
     training.  Its loss is a monotone function of standing and length.  So the rank correlation

@@ -1,4 +1,4 @@
-"""The part of a bracket that all rules share: its trials, their rungs, and the replacement of invalid ones.
+"""The base of all brackets: the trials, their rungs, and the replacement of invalid trials.
 
 How a trial is judged that reached a rung is in `ashwood.search.asha`, `ashwood.search.sha` and
 `ashwood.search.stopping`.
@@ -85,7 +85,7 @@ class Bracket(ABC):
         return not self.finished and (bool(self.retries) or self._created < self._to_create or self._has_promotion)
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
-        """Take the result of a trial at the target of its job or past it.
+        """Process the result of a trial at the target of its job or past it.
 
         Raises:
             SearchError: the trial has no job, or ``length`` is short of its target.
@@ -104,7 +104,7 @@ class Bracket(ABC):
         return verdict
 
     def exited(self, trial: TrialId, how: Exit, *, replace: bool) -> None:
-        """Note that a training or paused trial of this bracket ended.
+        """Record that a training or paused trial of this bracket ended.
 
         Raises:
             SearchError: the trial has already ended.
@@ -122,7 +122,7 @@ class Bracket(ABC):
         self._settle()
 
     def retry(self, trial: TrialId) -> None:
-        """Let a failed trial train again towards the rung in which it counts as the worst.
+        """Let a failed trial train again, towards the rung in which its failure was counted.
 
         Until it arrives there or fails again, it does not count in that rung.  A finished bracket is open again, and
         the trials that were paused when it finished are paused again.
@@ -150,11 +150,11 @@ class Bracket(ABC):
 
     @property
     def fewest(self) -> int:
-        """The least number of trials that it can be resized to: those that it has created, without replaced ones."""
+        """The smallest allowed number of trials: those that were created, without replaced ones."""
         return self._created - (self._to_create - self.planned)
 
     def resize(self, trials: int) -> None:
-        """Create ``trials`` trials in all, without replacements of invalid ones; they are at least `fewest`."""
+        """Set the total number of trials, without replacements of invalid ones; it is at least `fewest`."""
         self._to_create += trials - self.planned
         self.planned = trials
         self._settle()
@@ -168,7 +168,7 @@ class Bracket(ABC):
         why = BracketFinished(self.number)
         return [Retired(trial, why) for rung in self.rungs[:-1] for trial in rung.waiting()]
 
-    # -- the rule -------------------------------------------------------------------------
+    # -- hooks for the rule of promotion -------------------------------------------------
 
     @abstractmethod
     def _promotion(self) -> Job | None:
@@ -181,11 +181,11 @@ class Bracket(ABC):
 
     @abstractmethod
     def _judge(self, trial: TrialId, at: int, length: int, loss: float, /) -> Verdict:
-        """Take the result at ``length`` of a trial that trained towards rung ``at``."""
+        """Process the result at ``length`` of a trial that trained towards rung ``at``."""
 
     @abstractmethod
     def _rung_to_fail(self, trial: TrialId) -> Rung | None:
-        """Return the rung in which a trial counts as the worst if it fails now, or None if it has already ended."""
+        """Return the rung in which a trial would count as the worst if it failed now, or None if it has ended."""
 
     @abstractmethod
     def _settle(self) -> None:
@@ -203,12 +203,12 @@ class Bracket(ABC):
             self._heading[towards] -= 1
 
     def _towards(self, trial: TrialId) -> int | None:
-        """Return the rung that a trial trains towards, or will when a worker is free, or None if it has no job."""
+        """Return the rung that a trial trains towards now or when a worker is free, or None if it has no job."""
         return self.training.get(trial, self.retries.get(trial))
 
     @property
     def _dry(self) -> bool:
-        """Whether no further result can come unless a paused trial is promoted."""
+        """Whether no trial trains and none can be created, so that only a promotion can bring further results."""
         return not self.training and not self.retries and self._created >= self._to_create
 
     # -- state --------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ Cells: TypeAlias = bytes
 
 
 class DensitySampler:
-    """Chooses the values of new trials by those of good trials."""
+    """Chooses the values of new trials near the values of good trials."""
 
     def __init__(self, space: Space, seed: int) -> None:
         """Draw from ``space`` for an experiment with ``seed``."""
@@ -69,7 +69,7 @@ class DensitySampler:
         self._ratios: Ratios = []
 
     def good(self, search: Tournament) -> list[TrialId]:
-        """Return the trials to learn from, or an empty list if there are too few results."""
+        """Return the good trials from which the sampler learns, or an empty list if there are too few results."""
         return search.promising(ENOUGH, GOOD_SHARE, MOST_GOOD)
 
     def sample(self, trial: TrialId, bracket: int, index: int, good: Sequence[TrialId]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class DensitySampler:
         return self._space.values(units)
 
     def note(self, trial: TrialId) -> None:
-        """Note that a trial has a result.  Only the first call for a trial has an effect."""
+        """Record that a trial has a result.  Only the first call for a trial has an effect."""
         if trial in self._known:
             return
         self._known.add(trial)
@@ -99,7 +99,7 @@ class DensitySampler:
                 hist[at] += weight
 
     def _ratios_for(self, good: Sequence[TrialId]) -> Ratios:
-        """Return the frequency of each bin of each hyperparameter among good trials, divided by that among others."""
+        """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials."""
         if self._ratios and good == self._good:
             return self._ratios
         self._good, self._ratios = good, []

@@ -31,7 +31,7 @@ def bits(seed: int, *address: Address) -> int:
 
 
 def unit_draws(count: int, seed: int, *address: Address) -> Sequence[float]:
-    """Return ``count`` uniform draws from [0, 1) for one address, which is much faster than an address for each."""
+    """Return ``count`` uniform draws from [0, 1) for one address, which is much faster than separate addresses."""
     drawn: list[float] = []
     for first in range(0, count, _BLOCK):
         start = bits(seed, *address, first).to_bytes(8, "big")

@@ -108,7 +108,7 @@ def _bracket_rungs(settings: SearchSettings) -> Sequence[int]:
 
 
 def _max_rungs(settings: SearchSettings, wanted: int) -> int:
-    # Counting stops at ``wanted``: with a divisor close to 1 the logarithm is huge.
+    # The computation stops at ``wanted``, because with a divisor close to 1 the logarithm is very large.
     by_length = 1 + floor_log(settings.divisor, settings.max_length, wanted)
     by_trials = 1 + floor_log(settings.divisor, settings.max_trials, wanted)
     return min(wanted, by_length, by_trials)
@@ -123,12 +123,12 @@ def _all_rungs(settings: SearchSettings) -> int:
 
 
 def _weight(rungs: int, divisor: Fraction) -> Fraction:
-    """Return d**(R-1) / R, by which all brackets get about the same budget."""
+    """Return d**(R-1) / R: with these weights, all brackets get about the same budget."""
     return divisor ** (rungs - 1) / rungs
 
 
 def _share_trials(max_trials: int, rungs: Sequence[int], divisor: Fraction) -> list[int]:
-    """Return the trials of each bracket by weight: at least 1, and the remainder to the first."""
+    """Distribute the trials over the brackets by weight: at least 1 for each, and the remainder to the first."""
     weights = [_weight(r, divisor) for r in rungs]
     total = sum(weights)
     trials = [max(1, int(max_trials * weight / total)) for weight in weights]
@@ -137,7 +137,7 @@ def _share_trials(max_trials: int, rungs: Sequence[int], divisor: Fraction) -> l
 
 
 def share_trials_anew(max_trials: int, weights: Sequence[Fraction], least: Sequence[int]) -> list[int]:
-    """Return the trials of each bracket by weight if each has already created ``least``.
+    """Distribute the trials over the brackets by weight, given the numbers ``least`` that they have already created.
 
     Brackets that have created more than their share keep it, and the others share the rest.
     ``max_trials`` is at least the sum of ``least``.
@@ -159,11 +159,11 @@ def share_trials_anew(max_trials: int, weights: Sequence[Fraction], least: Seque
 
 
 def raise_concurrency(max_concurrent_trials: int, brackets: int) -> int:
-    """Return at least one concurrent trial for each bracket, or 0 if there is no bound."""
+    """Return max_concurrent_trials, raised to at least one trial for each bracket, or 0 if there is no limit."""
     return max_concurrent_trials and max(max_concurrent_trials, brackets)
 
 
 def share_slots(concurrency: int, brackets: int) -> list[int]:
-    """Return how many trials each bracket may train at once; all get the same share if there is no bound (0)."""
+    """Return how many trials each bracket may train at once; without a limit (0), all get the same share."""
     each, rest = divmod(concurrency or brackets, brackets)
     return [each + (b < rest) for b in range(brackets)]

@@ -72,7 +72,7 @@ class Rung:
         # A heap of the keys of trials that were not promoted.  Entries are removed lazily: an entry is
         # valid as long as it is its trial's key and the trial was not promoted.
         self._waiting: list[Key] = []
-        # The first of them and its rank.  They are stored because a worse result changes neither.
+        # The best trial that was not promoted, and its rank. They are stored because a worse result changes neither.
         self._best: Key | None = None
         self._best_rank = 0
         self.quota = least
@@ -95,7 +95,7 @@ class Rung:
         return rank
 
     def fail(self, trial: TrialId) -> None:
-        """Rank a trial as the worst of this rung; it is never promoted."""
+        """Rank a trial as the worst of this rung, so that it is never promoted."""
         if trial in self._keys:
             self._ranking.remove(self._keys[trial])
         self._insert((_FAILED, 0.0, trial))
@@ -110,7 +110,7 @@ class Rung:
             self._find_best()
 
     def promote(self, trial: TrialId) -> None:
-        """Note that a trial was promoted to the next rung."""
+        """Record that a trial was promoted to the next rung."""
         self._promoted.add(trial)
         self._find_best()
 
@@ -125,7 +125,7 @@ class Rung:
         return self.best_waiting() if self.ready else None
 
     def best_waiting(self) -> Candidate | None:
-        """Return the best trial that was not promoted and has not failed, or None; its rank does not matter."""
+        """Return the best trial that was not promoted and has not failed, whatever its rank, or None."""
         if self._best is None:
             return None
         return Candidate(self._best[2], self._best_rank, len(self._keys), self.quota)
@@ -172,7 +172,7 @@ class Rung:
         self._fill([(kind, float(loss), trial) for trial, kind, loss in snapshot["results"]])
 
     def replace_losses(self, loss: Callable[[TrialId], float]) -> None:
-        """Replace the losses by those that ``loss`` returns, sorted, so that the order of the trials stays the same.
+        """Replace the losses by results of ``loss``, sorted so that the order of the trials stays the same.
 
         Results that are NaN and failed trials stay as they are.
         """

@@ -19,7 +19,7 @@ class ShaBracket(AshaBracket):
 
     @property
     def can_resize(self) -> bool:
-        """Whether the number of its trials can still change: not after the first comparison, which is between all."""
+        """Whether the number of its trials can still change; the first comparison needs all trials, so not after it."""
         return super().can_resize and not (len(self.rungs) > 1 and self._complete(0))
 
     def _candidate(self, at: int) -> Candidate | None:

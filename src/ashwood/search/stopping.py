@@ -1,4 +1,4 @@
-"""Asynchronous successive halving, by stopping: a trial continues at once or ends.
+"""Asynchronous successive halving with stopping: a trial that reports continues at once or ends.
 
 No trial pauses, so training code needs no checkpoints.  A trial that reports is compared with
 those that reported before it, never with those that report later.

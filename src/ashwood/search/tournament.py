@@ -67,7 +67,7 @@ class Tournament:
         return any(bracket.has_job for bracket in self.brackets)
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
-        """Take the result of a trial at ``length``, which is at or past the target of its job.
+        """Process the result of a trial at ``length``, which is at or past the target of its job.
 
         Raises:
             SearchError: the trial has no job, or ``length`` is short of its target.
@@ -79,7 +79,7 @@ class Tournament:
         return verdict
 
     def exited(self, trial: TrialId, how: Exit) -> None:
-        """Note that a trial ended while it trained or while it was paused.
+        """Record that a trial ended while it trained or while it was paused.
 
         Raises:
             SearchError: the trial is unknown or has already ended.

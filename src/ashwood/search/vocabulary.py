@@ -195,7 +195,7 @@ class SearchMethod(Protocol):
         """Return what a free worker should train, or None if there is nothing now."""
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
-        """Take the result of a trial at ``length``, which is at or past the target of its job.
+        """Process the result of a trial at ``length``, which is at or past the target of its job.
 
         The loss may be any float.  NaN and infinities rank worst.
 
@@ -204,7 +204,7 @@ class SearchMethod(Protocol):
         """
 
     def exited(self, trial: TrialId, how: Exit) -> None:
-        """Note that a trial ended while it trained or while it was paused.
+        """Record that a trial ended while it trained or while it was paused.
 
         Raises:
             SearchError: the trial is unknown or has already ended.

@@ -82,7 +82,7 @@ def status_line(forecaster: Forecaster, now: float | None) -> str:
 
 
 def time_left(forecast: Forecast) -> str:
-    """Return the forecast time left, with the range in which it lies in four of five cases."""
+    """Return the forecast time left, with the range that contains it with 80 % probability."""
     if forecast.seconds is None:
         return "estimating…"
     words = f"{format_duration(forecast.seconds)} left"
@@ -122,7 +122,7 @@ def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     state, why = str(progress.state), brief(progress.why_ended, LONGEST_ERROR)
     if progress.state is ExperimentState.COMPLETED:
         yield f"experiment {experiment} completed"
-    else:  # Some reasons begin with the state.
+    else:  # Some reasons already begin with the state, such as "paused on request".
         yield f"experiment {experiment} {why if why.startswith(f'{state} ') else f'{state}: {why}'}"
     if failed := progress.trials.states[TrialState.ERRORED]:
         see = f"{command_prefix()} trials {experiment} --filter state=errored"

@@ -35,7 +35,7 @@ class _Console(Console):
     """A console that replaces control characters in texts; its own escape sequences stay."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render to segments, whose texts are without control characters."""
+        """Render an object to segments of text without control characters."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable() or segment.text == "\n":
                 yield segment
@@ -95,7 +95,7 @@ def _width(text: str) -> int:
 
 
 def _aligned(text: str, layout: tuple[int, bool]) -> str:
-    """Return a text with the width of its column; ``layout`` is that, and whether to align to the right."""
+    """Pad a text to the width of its column; ``layout`` is the width, and whether to align to the right."""
     width, right = layout
     missing = width - _width(text)
     if missing < 0:

@@ -105,13 +105,13 @@ class Reporter:
         self.writer.close()
 
     def folded(self, progress: Progress) -> None:
-        """Take the progress that was folded from the event log so far."""
+        """Receive the progress that was folded from the event log so far."""
         with self._lock:
             self.progress = progress
             self.forecaster = Forecaster(progress)
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        """Take entries that were committed to the event log."""
+        """Process entries that were committed to the event log."""
         with self._lock:
             for entry in entries:
                 self.progress.apply(entry)
@@ -128,7 +128,7 @@ class Reporter:
             return self.forecaster.summary(time.time())
 
     def ready(self, slots: int) -> None:
-        """Note that the backend has ``slots`` slots and trials start now."""
+        """Record that the backend has ``slots`` slots and trials start now."""
         self.running = True
         if self.when_ready is not None:
             self.writer.call(self.when_ready)
@@ -260,7 +260,7 @@ class CapacityMessages:
         self._reported = (slots, {})
 
     def note(self, at: float, event: CapacityChanged) -> None:
-        """Note a change of the capacity; ``at`` is its time."""
+        """Record a change of the capacity; ``at`` is its time."""
         known = self._reported[1] if self._latest is None else self._latest.nodes
         if not event.slots or not known.keys() <= event.nodes.keys():
             self._due = at

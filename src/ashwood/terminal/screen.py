@@ -107,7 +107,7 @@ class Screen(Reporter):
         self.keep(entries[-LOOKED_BACK:])
 
     def keep(self, entries: Sequence[Entry]) -> None:
-        """Keep those of the latest entries that are worth showing."""
+        """Keep the latest entries that are worth showing."""
         self.latest.extend(filter(_leads_to_something, entries))
 
     def write(self, message: str, style: str = "", *, err: bool = False) -> None:  # noqa: ARG002 one screen shows both

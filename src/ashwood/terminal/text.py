@@ -18,9 +18,9 @@ from typing import Any, TextIO
 import typer
 
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all control characters but tab and line feed
-    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # text direction, invisible characters
-    "\ud800-\udfff\U000e0000-\U000e007f]"  # surrogates and tags
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all control characters except tab and line feed
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # text direction and invisible characters
+    "\ud800-\udfff\U000e0000-\U000e007f]"  # surrogates and tag characters
 )
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 """An escape sequence that colors text, moves the cursor or sets the title."""
@@ -42,7 +42,7 @@ def on_one_line(text: str) -> str:
 
 def brief(text: str, columns: int) -> str:
     """Return a text on one line, cut to columns of a terminal, with … in place of what is left out."""
-    longest = 4 * columns  # Processing megabytes that are cut anyway would be slow.
+    longest = 4 * columns  # The rest is cut, and processing megabytes would be slow.
     return cut(on_one_line(text[:longest]) + text[longest:][:1], columns)
 
 
@@ -137,7 +137,7 @@ def abandon(stream: TextIO) -> None:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding does not have, by similar ones of the same width if there are any."""
+    """Replace characters that an encoding lacks, if possible by similar characters of the same width."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(each, "?") for each in error.object[error.start : error.end]), error.end

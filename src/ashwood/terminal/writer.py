@@ -102,7 +102,7 @@ class _Unbuffered(io.TextIOBase):
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:  # another process has made the terminal or pipe non-blocking
+            except BlockingIOError:  # Another process has set the terminal or pipe to non-blocking mode.
                 select.select([], [self._descriptor], [])
         return len(text)
 

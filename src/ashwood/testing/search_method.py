@@ -118,11 +118,11 @@ class Ledger:
                 self.ended.add(trial)
 
     def exited(self, trial: TrialId, how: Exit) -> None:
-        """Note that a trial ended by itself."""
+        """Record that a trial ended by itself."""
         self.targets.pop(trial, None)
         self.waiting.pop(trial, None)
         self.ended.add(trial)
-        # An invalid trial is replaced by another draw.  A grid has no other point to draw.
+        # An invalid trial is replaced by another draw, except in a grid, which has no other point.
         self.invalid += how is Exit.INVALID and self.settings.method is not Method.GRID
 
     def retired(self, retired: Iterable[v.Retired]) -> None:
@@ -211,8 +211,8 @@ class _Machine(RuleBasedStateMachine):
 
     @rule()
     def the_search_is_restored(self) -> None:
-        # Snapshots are stored as JSON, so they must survive it.  There is no `drain` before: a snapshot may also be
-        # taken while trials are retired that were not asked for yet.
+        # Snapshots are stored as JSON, so they must survive it. Retired trials are not collected before, because a
+        # snapshot may also be taken while some are pending.
         snapshots = [json.dumps(search.snapshot()) for search in self.searches]
         assert len(set(snapshots)) == 1, "a restored search has another state"
         restored = self.make()
@@ -243,7 +243,7 @@ class _Machine(RuleBasedStateMachine):
         if sys.exc_info()[0] is not None or not hasattr(self, "searches"):
             return
         most = self.settings.max_trials + self.ledger.invalid
-        # Each trial trains at most once towards each rung, and there are at most L of them.
+        # Each trial trains at most once towards each rung, and there are at most max_length rungs.
         for _ in range(most * min(self.settings.max_length, 20) + 1):
             while self.ask() is not None:
                 pass

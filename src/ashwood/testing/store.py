@@ -48,7 +48,7 @@ class StoreContract:
             assert log.append(entries[2:]) == len(entries)
             read = list(log.read())
         assert [seq for seq, _ in read] == list(range(1, len(entries) + 1))
-        # repr, because NaN is not equal to itself.
+        # The texts are compared, because NaN is not equal to itself.
         assert [repr(entry) for _, entry in read] == [repr(entry) for entry in entries]
 
     def test_read_after_skips_earlier_entries(self, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ class StoreContract:
             store.release_lease(experiment, token)
             assert store.lease(experiment) is None
             assert store.take_lease(experiment, a_driver(2)) > token
-            store.release_lease(experiment, token)  # this token owns nothing any more, so nothing changes
+            store.release_lease(experiment, token)  # This token has lost the lease, so the call changes nothing.
             assert store.lease(experiment) is not None
 
     def test_lease_is_taken_over_only_if_it_has_not_changed(self, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ class StoreContract:
                 store.beat(experiment, token)
             store.beat(experiment, new)
             store.release_lease(experiment, new)
-            store.take_lease(experiment, a_driver(3), over=seen)  # the lease is free, so ``over`` does not matter
+            store.take_lease(experiment, a_driver(3), over=seen)  # With a free lease, ``over`` has no effect.
 
     def test_append_with_lost_lease_changes_nothing(self, tmp_path: Path) -> None:
         """After a lost lease, no entry, answer or summary is added, even if the new owner has written nothing yet."""
@@ -297,7 +297,7 @@ class StoreContract:
             assert [number for number, _ in store.pending(experiment)] == [numbers[1], *numbers[3:]]
             assert log.append([], answers=dict.fromkeys(numbers, Answer(None))) == len(edge_case_entries())
             assert store.pending(experiment) == []
-            log.append([], answers={others: Answer(None)})  # ignored: it is a request to the other experiment
+            log.append([], answers={others: Answer(None)})  # ignored, because the request is to another experiment
             assert store.pending(other) == [(others, KillRequested())]
 
     # -- closing ----------------------------------------------------------------------------------

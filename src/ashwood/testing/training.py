@@ -70,7 +70,7 @@ def _swallow(trial: Trial) -> None:
     Path(trial.hparams.pid_file).write_text(str(os.getpid()))
     while True:
         try:
-            time.sleep(0.05)  # more reports would only test how fast the driver reads
+            time.sleep(0.05)  # Without this pause, the driver would get too many reports.
             trial.report(loss=0.0)
             trial.stop()
         except BaseException:  # noqa: BLE001, S110

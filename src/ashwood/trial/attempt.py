@@ -126,7 +126,7 @@ def _number_of(returned: Any) -> float | None:
         return None
     try:
         return float(returned)
-    except (TypeError, ValueError):  # It is an array of several numbers.
+    except (TypeError, ValueError):  # The value is an array of several numbers.
         return None
 
 
@@ -162,7 +162,7 @@ class Attempt:
         self.restored = job.directory is None
         # Latest length that the training code passed to report() or save(), or None.
         self._named: int | None = None
-        # Whether the code reads `should_stop`.  If it does, it does not return after each report.
+        # Whether the training code reads `should_stop`. Such code does not have to return after each report.
         self._looks = False
         # Whether the training code has reported since the request to suspend was noticed.
         self._reported_since = False
@@ -230,16 +230,16 @@ class Attempt:
             loop.active = False
 
     def goal(self, unit: str) -> int:
-        """Return the position at which a loop over ``unit`` ends for now."""
+        """Return the position at which a loop over ``unit`` ends unless the search sets a new target."""
         return Scale(self.job, unit).position(self._goal)
 
     @property
     def _goal(self) -> int:
-        """Total length at which a loop ends for now."""
+        """Total length at which a loop ends unless the search sets a new target."""
         return max(self.target, self._lengthened_to)
 
     def _lengthen(self, loop: Loop) -> None:
-        """Let a loop that reached its target without the metric of the search continue to the next validation.
+        """Extend a loop that reached its target without the metric of the search to the next validation.
 
         That is at most one validation period further, and never past max_length.  Several processes that train a trial
         together do not do this, because they do not know each other's reports.
@@ -290,17 +290,17 @@ class Attempt:
         return min(dues)
 
     def _leaves(self) -> bool:
-        """Return whether the loop ends here, between two steps."""
+        """Return whether the loop must end here, between two steps."""
         if self._final is not None:
             return True
         if not self._suspended:
             return False
-        # Nothing was trained since the last report, so its callable saves the state of that report.
+        # Nothing was trained since the last report, so the callable of that report still saves its state.
         self._save_if(True)
         return self._may_leave()
 
     def _may_leave(self) -> bool:
-        """Return whether nothing is lost that the next report would save if the attempt ends here."""
+        """Return whether the attempt can end here without losing training that the next report would save."""
         return self._position() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
 
     # -- lengths that the code passes ---------------------------------------------------------
@@ -314,11 +314,11 @@ class Attempt:
         self._notice()
         if not self._suspended:
             return False
-        # Nothing is saved here outside a loop of the trial: training may have continued since the last report.
+        # Outside a loop of the trial, nothing is saved here, because training may have continued since the last report.
         return self._leaves() if self.loop is not None else self._may_leave()
 
     def _advance(self, length: int) -> None:
-        """Note the total length that the training code passed.
+        """Record the total length that the training code passed.
 
         If the code continues although the trial is over, it is ended here; otherwise it would hold its worker.
         """
@@ -349,7 +349,7 @@ class Attempt:
             self._warn_of_restoring()
         self._heartbeat.note(self._position())
         if self._suspended and self._position() == self._began_at:
-            return  # No step was trained, so this is the state with which the attempt began.
+            return  # No step was trained since the attempt began, so its checkpoint has this state already.
         length = self.length
         if save is not None:
             self._saves = True
@@ -382,7 +382,8 @@ class Attempt:
             self._advance(length)
         self._saves = True
         self._saver = (self._position(), save)
-        # If the process saved at its target and died, the trial could not repeat the report that the search waits for.
+        # If the process saved at its target and then died, the next attempt could not repeat the report that the search
+        # waits for.
         if self.length >= self.target and not self._over:
             self._save_later_at = self._position()
         else:
@@ -390,7 +391,7 @@ class Attempt:
         self._reported_since = self._suspended
 
     def _warn_of_restoring(self) -> None:
-        """Warn that the training code has trained without reading the checkpoint that it must continue from."""
+        """Warn that the training code has trained without reading the checkpoint from which it must continue."""
         self.restored = True
         if self._follows:
             return
@@ -413,7 +414,7 @@ class Attempt:
                 self.loop.cut()
 
     def _answers(self, metrics: dict[str, float]) -> bool:
-        """Return whether the metrics include the one that the search compares."""
+        """Return whether the metrics include the metric that the search compares."""
         if self.job.metric is not None:
             return self.job.metric in metrics
         return any(not name.startswith(TRAINING) for name in metrics)
@@ -432,7 +433,7 @@ class Attempt:
         self._obey(answer, length)
 
     def _obey(self, answer: ReportAnswer | None, length: int) -> None:
-        """Act on the answer to the report at ``length``, or on a request to suspend, which is None."""
+        """Act on the answer to the report at ``length``; the answer None is a request to suspend."""
         if answer is None:
             self._suspended = True
             self._save_if(True)
@@ -458,7 +459,7 @@ class Attempt:
     # -- checkpoints --------------------------------------------------------------------------
 
     def _save_best(self) -> None:
-        """Save this position if ``save_on`` asks for it.  Training continues if the storage fails."""
+        """Save a checkpoint here if ``save_on`` requires it.  Training continues if the storage fails."""
         if not self._is_worth_saving():
             return
         began = time.monotonic()
@@ -490,7 +491,7 @@ class Attempt:
         return isfinite(metric) and self._loss(metric) < self._best_saved()
 
     def _best_saved(self) -> float:
-        """Return the lowest loss that this attempt or, as far as the driver has said, the experiment has saved."""
+        """Return the lowest loss of a checkpoint of this attempt, or of the experiment according to the driver."""
         return min(self._best, self._link.best())
 
     def _loss(self, metric: float) -> float:
@@ -510,7 +511,7 @@ class Attempt:
         return None if here == ("", self.job.length) and self.job.length > 0 else save
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:
-        """Save this position with the callable of its report, unless it is saved or has none.
+        """Save a checkpoint here with the callable of the report, unless one is saved already or there is no callable.
 
         If the save is not ``required``, training continues while the storage fails, and the next report tries again.
         """
@@ -618,11 +619,11 @@ class Attempt:
 
     @property
     def _lacks_validation(self) -> bool:
-        """Whether the code trained to its target, and probably validates at other lengths only."""
+        """Whether the code reached its target, but probably validates at other lengths only."""
         return self.length >= self.target and self.job.validation_period is None and bool(self._reported)
 
     def _single_result(self, returned: Any) -> dict[str, float]:
-        """Return the metrics of training code without a loop: the number that it returned, or its last report."""
+        """Return the metrics of code without a loop: those of its last report, or the number that it returned."""
         metric = self.job.metric
         if metric is None or self._follows:
             return {}

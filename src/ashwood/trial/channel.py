@@ -142,7 +142,7 @@ class ReportAnswer(NamedTuple):
 
 
 class Link:
-    """The connection of a trial with its driver.  This base class is that of a trial without a driver."""
+    """The connection of a trial with its driver.  This base class is for trials without a driver."""
 
     def started(self, length: int) -> None:
         """Inform the driver that training begins at a total length."""
@@ -221,7 +221,7 @@ class DriverLink(Link):
             elif message[0] == "best":
                 self._best = message[1]
             else:
-                self._early.append(message)  # An answer; another process may have asked.
+                self._early.append(message)  # This is an answer to a report.
         return self._suspended or self._channel.gone
 
     def best(self) -> float:

@@ -116,7 +116,7 @@ class _CommandLink(DriverLink):
         self._part = part
 
     def started(self, length: int) -> None:
-        """Do nothing: the worker sends this message when the first process connects."""
+        """Send nothing: the worker tells the driver when the first process connects."""
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Send a report of the training code to the driver."""

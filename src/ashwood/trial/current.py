@@ -1,4 +1,4 @@
-"""The trial of this process: that of the experiment which started it, or one without an experiment."""
+"""The trial of this process: of the experiment that started the process, or without an experiment."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def get_trial(
     """
     if path := os.environ.get("ASHWOOD_TRIAL"):
         global _connected
-        if _connected is None or _connected[0] != os.getpid():  # A fork may train another rank than its parent.
+        if _connected is None or _connected[0] != os.getpid():  # A fork may train another rank.
             from ashwood.trial.command import (
                 connect,
             )  # imported here, because other workers do not use it

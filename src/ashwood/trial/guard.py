@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def hint_of_guard(name: str, file: str | None) -> str:
-    """Return a hint if a name exists only under the main guard of a Python file, and otherwise an empty text."""
+    """Return a hint if a Python file binds a name only under its main guard, otherwise an empty text."""
     if file is None or name not in guarded_names(read_source(file)):
         return ""
     return (

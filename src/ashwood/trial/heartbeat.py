@@ -27,7 +27,7 @@ class Heartbeat:
         self._pulse = pulse
         self._clock = clock
         self._position: object = None
-        # When the present step began: at the last progress, or at the end of a save or a wait for the search since.
+        # Time at which the present step began: after the previous step, or after a save or a wait in between.
         self._since = clock()
         self._told_at = -inf
         self._longest = 0.0
@@ -35,7 +35,7 @@ class Heartbeat:
         self._has_news = False
 
     def note(self, position: object) -> None:
-        """Note the position of the training; if it has changed, a step was finished."""
+        """Record the position of the training; if it has changed, a step was finished."""
         now = self._clock()
         if position != self._position:
             if self._position is not None:
@@ -47,16 +47,16 @@ class Heartbeat:
             self._tell(now)
 
     def wait_over(self) -> None:
-        """Measure the present step from now on, because a wait or a save has just ended."""
+        """Restart the measurement of the present step, because a wait or a save has just ended."""
         self._since = self._clock()
 
     def transferring(self) -> None:
-        """Note that a transfer makes progress; it has its own time limits."""
+        """Record that a transfer makes progress; it has its own time limits."""
         self._tell(self._clock())
 
     @contextmanager
     def saving(self, save: Callable[[Path], object]) -> Iterator[Callable[[Path], object]]:
-        """Yield a function that calls ``save`` and sends the phases of the save to the driver."""
+        """Yield a function that calls ``save`` and informs the driver about the phases of the save."""
 
         def write(directory: Path) -> object:
             self._link.phase(Phase.WRITING, str(directory))

@@ -18,7 +18,7 @@ class Scale:
     """
 
     def __init__(self, job: WorkerJob, loop: str) -> None:
-        """Relate the experiment's unit to that of a loop.
+        """Compute the ratio of the experiment's unit and a loop's unit.
 
         Raises:
             TrainingCodeError: the units cannot be converted; the message says what to add or which loop to use.

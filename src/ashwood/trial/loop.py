@@ -48,7 +48,7 @@ class Loop:
         return min(self._stop, self._start + self.step * (self._steps - length_hint(self.left)))
 
     def chunk(self, due: int, goal: int) -> Iterator[int]:
-        """Return the next steps, at most up to position ``due``.  The last step of the loop ends at ``goal``."""
+        """Return the next steps, up to position ``due`` at most.  The last step of the loop ends at ``goal``."""
         start = self._stop
         steps = -(-(due - start) // self.step)
         self.due = steps <= self._size

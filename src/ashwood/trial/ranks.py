@@ -59,7 +59,7 @@ class LeadingAttempt(Attempt):
         self._in_chunk = True
 
     def _notice(self) -> None:
-        """Look for a request to suspend, but only between two chunks: announced steps are taken by all processes."""
+        """Look for a request to suspend, but only between two chunks, as all processes take the announced steps."""
         if self._suspended or self._in_chunk:
             return
         super()._notice()
@@ -71,11 +71,11 @@ class LeadingAttempt(Attempt):
         return self._suspended or self._link.suspended()
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:  # noqa: ARG002
-        """Save, and wait if the storage fails: a later try would call the saver in this process alone."""
+        """Save, and wait if the storage fails, because a later try would call the saver in this process only."""
         super()._save_if(wanted)
 
     def _save_best(self) -> None:
-        """Do nothing yet: saving may take all processes, which learn of it between two chunks."""
+        """Do nothing now: all processes may have to take part in a save, and they learn of it between two chunks."""
 
     def _save_best_together(self) -> None:
         if self._is_worth_saving():
@@ -83,7 +83,7 @@ class LeadingAttempt(Attempt):
             super()._save_best()
 
     def _obey(self, answer: ReportAnswer | None, length: int) -> None:
-        # Saving can take all processes, so the answer is announced first.
+        # All processes may have to take part in a save, so the answer is announced first.
         if answer is None:
             self._announce("suspend")
         elif answer.target is None:
@@ -168,14 +168,14 @@ class FollowingAttempt(Attempt):
     def _next(self) -> Message:
         announcement = self._announcements.next()
         if announcement is None:
-            raise Leave  # Rank 0 has ended the trial, or is gone.
+            raise Leave  # Rank 0 has ended the trial, or its process has died.
         return announcement
 
     def _notice(self) -> None:
         """Do nothing: rank 0 announces requests to suspend."""
 
     def _ask(self, length: int) -> None:  # noqa: ARG002
-        """Obey the answer that rank 0 got at this report.  If rank 0 did not ask there, do nothing."""
+        """Obey the search's answer to this report, which rank 0 announced.  Do nothing if rank 0 got no answer here."""
         announcement = self._next()
         if announcement[0] in ("to", "left", "stops", "save"):
             self._announcements.put_back(announcement)

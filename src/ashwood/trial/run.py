@@ -119,7 +119,7 @@ def message_of(outcome: Outcome) -> Message:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception as text: a line, then the traceback without Ashwood's own frames at its beginning."""
+    """Return an exception as text: one line, then the traceback without the frames of Ashwood at its beginning."""
     frames = error.__traceback__
     while frames is not None and frames.tb_next is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
@@ -177,7 +177,7 @@ def storage_trouble(error: BaseException) -> StorageTrouble | None:
 
 
 def failure_of(error: OSError, doing: str = "") -> StorageTrouble | Failed:
-    """Return the outcome for an error of the local file system; ``doing`` comes first in its text."""
+    """Return the outcome for an error of the local file system; its text begins with ``doing``."""
     text = doing + describe(error)
     return StorageTrouble(text, FULL) if lacks_space(error) else Failed(text)
 

@@ -107,7 +107,7 @@ def standalone(
 
 
 def _remove_empty(directory: Path) -> None:
-    with suppress(OSError):  # A directory with files stays, or the directory no longer exists.
+    with suppress(OSError):  # The directory contains files and is kept, or it no longer exists.
         directory.rmdir()
         directory.parent.rmdir()
 

@@ -1,4 +1,4 @@
-"""Whether a trial that is paused and resumed reports what it reports without a pause.
+"""Compares the reports of a trial with and without pauses.
 
 Three runs of one trial are compared: without a pause, with pauses, and without a pause but with another seed. The last
 one shows how much the metrics depend on chance.
@@ -99,7 +99,7 @@ def verdict_of(rows: Iterable[Row]) -> Verdict:
 
 
 def hints_of(runs: Runs, rows: Sequence[Row]) -> list[str]:
-    """Return hints at what is probably not restored, the likeliest first, or an empty list if the runs are equal."""
+    """Return hints about state that is probably not restored, the likeliest first; empty if the runs are equal."""
     hints = []
     if not runs.pauses:
         hints.append("The trial was never paused, so restoring was not tested: train to a greater length.")
@@ -167,7 +167,7 @@ def _what_is_lost(runs: Runs, unequal: Sequence[Row]) -> list[str]:
 
 
 def _restarts_at(runs: Runs, names: Iterable[str]) -> int | None:
-    """Return a pause after which all these metrics repeat what the first run reported at its beginning, or None."""
+    """Return a pause after which these metrics equal those at the beginning of the first run, or None."""
     for pause in runs.pauses:
         pairs = [
             (runs.straight[length - pause][name], metrics[name])

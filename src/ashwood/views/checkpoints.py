@@ -105,7 +105,7 @@ class CheckpointTable:
         for row in own:
             trials[row.trial].append(row)
         for rows in trials.values():
-            # Whatever the policy, a trial needs its latest checkpoint to resume.
+            # Under any policy, a trial needs its latest checkpoint to resume.
             latest = sorted(rows, key=lambda row: row.length)[-max(1, policy.save_trial_latest) :]
             _note(reasons, latest, "latest")
             _note(reasons, self._best(rows, policy.save_trial_best), "best of trial")

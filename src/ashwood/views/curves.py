@@ -19,7 +19,7 @@ Curve: TypeAlias = tuple[Sequence[int], Sequence[float]]
 
 
 def curve(reports: Reports, metric: str) -> Curve:
-    """Return the reported values of a metric by length; of repeated training, only the last values.
+    """Return the reported values of a metric by length; if training was repeated, only its last values.
 
     A report without the metric makes no gap, because some metrics are measured less often than others.
     """
@@ -35,7 +35,7 @@ def curve(reports: Reports, metric: str) -> Curve:
 
 
 def _last_time(lengths: Sequence[int]) -> list[int]:
-    """Return the indices of the reports that no later report at the same or a shorter length replaces."""
+    """Return the indices of reports that are not replaced by a later report at the same or a shorter length."""
     kept: list[int] = []
     for index, length in enumerate(lengths):
         while kept and lengths[kept[-1]] >= length:
@@ -52,7 +52,7 @@ def thin(shown: Curve, most: int) -> Curve:
 
 
 def telling(values: Sequence[float], most: int) -> Sequence[int]:
-    """Return the indices of the points to keep: the first, the last, and the extremes of each stretch between them.
+    """Return the indices of the points to draw: the first, the last, and the extremes of each interval between them.
 
     All stretches have about the same number of points.  Of a stretch without finite values, the first point is kept, so
     that a gap is shown.

@@ -82,7 +82,7 @@ class TrialDetails:
             case TrainTrial(trial, attempt) | ContinueTrial(trial, attempt):
                 self._attempts[trial] = attempt
             case CloseTrial(why=why) if isinstance(why, FINISHES_A_STEP) and self.spec.rules >= 3:
-                pass  # Its process reports once more.
+                pass  # The process of the stopped trial reports once more.
             case PauseTrial(trial) | CompleteTrial(trial) | StopTrial(trial) | CloseTrial(trial):
                 self._attempts.pop(trial, None)
 

@@ -111,7 +111,7 @@ def bins_of(varied: Varied, most: int) -> Bins:
             return Bins(varied, edges=_even(low - 0.5, high + 0.5, most))
         case Log(low, high, base):
             inner = [float(base**exponent) for exponent in _even(low, high, most)[1:-1]]
-            # The ends are computed as values are, so that rounding puts no value outside the bins.
+            # The outer edges are computed like values, so that rounding puts no value outside the bins.
             return Bins(varied, edges=[kind.at(0.0), *inner, kind.at(1.0)])
     return Bins(varied, edges=_even(kind.at(0.0), kind.at(1.0), most))
 

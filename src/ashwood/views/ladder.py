@@ -201,7 +201,7 @@ class Ladder:
                 break
             ended = path.ended is not None and path.ended <= moment
             if ended and path.state is TrialState.INVALID:
-                continue  # It was removed from all rungs.
+                continue  # A trial with invalid hyperparameters was removed from all rungs.
             here = bisect_right(path.promotions, moment)
             compared = [arrival for arrival in path.arrivals if arrival.at <= moment]
             if ended and path.dropped_out:
@@ -284,7 +284,7 @@ class Ladder:
                 path.state = TrialState.RUNNING
                 self._promote(trial, path, bracket.lengths.index(target), event)
             case SuspendTrial() if isinstance(event, ValidationReported) and trial == event.trial:
-                # The trial was promoted while the experiment pauses; its target is decided when it resumes.
+                # The trial was promoted while the experiment paused; its target is decided when the experiment resumes.
                 self._promote(trial, path, bisect_right(bracket.lengths, event.length), event)
             case PauseTrial():
                 path.state = TrialState.PAUSED
@@ -298,7 +298,7 @@ class Ladder:
                 self._leave(trial, path).arrived += 1
                 path.state, path.ended = TrialState.COMPLETED, self._until
             case StopTrial():
-                # It counts in all rungs up to the length of its report.
+                # The trial counts in all rungs up to the length of its report.
                 reached = path.rung + 1
                 if isinstance(event, ValidationReported):
                     reached = bisect_right(bracket.lengths, event.length)
@@ -324,7 +324,7 @@ class Ladder:
         if to == path.rung:
             return
         rungs = self.brackets[path.bracket].rungs
-        # A trial that waited at its rung was counted there when it arrived.
+        # If the trial waited at the rung, it was already counted when it arrived there.
         rungs[path.rung].arrived -= trial in rungs[path.rung].waiting
         self._leave(trial, path)
         for number in range(path.rung, to):

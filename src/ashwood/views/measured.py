@@ -95,7 +95,7 @@ class _Live:
 
 
 class _Stretch(NamedTuple):
-    """The training of an attempt up to its first report, including its start."""
+    """The training of an attempt up to its first report, including the start of the attempt."""
 
     trial: TrialId
     length: int
@@ -116,7 +116,7 @@ class Measuring:
     def __init__(self) -> None:
         self._live: dict[TrialId, _Live] = {}
         self._assigned: dict[TrialId, float] = {}
-        # When each slot became free for the next trial.  Slots that have not had a trial yet are left out.
+        # Time at which each slot became free for its next trial. Slots without a trial so far are left out.
         self._free: dict[int, float] = {}
         self._driver_started = 0.0
         # Seconds from the start of the current driver until each worker trained.
@@ -150,7 +150,7 @@ class Measuring:
                     self._assigned[trial] = at
                 case PauseTrial(trial) | CompleteTrial(trial) | StopTrial(trial) if trial in self._live:
                     self._live[trial].leaves_since = at
-                case SuspendTrial(trial) if trial in self._live:  # The rest of its step is not measured.
+                case SuspendTrial(trial) if trial in self._live:  # Training after this decision is not measured.
                     self._keep(trial, self._live.pop(trial))
 
     def result(self) -> Measured | None:
@@ -185,7 +185,7 @@ class Measuring:
         if event.slot in self._free:
             delay = at - max(assigned, self._free[event.slot])
         else:
-            delay = 0.0  # The time includes the start of the worker, which happens only once.
+            delay = 0.0  # The first delay of a worker includes its start, so it counts as launch time.
             self._launches.append(at - max(assigned, self._driver_started))
         self._live[event.trial] = _Live(
             event.attempt, event.slot, max(0.0, delay), event.length, at, restored=event.length > 0
@@ -216,7 +216,7 @@ class Measuring:
         if live.trained:
             before = self._paces.pop(trial, _Pace(0, 0.0))
             self._paces[trial] = _Pace(before.length + live.trained, before.seconds + live.seconds)
-            # The latest trial was inserted last, so the first one is the oldest.
+            # Trials are in the order of insertion, so the first one is the oldest.
             if len(self._paces) > _KEPT:
                 del self._paces[next(iter(self._paces))]
 
@@ -232,7 +232,7 @@ class Measuring:
         return start, max(0.0, self._beyond_training(restored) - start)
 
     def _beyond_training(self, stretches: Sequence[_Stretch]) -> float:
-        """Return the mean seconds that first stretches took in addition to their training."""
+        """Return the mean seconds that the training up to first reports took in addition to the training itself."""
         paces = self._pure_paces()
         known = [
             each.seconds - each.length * pace.seconds / pace.length

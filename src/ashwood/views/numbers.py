@@ -1,4 +1,4 @@
-"""Compact lists of numbers for many trials, so that 100,000 short lists need little memory and are saved fast."""
+"""Compact storage of a list of numbers for each of many trials, which needs little memory and is saved fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class Numbers:
 
     def __init__(self) -> None:
         self._numbers = array("q")
-        # Index of the number before each number in the list of its trial, or -1; and index of each trial's last number.
+        # For each number, the index of the previous number of the same trial, or -1; for each trial, the index of its
+        # last number.
         self._earlier = array("q")
         self._last = array("q")
 

@@ -182,13 +182,16 @@ class Progress:
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
-                    # Its reports no longer count.
+                    # Reports of a trial with invalid hyperparameters no longer count.
                     self.improvements = [each for each in self.improvements if each.trial != trial]
-                    self._noted = nan  # NaN differs from any metric and from None, so the best one is noted anew.
+                    self._noted = (
+                        nan  # NaN differs from any metric and from None, so the best metric is recorded again.
+                    )
 
     def _note_best(self, at: float) -> None:
         best, known = self.best, self.improvements
-        # The best metric can get worse: if its checkpoint is deleted or damaged, and at the first checkpoint of all.
+        # The best metric can get worse: if its checkpoint is deleted or damaged, and when the first checkpoint is
+        # saved.
         while known and (best is None or self.trials.improves(known[-1].metric, best.metric)):
             known.pop()
         if best is None or (known and known[-1].metric == best.metric):

@@ -37,7 +37,8 @@ class Reports(Sequence[TrialReport]):
         self.attempts = array("q")
         self.lengths = array("q")
         self.values: dict[str, array[float]] = {}
-        # Indices of the reports that have a metric.  It is missing if these are the first reports without a gap.
+        # Indices of the reports that have a metric. A metric that the first reports have without a gap has no entry
+        # here.
         self._places: dict[str, array[int]] = {}
 
     def add(self, at: float, attempt: int, length: int, metrics: Mapping[str, float]) -> None:
@@ -72,7 +73,7 @@ class Reports(Sequence[TrialReport]):
         return picked
 
     def places(self, metric: str) -> Sequence[int]:
-        """Return the rising indices of the reports that have a metric, one for each of its values."""
+        """Return the indices of the reports that have a metric, rising; each value of the metric has one."""
         if (places := self._places.get(metric)) is not None:
             return places
         return range(len(self.values.get(metric, ())))

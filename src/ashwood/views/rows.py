@@ -30,7 +30,7 @@ class Tuples:
         self._sizes.append(0)
 
     def __setitem__(self, index: int, value: Iterable[Any]) -> None:
-        # Old numbers stay in the array, which wastes little, because a row is settled only a few times.
+        # Replaced numbers stay in the array. That wastes little memory, because a row is settled only a few times.
         self._begins[index] = begin = len(self._numbers)
         self._numbers.extend(value if self._make is None else chain.from_iterable(value))
         self._sizes[index] = len(self._numbers) - begin

@@ -97,7 +97,7 @@ class Spending:
             self._last_at = max(at, self._last_at)
             self.slots, self.nodes, self._driven = event.slots, {}, True
             return ended
-        if not self._driven:  # The event is a request that was recorded while no driver ran.
+        if not self._driven:  # A request was recorded while no driver ran.
             self._last_at = max(at, self._last_at)
             return ()
         self._advance(at)

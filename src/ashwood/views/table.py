@@ -60,7 +60,7 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
 
 
 def heading(column: str, columns: Collection[str]) -> str:
-    """Return the heading of a column, such as ``best loss``; ``lr`` for ``hparams.lr`` if no column is called so."""
+    """Return the heading of a column, such as ``best loss``, or ``lr`` for ``hparams.lr`` if that is unambiguous."""
     kind, _, name = column.partition(".")
     if kind in _HEADINGS and name:
         return f"{_HEADINGS[kind]} {name}"
@@ -108,7 +108,7 @@ def select(
 
 
 def best_first(records: Sequence[Record], sort: str, metric: str, *, smaller_is_better: bool) -> str:
-    """Return the order for `select` in which the best value comes first if it is by the searcher's metric.
+    """Return the order for `select`; by the searcher's metric, the best value comes first, not the smallest.
 
     Raises:
         AshwoodError: there is no such column.
@@ -142,7 +142,7 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
         AshwoodError: there is no such column, or more than one.
     """
     if columns is None:
-        # Many records have the same columns, so duplicates of whole lists are removed first.
+        # Many records have equal lists of columns, so each different list is processed only once.
         columns = list(dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, records)))))
     if key in columns:
         return key
@@ -200,7 +200,7 @@ def _in_order(records: Sequence[Record], column: str, *, largest_first: bool) ->
     numbers, others, missing = list[Record](), list[Record](), list[Record]()
     for record in records:
         value = record.get(column)
-        if value is None or value != value:  # Only NaN differs from itself.
+        if value is None or value != value:  # NaN is the only number that is not equal to itself.
             missing.append(record)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             numbers.append(record)

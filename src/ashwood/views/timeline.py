@@ -148,7 +148,7 @@ class Timeline:
         """Apply an entry of the log."""
         at, event, decisions = entry
         if isinstance(event, DriverStarted):
-            self._leave()  # The former driver is known to have run until the entry before, which is still in `until`.
+            self._leave()  # The former driver ran at least until the previous entry, whose time is still in `until`.
         # If the clock was set back, no time is subtracted.
         if at > self.until:
             self.until = at
@@ -204,7 +204,7 @@ class Timeline:
 
     def _happen(self, event: Event) -> None:
         match event:
-            case CheckpointSaved():  # This changes nothing; it comes first because it is frequent.
+            case CheckpointSaved():  # This entry changes nothing.  It is checked first because it is frequent.
                 pass
             case AttemptStarted(trial, attempt, slot, length):
                 if (former := self._live.pop(trial, None)) is not None:
@@ -226,7 +226,7 @@ class Timeline:
                 self._leave()
 
     def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
-        if slot not in self._there and self._there:  # Another slot had left than was assumed.
+        if slot not in self._there and self._there:  # A different slot had left than was assumed earlier.
             self._there[slot] = self._there.pop(self._slot_that_left())
         path = self.ladder.paths[trial]
         target = self.ladder.brackets[path.bracket].lengths[path.rung]
@@ -269,7 +269,7 @@ class Timeline:
             self._shift_began = None
 
     def _resize(self, slots: int, *, is_cluster: bool = False) -> None:
-        """Note a new number of slots.  In a cluster any slots may have left, else those with the highest numbers."""
+        """Record a new number of slots.  On a cluster any slots may leave, otherwise those with the highest numbers."""
         surplus = max(0, len(self._there) - slots)
         last = iter(sorted(self._there, reverse=True)[:surplus])
         for _ in range(surplus):
@@ -304,7 +304,7 @@ class Timeline:
     def _close_trial(self, decision: CloseTrial) -> None:
         span = self._live.get(decision.trial)
         if span is None or isinstance(decision.why, BracketFinished):
-            return  # The trial may still have a process that saves; how that process ends is already decided.
+            return  # If the trial's process still saves, how it ends was decided before.
         fate = _FATES_BY_STATE.get(decision.state)
         if fate is not None and self._fates.get((span.trial, span.attempt)) in (None, SpanEnd.PREEMPTED):
             self._fates[span.trial, span.attempt] = fate

@@ -231,7 +231,7 @@ class TrialTable:
         return sorted(self.rows.values(), key=self.ranking_key)
 
     def ranking_key(self, row: TrialRow) -> RankingKey:
-        """Return a sort key with which the best trial comes first, and of equal ones the older."""
+        """Return a sort key with which the best trial comes first, and among equal trials the older one."""
         if row.state is not TrialState.INVALID:
             if row.metric is not None:
                 return (0, self._sign * row.metric, row.id)
@@ -253,7 +253,7 @@ class TrialTable:
         if event.attempt != (row.attempt if row.has_job else row.finishing):
             return  # The report came too late; the experiment ignores it too, with a warning.
         row.length = max(row.length, event.length)
-        # A report of training metrics alone does not hide the latest validation.
+        # A report without validation metrics does not replace the latest validation.
         is_training = all(name.startswith(TRAINING) for name in event.metrics)
         row.metrics = {**row.metrics, **event.metrics} if is_training else event.metrics
         value = self._value(event.metrics)
@@ -283,7 +283,7 @@ class TrialTable:
             self._find_leader()
 
     def _rate(self, row: TrialRow, path: str, length: int, metric: float | None) -> None:
-        """Take the metric of a checkpoint that was saved before its trial reported it."""
+        """Record the metric of a checkpoint that was saved before its trial reported that metric."""
         found = next((each for each in row.checkpoints if each.path == path and each.length == length), None)
         if found is not None:
             self._remove(row, path)

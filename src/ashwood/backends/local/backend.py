@@ -320,8 +320,8 @@ class LocalBackend:
         silent = "it finished no step and no save for"
         if liveness.must_stop:
             return e.AttemptPreempted(*attempt, f"{silent} {liveness.limit:g} s after the request to stop", hung=True)
-        said = tail(trial_log(self._logs, attempt[0]))
-        return e.AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){said}")
+        output = tail(trial_log(self._logs, attempt[0]))
+        return e.AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){output}")
 
     def _read(self, state: _SlotState, exited: bool) -> Iterator[e.Event]:
         worker = state.worker
@@ -603,8 +603,8 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> e.Event
             return e.AttemptStarted(*attempt, slot, length)
         case ["checkpoint", length, path, metrics]:
             return e.CheckpointSaved(*attempt, length, path, metrics)
-        case ["warning", said]:
-            return e.TrialWarned(*attempt, said)
+        case ["warning", output]:
+            return e.TrialWarned(*attempt, output)
         case [kind, *fields] if kind in _LAST:
             event: e.Event = _LAST[kind](*attempt, *fields)
             return event

@@ -191,7 +191,7 @@ def _environment(job: WorkerJob, socket: str) -> dict[str, str]:
 
 
 def _unshelled(code: int) -> int:
-    """Return the exit code of a command from that of its shell, which is 128 plus the number for a signal."""
+    """Return the exit code of a command, given the exit code of its shell: 128 + n after signal n."""
     return 128 - code if 128 < code <= 128 + signal.NSIG else code
 
 
@@ -202,7 +202,7 @@ def _read(outcome: IO[bytes]) -> Message | None:
 
 
 def _announce(channel: Channel) -> None:
-    """Report this process, which leads a process group of its own, to the driver, and exit if the driver is gone.
+    """Report this process, a process group leader, to the driver, and exit if the driver is gone.
 
     The child calls this before it does anything else.  If the worker called it, the worker could be killed between the
     fork and the report.  Then the driver would not know of a process group that still runs.

@@ -71,8 +71,10 @@ def summary(log: Path, raised: bool = True) -> str:
     """
     lines = [_ESCAPE_SEQUENCE.sub("", line) for line in _last_lines(log, _SUMMARY_BYTES, _SUMMARY_LINES)]
     exceptions = [text for text in _exceptions(lines) if raised and not _LAUNCHER_ERROR.match(text)]
-    said = exceptions or [line.strip() for line in lines if _HAS_WORDS.search(line) and not _BOILERPLATE.search(line)]
-    return _LABEL.sub("", said[-1])[:_LONGEST_SUMMARY] if said else ""
+    candidates = exceptions or [
+        line.strip() for line in lines if _HAS_WORDS.search(line) and not _BOILERPLATE.search(line)
+    ]
+    return _LABEL.sub("", candidates[-1])[:_LONGEST_SUMMARY] if candidates else ""
 
 
 def _exceptions(lines: Iterable[str]) -> Iterator[str]:
@@ -154,7 +156,7 @@ class OutputRedirect:
     def _flush(self) -> None:
         if not flush(sys.stdout, sys.stderr, *self._streams):
             with suppress(OSError), Path(os.devnull).open("wb") as file:
-                _redirect_to(file.fileno())  # Otherwise the buffers would be written to the log of the next trial.
+                _redirect_to(file.fileno())  # Otherwise buffered output would get into the next log.
             flush(sys.stdout, sys.stderr, *self._streams)
 
 

@@ -91,7 +91,7 @@ class WorkerProcess:
 
     @property
     def sources(self) -> Mapping[socket.socket | int, bool]:
-        """Descriptors to wait on; the value says whether a readable one shows that the process has ended."""
+        """Descriptors to wait on, each with whether the process has ended if the descriptor is readable."""
         return {self._socket: False} if self._handle is None else {self._socket: False, self._handle: True}
 
     def send(self, *message: Any) -> None:
@@ -165,7 +165,7 @@ class WorkerProcess:
         poll.poll(max(0.0, seconds) * 1000)
 
     def disconnect(self) -> None:
-        """Shut the socket down, upon which an idle worker exits by itself."""
+        """Shut the socket down; an idle worker then exits by itself."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -176,7 +176,7 @@ class WorkerProcess:
         reaper.signal_groups(self.joined, number)
 
     def join(self, group: int) -> None:
-        """Note that a process of the job runs in another process group."""
+        """Record that a process of the job runs in another process group."""
         self.joined[group] = reaper.start_of(group)
 
     def kill_job(self) -> None:

@@ -97,7 +97,7 @@ def _is_zombie(process: int) -> bool:
 
 
 def is_other(process: int, start: bytes) -> bool:
-    """Return whether a process number now belongs to another process than the one that started at ``start``."""
+    """Return whether a process number now belongs to a process other than the one that started at ``start``."""
     now = start_of(process)
     return bool(now) and now != start
 

@@ -30,7 +30,7 @@ from ashwood.experiment.spec import ExperimentSpec
 LOCKS = "ASHWOOD_LOCKS"
 """Environment variable with the directory of the lock files."""
 
-# The same for all users, unlike a directory that TMPDIR names.
+# This directory is the same for all users, unlike one that TMPDIR names.
 _DIRECTORIES = ("/run/lock", "/tmp")  # noqa: S108
 _STICKY = stat.S_ISVTX | stat.S_IWOTH
 _ALL = ""
@@ -47,7 +47,7 @@ class Reservation:
     """
 
     def __init__(self, machine: Machine, workers: int | None, locks: Mapping[str, int]) -> None:
-        """Take over the descriptors of locks, each by the name of its GPU, or by ``""`` if it is for all workers."""
+        """Take over open locks: for each GPU its descriptor by name, and locks for all workers under ``""``."""
         self.machine = machine
         self.workers = workers
         self._locks = locks
@@ -118,7 +118,7 @@ def reserve(
             f"this run uses {len(locks)} of the {len(machine.gpus)} GPUs ({', '.join(locks)}). In use by others: "
             f"{_in_use(users)}. To use all of them nevertheless: --share"
         )
-        if workers is not None:  # Each GPU gets as many workers as if all GPUs were free.
+        if workers is not None:  # The number of workers for each GPU is the same as if all GPUs were free.
             workers = sum(number % most < groups for number in range(workers))
     return Reservation(machine._replace(gpus=tuple(locks)), workers, locks)
 
@@ -146,7 +146,7 @@ def _lock_gpus(
 
 
 def _mark_cores(who: str, say: Callable[[str], None]) -> dict[str, int]:
-    """Lock the first free one of a series of numbered files, and warn about drivers that have locked others."""
+    """Lock the first free file of a numbered series, and warn about the drivers that have locked other files."""
     mine: dict[str, int] = {}
     others: list[str] = []
     with suppress(MachineError):  # These locks only inform other drivers, so trials can run without them.

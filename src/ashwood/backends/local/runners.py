@@ -52,8 +52,8 @@ def train(function: TrainingCode, job: WorkerJob, channel: Channel, log: Path) -
     outcome = run(function, job, DriverLink(channel))
     if isinstance(outcome, Failed | StorageTrouble):
         flush(sys.stdout, sys.stderr)
-        said = tail(log)
+        output = tail(log)
         with suppress(AttributeError, OSError, ValueError):  # Training code has closed the stream, or the disk is full.
             print(outcome.error, file=sys.stderr, flush=True)
-        return outcome._replace(error=outcome.error + said)
+        return outcome._replace(error=outcome.error + output)
     return outcome

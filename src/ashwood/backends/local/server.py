@@ -122,13 +122,13 @@ class CommandServer:
         self._selector.close()
 
     def unused(self, used: int) -> list[Message]:
-        """Return the driver's messages beyond the first ``used``."""
+        """Return the messages of the driver without the first ``used`` ones."""
         return self._from_driver[used:]
 
     # -- while it runs ------------------------------------------------------------------------
 
     def serve(self, process: int) -> None:
-        """Serve until the command, a child of this process in a group of its own, has ended; the caller reaps it."""
+        """Serve until the command has ended.  The command is a child process and group leader; the caller reaps it."""
         self._process = process
         handle = _exit_handle(process)
         if handle is None:
@@ -179,7 +179,7 @@ class CommandServer:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:  # The process has ended already, or this process has no descriptors left.
+        except OSError:  # The peer has already ended, or this process has no file descriptors left.
             return
         # A process that does not read, perhaps because it is stopped, must not block this process.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))

@@ -73,7 +73,7 @@ class LogTrimmer:
         with self._lock:
             logs = list(self._sizes)
         for log in logs:
-            with suppress(OSError):  # It does not exist yet, or is no regular file, or cannot be written.
+            with suppress(OSError):  # The log does not exist yet, is not a regular file, or cannot be written.
                 trimmed |= trim(log, self._limit or 0)
             size = _size_of(log)
             with self._lock:

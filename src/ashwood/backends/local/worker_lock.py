@@ -33,15 +33,15 @@ _PROCESSES = Path("/proc")
 
 @contextmanager
 def held(path: Path | None) -> Iterator[tuple[int, ...]]:
-    """Lock a file and yield its descriptor, which a process that is started in this context must inherit.
+    """Lock a file and yield its descriptor; a process that is started in this context must inherit it.
 
     The tuple is empty if ``path`` is None.
     """
     if path is None:
         yield ()
         return
-    # Each worker gets an open file description of its own, and the driver closes its descriptor after the start.  If
-    # the driver kept one, it would hold the lock itself, even when no worker is left.
+    # Each worker gets an open file description of its own, and the driver closes its descriptor after the start. A
+    # driver that kept its descriptor would hold the lock itself, even when no worker is left.
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         share(path)
@@ -153,7 +153,7 @@ def _holds(process: int, file: int, path: Path) -> bool:
     """Return whether a process has the file open with a lock on it.  Processes that only read the file do not count."""
     try:
         links = list((_PROCESSES / str(process) / "fd").iterdir())
-    except OSError:  # It has ended, or belongs to another user.
+    except OSError:  # The process has ended, or belongs to another user.
         return False
     for link in links:
         with suppress(OSError):

@@ -175,7 +175,7 @@ class RayBackend:
             (worker.processes[0] if isinstance(command, Suspend) else worker).send(packed(command))
             return
         start = next((start for start in self._waiting if start[:2] == command[:2]), None)
-        if start is None:  # the attempt has ended, and `next_events` has not returned that event yet
+        if start is None:  # The attempt has ended, but `next_events` has not returned its last event yet.
             return
         if isinstance(command, Abort):
             self._waiting.remove(start)
@@ -263,7 +263,7 @@ class RayBackend:
     # -- connections and messages ----------------------------------------------------------------
 
     def _accept(self) -> None:
-        with suppress(OSError):  # the other end has closed the connection already
+        with suppress(OSError):  # The worker has already closed the connection.
             sock, _ = self._listener.accept()
             sock.setblocking(True)
             # With `on_full`, sending never blocks: waiting for one slow worker would delay all others.
@@ -273,7 +273,7 @@ class RayBackend:
 
     def _watch(self, sock: socket.socket, full: bool) -> None:
         """Select a socket for reading, and also for writing if its send buffer is full."""
-        with suppress(KeyError, ValueError):  # the worker was removed, and its socket unregistered
+        with suppress(KeyError, ValueError):  # The worker was removed, so its socket is no longer registered.
             data = self._selector.get_key(sock).data
             self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if full else 0), data)
 
@@ -372,7 +372,7 @@ class RayBackend:
         self._process_ended(process, at_once=False)
 
     def _process_ended(self, process: Process, *, at_once: bool) -> None:
-        """Note that a process of an attempt has ended, and end the attempt if it was the last one.
+        """Record that a process of an attempt has ended, and end the attempt if it was the last one.
 
         The other processes are aborted, now if ``at_once``, otherwise after `_FOLLOWERS_SECONDS`.
         """
@@ -573,7 +573,7 @@ class RayBackend:
 
 
 def _combined(word: FinalEvent, follower: AttemptFailed | None) -> FinalEvent:
-    """Return how an attempt ended, given the end of its first process and the failure of another one, if any."""
+    """Return how an attempt ended, from how its first process ended and how another one failed, if any did."""
     if follower is None or not isinstance(word, AttemptFailed):
         return word
     return follower if word.error == ABORTED else word._replace(error=f"{word.error}\n{follower.error}")
@@ -584,7 +584,7 @@ def _minor(version: str) -> list[str]:
 
 
 def _lost_with_node(error: BaseException | None) -> bool:
-    """Return whether an actor ended because its node did, so that the code it should run is not at fault."""
+    """Return whether an actor ended because its node was lost, so that the training code is not the cause."""
     return getattr(error, "preempted", False) or "node has died" in _message_of(error)
 
 

@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, and what the driver asks of the cluster."""
+"""The connection to a Ray cluster, and the queries and commands that the driver sends to it."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Cluster:
     def _end_waiting(self, key: str) -> None:
         """Kill the actors that have no process yet: they have nothing to save, and may wait for resources for long."""
         import ray
-        from ray._private import state  # without a dashboard, no public function lists actors with their states
+        from ray._private import state  # If Ray has no dashboard, no public function lists actors with their states.
 
         for stage in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
             for actor in state.actors(actor_state_name=stage).values():
@@ -374,4 +374,4 @@ def _answers(address: tuple[str, int]) -> bool:
 
 def _ignoring_gone() -> AbstractContextManager[None]:
     """Return a context that ignores that a named actor or placement group has ended meanwhile."""
-    return suppress(ValueError)  # what Ray raises for an unknown name
+    return suppress(ValueError)  # Ray raises ValueError for an unknown name.

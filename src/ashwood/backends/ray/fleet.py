@@ -199,7 +199,7 @@ class Fleet:
         for _ in range(self._missing() if now >= self._hold_until else 0):
             self._launch()
         surplus = len(self.ready) + len(self.pending) - self._peak
-        if surplus <= 0:  # the usual case; return early, as the requested number changes often
+        if surplus <= 0:  # This is the usual case: the requested number changes often.
             return
         idle = [
             worker
@@ -304,7 +304,7 @@ class Fleet:
         return process
 
     def note_started(self, worker: Worker) -> None:
-        """Note that a worker has started to train.
+        """Record that a worker has started to train.
 
         If it was asked for after the latest failed start, the failed starts no longer count.
         """
@@ -333,7 +333,7 @@ class Fleet:
         for process in worker.processes:
             if process.wire is not None:
                 process.wire.close()
-            with suppress(Exception):  # the actor or its node may be dead already
+            with suppress(Exception):  # The actor or its node may already be dead.
                 ray.kill(process.actor)
         if worker.placement is not None:
             from ray.util.placement_group import remove_placement_group

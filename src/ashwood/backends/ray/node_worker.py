@@ -140,7 +140,7 @@ class NodeWorker:
             traceback.print_exc()
         group = ray.util.get_current_placement_group()
         if group is not None and self._config.rank == 0:
-            ray.util.remove_placement_group(group)  # a detached group would keep its resources for ever
+            ray.util.remove_placement_group(group)  # A detached placement group would keep its resources for ever.
         ray.kill(ray.get_runtime_context().current_actor)
 
     def read(self, name: str) -> Iterator[bytes]:
@@ -175,7 +175,7 @@ class NodeWorker:
         """Work for the driver, and return whether it is still alive at the end."""
         try:
             sock = socket.create_connection(self._config.address, timeout=_CONNECT_SECONDS)
-        except OSError:  # the driver has ended
+        except OSError:  # The driver has ended.
             return False
         sock.settimeout(None)
         wire = Wire(sock)
@@ -238,11 +238,11 @@ class NodeFiles:
                 return
 
     def clear(self) -> None:
-        """Delete the experiment's files of this node."""
+        """Delete the files of the experiment on this node."""
         remove_tree(self._home.parent, self._home.name, ignore_errors=True)
 
     def clean(self, seconds: float) -> None:
-        """Delete all files of the experiment on this machine, including those of earlier nodes on it.
+        """Delete all files of the experiment on this machine, including files of earlier Ray nodes on it.
 
         Args:
             seconds: longest wait for workers that are about to end.
@@ -336,7 +336,7 @@ def _sweep(base: Path) -> None:
             if _changed_at(directory) < oldest and not any(map(is_held, locks)):
                 remove_tree(directory.parent, directory.name, ignore_errors=True)
     for parent in (*base.glob("*/*"), *base.glob("*")):
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # The directory is not empty.
             parent.rmdir()
 
 
@@ -500,7 +500,7 @@ class _Service:
 
     def _command(self, command: Command) -> None:
         if isinstance(command, StartAttempt):
-            if self._wire.gone:  # the driver that sent it is dead, and the next one starts the attempt elsewhere
+            if self._wire.gone:  # The driver that sent the attempt is dead; the next driver starts it elsewhere.
                 return
             self._live = command.trial, command.attempt
             self._start = command
@@ -645,7 +645,7 @@ class _Logs:
 
 
 def _spec_here(spec: ExperimentSpec, team: Team) -> ExperimentSpec:
-    """Return the experiment as the local backend on this node needs it.
+    """Return the spec of the experiment, adapted for the local backend on this node.
 
     Ray may have chosen the work directory, and the single slot gets all GPUs that Ray gives to this process.
     """

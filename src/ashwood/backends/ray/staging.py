@@ -124,7 +124,7 @@ class Staged(Staging):
         super().__init__(str(directory))
         self._directory = directory
         self._remote = None if url is None else open_storage(url, Patience(hurries=lambda: self.hurries))
-        self._transfers = ThreadPoolExecutor(1, "ashwood-transfer")  # one thread keeps the checkpoints in order
+        self._transfers = ThreadPoolExecutor(1, "ashwood-transfer")  # one thread, to keep the order
         self._unsafe: set[str] = set()
         self._start: str | None = None
         self._failed: StorageUnreachable | None = None

@@ -45,7 +45,7 @@ def pack_directory(directory: Path) -> Iterator[bytes]:
                     # Checkpoints of version 0.1.0 can contain links to files outside, which are packed as files.
                     tar.dereference = entry.is_symlink() and inner_target(directory, path) is None
                     tar.add(entry.path, path, recursive=False)
-        except BrokenPipeError:  # the caller stopped reading
+        except BrokenPipeError:  # The caller has stopped reading.
             return
         except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
             errors.append(error)
@@ -88,8 +88,8 @@ def unpack_directory(chunks: Iterable[bytes], directory: Path) -> None:
         tarfile.open(fileobj=stream, mode="r|") as tar,
     ):
         tar.extractall(directory, filter="data")
-        # tarfile stops at the end marker and leaves the padding after it unread.  It is read too, because the sender
-        # learns that everything has arrived only when its last chunk is taken.
+        # tarfile stops at the end marker and leaves the padding after it unread. The padding is read, too: the sender
+        # knows that everything has arrived only when its last chunk is read.
         while stream.read(1 << 16):
             pass
 
@@ -173,13 +173,13 @@ class Transfer:
         self.dropped = False
 
     def keep(self) -> bool:
-        """Note that all chunks have arrived, and return whether the checkpoint may be stored."""
+        """Record that all chunks have arrived, and return whether the checkpoint may be stored."""
         with self._lock:
             self._kept = not self.dropped
             return self._kept
 
     def drop(self) -> bool:
-        """Note that the worker is lost, and return whether the checkpoint is discarded."""
+        """Record that the worker is lost, and return whether the checkpoint is discarded."""
         with self._lock:
             self.dropped = not self._kept
             return self.dropped

@@ -124,7 +124,7 @@ class Wire:
         return self._socket.fileno()
 
     def send(self, *messages: Message) -> None:
-        """Send messages, or buffer what the socket does not take now if `on_full` was given.
+        """Send messages.  With `on_full`, messages that the socket cannot take now are buffered.
 
         If the other end takes nothing for 8 seconds, the connection is closed; `receive` then reports its end.
         """

@@ -50,20 +50,20 @@ class HttpRequest(NamedTuple):
 
     @property
     def reads(self) -> bool:
-        """Whether its method only reads and changes nothing."""
+        """Whether the method of the request only reads."""
         return self.method in _READING
 
     @property
     def is_api(self) -> bool:
-        """Whether it is a request to the API, not for a page."""
+        """Whether the request is to the API, and not for a page."""
         return self.path == "/api" or self.path.startswith("/api/")
 
     @property
     def wants_page(self) -> bool:
-        """Whether an error should be an HTML page."""
+        """Whether an error should be answered with an HTML page."""
         return self.opens_page and b"text/html" in b",".join(self.all(b"accept"))
 
     @property
     def opens_page(self) -> bool:
-        """Whether it requests a page, whose address may contain a token."""
+        """Whether the request is for a page, whose address may contain a token."""
         return self.method == "GET" and not self.is_api

@@ -104,7 +104,7 @@ async def _shown(
     draw: Callable[[], str],
     if_none_match: str | None,
 ) -> Response:
-    """Return the response with a figure: the ``known`` one, or else one that is drawn now."""
+    """Return the response with a figure: the cached figure ``known``, or a new one if that is None."""
 
     def draw_anew() -> RenderedFigure:
         # While this request waited for the drawing thread, another request may have drawn the same figure.

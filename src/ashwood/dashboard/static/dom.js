@@ -83,7 +83,7 @@ export function announce(text) {
   if (place) write(place, text);
 }
 
-/** Return a function that runs another one at most every `milliseconds`; the last call is never lost. */
+/** Return a function that runs another function at most every `milliseconds`; the last call is never lost. */
 export function throttle(work, milliseconds) {
   let timer = null;
   let last = -Infinity;
@@ -102,7 +102,7 @@ export function throttle(work, milliseconds) {
   return throttled;
 }
 
-/** Return a function that runs another one once it has not been called for a time. */
+/** Return a function that runs another function after it has not been called for some time. */
 export function debounce(work, milliseconds) {
   let timer = null;
   const debounced = (...values) => {

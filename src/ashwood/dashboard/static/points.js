@@ -297,7 +297,7 @@ function isWithin(at, { _offset, _length }) {
   return at >= _offset && at <= _offset + _length;
 }
 
-/** Return the text that Plotly would show of a point by its template: lines, of which parts may be bold. */
+/** Return the hover text of a point from its template in Plotly: lines, of which parts may be bold. */
 function tipOf({ template = "", facts, x, y }, at) {
   const filled = template
     .replace(/<extra>.*<\/extra>/s, "")
