@@ -51,7 +51,7 @@ def checkpoints(directory: Path) -> list[Path]:
 
 
 def test_script_has_its_name_and_its_arguments_in_workers(tmp_path: Path) -> None:
-    said = run(
+    output = run(
         tmp_path,
         "tune.py",
         "--data",
@@ -87,7 +87,7 @@ def test_script_has_its_name_and_its_arguments_in_workers(tmp_path: Path) -> Non
             print("same class:", type(pickle.loads(saved.read_bytes())) is Net)
         """,
     )
-    assert "same class: True" in said
+    assert "same class: True" in output
     assert "training on full" in (tmp_path / "home/experiments/1/logs/trial-0.log").read_text()
     [saved] = checkpoints(tmp_path)
     loading = f"import sys, pickle; sys.argv += ['--data', 'x']; print(pickle.load(open({str(saved)!r}, 'rb')))"
@@ -95,7 +95,7 @@ def test_script_has_its_name_and_its_arguments_in_workers(tmp_path: Path) -> Non
 
 
 def test_callables_of_every_kind_are_training_code(tmp_path: Path) -> None:
-    said = run(
+    output = run(
         tmp_path,
         "kinds.py",
         kinds="""
@@ -130,12 +130,12 @@ def test_callables_of_every_kind_are_training_code(tmp_path: Path) -> None:
             print("same class:", len(saved), all(type(each) is Code for each in saved))
         """,
     )
-    assert said.split("same class:")[0].split() == [f"{number}.0" for number in range(1, 7)]
-    assert "same class: 6 True" in said
+    assert output.split("same class:")[0].split() == [f"{number}.0" for number in range(1, 7)]
+    assert "same class: 6 True" in output
 
 
 def test_package_that_is_run_as_a_module_keeps_its_relative_imports(tmp_path: Path) -> None:
-    said = run(
+    output = run(
         tmp_path,
         "-m",
         "package.main",
@@ -153,7 +153,7 @@ def test_package_that_is_run_as_a_module_keeps_its_relative_imports(tmp_path: Pa
             print(search(train).best_trial.metric)
         """,
     )
-    assert said.split() == ["3.0"]
+    assert output.split() == ["3.0"]
 
 
 def test_objects_of_a_notebook_can_be_pickled_and_loaded(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ print("same class:", type(pickle.loads((experiment.best_checkpoint().directory /
 
 
 def test_names_changed_under_main_guard_are_a_warning(tmp_path: Path) -> None:
-    said = run(
+    output = run(
         tmp_path,
         "guarded.py",
         code=1,
@@ -193,9 +193,9 @@ def test_names_changed_under_main_guard_are_a_warning(tmp_path: Path) -> None:
             search(train, max_restarts=0)
         """,
     )
-    assert "UserWarning: CONFIG is changed under if __name__ ==" in said
-    assert "name 'args' is not defined: args is set under if __name__ ==" in said
-    assert "Pass it as data=" in said
+    assert "UserWarning: CONFIG is changed under if __name__ ==" in output
+    assert "name 'args' is not defined: args is set under if __name__ ==" in output
+    assert "Pass it as data=" in output
 
 
 def two_arguments(data: Any, trial: ashwood.Trial) -> None: ...

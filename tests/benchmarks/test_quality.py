@@ -17,18 +17,18 @@ from ashwood.search.settings import Method, Mode, SearchSettings
 
 
 class Script:
-    """Says what it was told to say, and keeps what it hears."""
+    """Returns the given answers, and records its calls."""
 
     def __init__(self, jobs: Sequence[Job | None], answers: Sequence[int | None] = ()) -> None:
         self._jobs = list(jobs)
         self._answers = list(answers)
-        self.told: list[tuple[int, int, float]] = []
+        self.reports: list[tuple[int, int, float]] = []
 
     def ask(self) -> Job | None:
         return self._jobs.pop(0) if self._jobs else None
 
     def tell(self, trial: int, length: int, metric: float) -> int | None:
-        self.told.append((trial, length, metric))
+        self.reports.append((trial, length, metric))
         return self._answers.pop(0) if self._answers else None
 
 
@@ -45,21 +45,21 @@ def test_one_worker_trains_one_segment_after_another() -> None:
     assert run(script, THREE_STEPS, workers=1, budget=33) == Trace(
         times=[1, 2, 22, 33], metrics=[5, 7, 9, 10], trials=2, length=6, completed=2, first_completed=23
     )
-    assert script.told == [(0, 2, 7), (1, 2, 9), (0, 3, 6), (1, 3, 10)]
+    assert script.reports == [(0, 2, 7), (1, 2, 9), (0, 3, 6), (1, 3, 10)]
 
 
 def test_steps_after_the_budget_do_not_count() -> None:
     script = Script([Job(0, 3), Job(1, 3)])
     trace = run(script, THREE_STEPS, workers=2, budget=20)
     assert trace == Trace([1, 2, 20], [5, 7, 9], trials=2, length=5, completed=1, first_completed=3)
-    assert script.told == [(0, 3, 6)]
+    assert script.reports == [(0, 3, 6)]
 
 
 def test_continuing_worker_is_busy_and_idle_worker_asks_again() -> None:
     script = Script([Job(0, 1), None, Job(1, 1)], answers=[2])
     trace = run(script, THREE_STEPS, workers=2, budget=inf)
     # Trial 0 ends at 1 and goes on until 2; the other worker is asked again at 1 and starts trial 1.
-    assert script.told == [(0, 1, 5), (0, 2, 7), (1, 1, 6)]
+    assert script.reports == [(0, 1, 5), (0, 2, 7), (1, 1, 6)]
     assert trace.times == [1, 2]
 
 
@@ -67,7 +67,7 @@ def test_simultaneous_reports_are_ordered_by_start() -> None:
     script = Script([Job(0, 2), Job(1, 1), Job(2, 1)])
     alike = curves(([1, 1], [1, 2]), ([1, 1], [2, 4]), ([1, 1], [2, 4]))
     run(script, alike, workers=3, budget=inf)
-    assert [trial for trial, _, _ in script.told] == [0, 1, 2]
+    assert [trial for trial, _, _ in script.reports] == [0, 1, 2]
 
 
 def problem(metric: NDArray[np.float32], seconds_a_step: float = 1.0) -> Problem:

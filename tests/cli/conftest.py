@@ -98,19 +98,19 @@ class Workplace:
             return self.apart(*arguments, code=code)
         from ashwood.cli.main import main
 
-        said = io.StringIO()
+        output = io.StringIO()
         ended: object = 0
         with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.path):
             patch.setattr(sys, "argv", ["ashwood", *arguments])
             for name in _settings():
                 patch.delenv(name)
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 try:
                     main()
                 except SystemExit as exit_:
                     ended = exit_.code
-        assert (ended or 0) == code, said.getvalue()
-        return said.getvalue()
+        assert (ended or 0) == code, output.getvalue()
+        return output.getvalue()
 
     def apart(self, *arguments: str, code: int = 0) -> str:
         """The same in a process of its own."""

@@ -28,15 +28,15 @@ A, B = "10.0.0.5/3fa9c1", "10.0.0.6/77b0e2"
 
 
 def heard(*events: tuple[float, CapacityChanged | None]) -> list[tuple[float, str]]:
-    """What is said when, of changes and of moments in which other things happen."""
-    news, said = CapacityMessages(), list[tuple[float, str]]()
+    """Which messages about changed capacity are printed, and when."""
+    news, output = CapacityMessages(), list[tuple[float, str]]()
     news.began(0)
     for at, event in events:
         if event is not None:
             news.note(at, event)
         if (line := news.news(at)) is not None:
-            said.append((at, line))
-    return said
+            output.append((at, line))
+    return output
 
 
 def test_workers_of_a_joining_node_are_one_message() -> None:
@@ -68,8 +68,8 @@ def test_lost_node_is_reported_at_once() -> None:
 def test_replaced_worker_is_not_reported() -> None:
     full = CapacityChanged(2, {A: 2}, "")
     lost = CapacityChanged(1, {A: 1}, "a worker died")
-    said = heard((0.0, full), (3.0, None), (4.0, lost), (4.5, full), (7.0, None))
-    assert said == [(3.0, "2 workers on 1 node")]
+    output = heard((0.0, full), (3.0, None), (4.0, lost), (4.5, full), (7.0, None))
+    assert output == [(3.0, "2 workers on 1 node")]
 
 
 def test_plain_output_reports_change_of_capacity(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,9 +86,9 @@ def test_plain_output_reports_change_of_capacity(capsys: pytest.CaptureFixture[s
         happen(4.0, AttemptStarted(0, 1, 0, 0, A))
         happen(5.0, PauseRequested())
         happen(6.0, CapacityChanged(0, {}, "all are gone"))
-    said = capsys.readouterr().out
-    assert f"3 workers on 1 node: node {A} joined" in said
-    assert "all are gone" not in said, "a change is said although the experiment pauses"
+    output = capsys.readouterr().out
+    assert f"3 workers on 1 node: node {A} joined" in output
+    assert "all are gone" not in output, "a change is printed although the experiment pauses"
 
 
 # -- what the record tells ------------------------------------------------------------------------

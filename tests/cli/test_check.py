@@ -18,8 +18,8 @@ def short(workplace: Workplace) -> Workplace:
 
 
 def test_check_says_that_pauses_change_nothing(short: Workplace) -> None:
-    said = short.ashwood("check", "toy.yaml")
-    lines = said.splitlines()
+    output = short.ashwood("check", "toy.yaml")
+    lines = output.splitlines()
     assert lines[:3] == ["training straight through", "training with pauses at 1, 2", "training with another seed"]
     assert lines[3].startswith("hyperparameters: x=0.")
     assert [line.split()[0] for line in lines[4:8]] == ["length", "1", "2", "3"]
@@ -30,9 +30,9 @@ def test_check_says_that_pauses_change_nothing(short: Workplace) -> None:
 
 def test_check_fails_if_a_trial_does_not_restore_its_state(short: Workplace) -> None:
     (short.path / "train.py").write_text(FORGETFUL)
-    said = short.ashwood("check", "toy.yaml", "--length", "4", code=1)
-    assert "different: a trial that is paused and resumed reports different metrics" in said
-    assert "- Model: after the pause at length 1 the metrics are those of a new trial." in said
+    output = short.ashwood("check", "toy.yaml", "--length", "4", code=1)
+    assert "different: a trial that is paused and resumed reports different metrics" in output
+    assert "- Model: after the pause at length 1 the metrics are those of a new trial." in output
 
 
 def test_check_in_json(short: Workplace) -> None:
@@ -44,9 +44,9 @@ def test_check_in_json(short: Workplace) -> None:
 
 def test_check_shows_the_error_of_the_training_code(short: Workplace) -> None:
     (short.path / "train.py").write_text("def train(trial):\n    raise RuntimeError('no data')\n")
-    said = short.ashwood("check", "toy.yaml", code=1)
-    assert "failed: the trial failed" in said
-    assert "straight through: RuntimeError: no data" in said
+    output = short.ashwood("check", "toy.yaml", code=1)
+    assert "failed: the trial failed" in output
+    assert "straight through: RuntimeError: no data" in output
 
 
 def test_check_refuses_a_length_beyond_max_length(short: Workplace) -> None:

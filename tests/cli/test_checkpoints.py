@@ -61,9 +61,9 @@ def test_download_skips_damaged_checkpoints_and_copies_the_others(finished: Work
     best = finished.json("best", "1", "-n", "6")
     damaged = best[2]["trial"]
     (Path(best[2]["checkpoint"]) / "state.json").write_text("{}")
-    said = finished.ashwood("download", "1", "--best", "6", "--out", "models", code=1)
-    assert f"trial {damaged} is skipped: the checkpoint" in said
-    assert "1 of 6 checkpoints are damaged or missing and were skipped: those of trial" in said
+    output = finished.ashwood("download", "1", "--best", "6", "--out", "models", code=1)
+    assert f"trial {damaged} is skipped: the checkpoint" in output
+    assert "1 of 6 checkpoints are damaged or missing and were skipped: those of trial" in output
     others = {f"trial-{row['trial']}" for row in best} - {f"trial-{damaged}"}
     assert {path.name for path in (finished.path / "models").iterdir()} == others
 
@@ -250,8 +250,8 @@ def test_experiment_with_checkpoints_in_s3_runs_pauses_and_resumes(workplace: Wo
 
 def test_missing_bucket_stops_run_before_first_trial(workplace: Workplace, s3: S3) -> None:
     workplace.write(SMALL + "checkpoint_storage: s3://nowhere/x\n")
-    said = workplace.apart("run", "toy.yaml", "--workers", "1", code=1)
-    assert "bucket does not exist; create it" in said
+    output = workplace.apart("run", "toy.yaml", "--workers", "1", code=1)
+    assert "bucket does not exist; create it" in output
     assert workplace.json("trials", "1") == []
 
 
@@ -273,14 +273,14 @@ def test_expired_credentials_pause_the_experiment_and_fail_no_trial(workplace: W
 
     workplace.write(f"{SMALL}checkpoint_storage: {s3.new_place()}\n", IMPATIENT + TRAIN)
     s3.spoil = expire_after_two_checkpoints
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
-    assert "the checkpoint storage cannot be used: cannot" in said
-    assert "The provided token has expired; renew the credentials" in said
-    assert "When the checkpoint storage can be used again, continue with: ashwood resume 1" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "the checkpoint storage cannot be used: cannot" in output
+    assert "The provided token has expired; renew the credentials" in output
+    assert "When the checkpoint storage can be used again, continue with: ashwood resume 1" in output
     assert workplace.json("describe", "1")["state"] == "paused"
     before = workplace.ashwood("events", "1")
-    said = workplace.ashwood("resume", "1", code=1)
-    assert "No trial was started or failed. When the storage can be used, continue with: ashwood resume 1" in said
+    output = workplace.ashwood("resume", "1", code=1)
+    assert "No trial was started or failed. When the storage can be used, continue with: ashwood resume 1" in output
     assert workplace.ashwood("events", "1") == before
     s3.spoil = lambda _method, _path: False
     workplace.ashwood("resume", "1", "--workers", "2")

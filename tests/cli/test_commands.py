@@ -26,11 +26,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 
 def test_run_prints_progress_and_next_commands(workplace: Workplace) -> None:
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "2")
-    assert "experiment 1 (toy): adaptive_asha, 24 trials up to 16 epochs, 2 workers, seed 5" in said
-    assert re.search(r"best so far: trial \d+, loss 0\.\d+ at \d+ epochs?", said)
-    assert "experiment 1 completed\n" in said
-    assert "ashwood best 1" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert "experiment 1 (toy): adaptive_asha, 24 trials up to 16 epochs, 2 workers, seed 5" in output
+    assert re.search(r"best so far: trial \d+, loss 0\.\d+ at \d+ epochs?", output)
+    assert "experiment 1 completed\n" in output
+    assert "ashwood best 1" in output
 
 
 def test_trials_depend_on_seed_but_not_on_number_of_workers(workplace: Workplace) -> None:
@@ -61,8 +61,8 @@ def test_resume_after_ctrl_c_repeats_no_training(workplace: Workplace) -> None:
     assert workplace.json("describe", "1")["state"] == "paused"
     paused = {trial["trial"]: trial["length"] for trial in workplace.json("trials", "1")}
 
-    said = workplace.ashwood("resume", "1", "--workers", "3")
-    assert "experiment 1 completed" in said
+    output = workplace.ashwood("resume", "1", "--workers", "3")
+    assert "experiment 1 completed" in output
     described = workplace.json("describe", "1")
     # The training code itself checks that it goes on where its checkpoint is; nothing is trained twice.
     assert described["length_repeated"] == 0
@@ -157,18 +157,18 @@ def test_values_of_the_file_can_be_set(workplace: Workplace) -> None:
 
 def test_a_bad_file_names_every_problem_with_its_line(workplace: Workplace) -> None:
     workplace.write(EXPERIMENT.replace("max_trials: 24", "max_trails: 24").replace("minval: 0.0", "minval: 2.0"))
-    said = workplace.ashwood("run", "toy.yaml", code=2)
-    assert "toy.yaml:5: hyperparameters.x" in said
-    assert "toy.yaml:7: searcher.max_trails: unknown key; did you mean max_trials?" in said
+    output = workplace.ashwood("run", "toy.yaml", code=2)
+    assert "toy.yaml:5: hyperparameters.x" in output
+    assert "toy.yaml:7: searcher.max_trails: unknown key; did you mean max_trials?" in output
     assert not (workplace.path / ".ashwood").exists()
 
 
 def test_import_error_of_training_code_is_printed_once(workplace: Workplace) -> None:
     workplace.write(train="import numppy\n\ndef train(trial): ...\n")
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
-    assert "No module named 'numppy'" in said
-    assert said.count("Traceback") == 1
-    assert "ashwood resume 1" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "No module named 'numppy'" in output
+    assert output.count("Traceback") == 1
+    assert "ashwood resume 1" in output
     workplace.write(train=TRAIN)
     assert "completed" in workplace.ashwood("resume", "1")
 
@@ -178,9 +178,9 @@ def test_training_code_that_always_fails_ends_in_its_own_message(workplace: Work
         EXPERIMENT + "max_restarts: 0\nmax_common_failures: 0\n",
         "def train(trial):\n    raise ValueError('no such thing')\n",
     )
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
-    assert "ValueError: no such thing" in said
-    assert "experiment 1 errored: every trial failed" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "ValueError: no such thing" in output
+    assert "experiment 1 errored: every trial failed" in output
     assert "ValueError: no such thing" in workplace.ashwood("logs", "1", "0")
 
 
@@ -237,9 +237,9 @@ def test_trials_are_sorted_and_filtered(finished: Workplace) -> None:
 def test_list_and_describe(finished: Workplace) -> None:
     [listed] = finished.json("list")
     assert (listed["id"], listed["name"], listed["state"]) == (1, "toy", "completed")
-    said = finished.ashwood("describe", "1")
-    assert "bracket 0: " in said
-    assert "finished" in said
+    output = finished.ashwood("describe", "1")
+    assert "bracket 0: " in output
+    assert "finished" in output
     described = finished.json("describe", "1")
     assert described["best"] == finished.json("best", "1")[0]
     assert described["config"] == EXPERIMENT
@@ -345,8 +345,8 @@ def test_preview_is_deterministic_and_runs_nothing(workplace: Workplace) -> None
 def test_init_creates_working_example_and_overwrites_nothing(workplace: Workplace) -> None:
     workplace.ashwood("init", "mine")
     assert "already exists" in workplace.ashwood("init", "mine", code=1)
-    said = workplace.ashwood("run", "mine/experiment.yaml", "--set", "searcher.max_trials=4")
-    assert "completed" in said
+    output = workplace.ashwood("run", "mine/experiment.yaml", "--set", "searcher.max_trials=4")
+    assert "completed" in output
 
 
 def test_version_and_schema(workplace: Workplace) -> None:
@@ -362,9 +362,9 @@ def test_training_code_may_be_named_like_a_module_that_the_worker_needs(workplac
 
 def test_failed_command_trial_shows_last_lines_of_its_output(workplace: Workplace) -> None:
     workplace.write(EXPERIMENT.replace("train:train", "python nowhere.py") + "max_restarts: 0\n")
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", "--set", "searcher.max_trials=2", code=1)
-    assert "the command ended with exit code 2: " in said
-    assert "No such file or directory" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "1", "--set", "searcher.max_trials=2", code=1)
+    assert "the command ended with exit code 2: " in output
+    assert "No such file or directory" in output
 
 
 def test_search_without_finite_metric_says_so(workplace: Workplace) -> None:
@@ -377,8 +377,8 @@ def test_a_failed_experiment_leaves_no_trial_running(workplace: Workplace) -> No
     workplace.write(
         EXPERIMENT.replace("max_trials: 24", "max_trials: 4"), "def train(trial):\n    trial.invalid_hparams('never')\n"
     )
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
-    assert "declared their hyperparameters invalid" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "declared their hyperparameters invalid" in output
     assert "running" not in {trial["state"] for trial in workplace.json("trials", "1")}
 
 

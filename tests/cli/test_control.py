@@ -86,8 +86,8 @@ def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
 def test_settings_change_live(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         wait_until(lambda: len(states(gated)) == 2)
-        said = gated.ashwood("set", "1", "max_trials=3", "max_concurrent_trials=1", "max_time=2h")
-        assert said == (
+        output = gated.ashwood("set", "1", "max_trials=3", "max_concurrent_trials=1", "max_time=2h")
+        assert output == (
             "experiment 1: max_trials is now 3, max_concurrent_trials is now 1, it now stops after 2 h 00 min\n"
         )
         assert gated.json("describe", "1")["stop_when"] == {"metric_at": None, "max_time": 7200.0}
@@ -105,8 +105,8 @@ def test_errored_experiment_says_how_to_retry_and_is_retried(workplace: Workplac
     failing = TRAIN.replace('print("epoch", epoch)', 'assert Path("fixed").exists(), "not fixed yet"')
     assert failing != TRAIN
     workplace.write(RANDOM + "max_restarts: 0\nmax_common_failures: 0\n", f"from pathlib import Path\n{failing}")
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
-    assert "to retry failed trials, fix the cause, then: ashwood resume 1 --retry-failed" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "to retry failed trials, fix the cause, then: ashwood resume 1 --retry-failed" in output
     assert state(workplace) == "errored"
     refused = "experiment 1 is errored; 6 of its trials failed. To retry them, fix the cause, then: "
     assert f"{refused}ashwood resume 1 --retry-failed" in workplace.ashwood("resume", "1", code=1)
@@ -153,9 +153,9 @@ def test_paused_experiment_takes_requests(paused: Workplace) -> None:
 
 def test_activate_resumes_in_the_background(paused: Workplace) -> None:
     (paused.path / "go").unlink()
-    said = paused.ashwood("activate", "1", "--workers", "2")
-    assert "experiment 1 resumed in the background (pid " in said
-    pid = int(said.partition("(pid ")[2].partition(")")[0])
+    output = paused.ashwood("activate", "1", "--workers", "2")
+    assert "experiment 1 resumed in the background (pid " in output
+    pid = int(output.partition("(pid ")[2].partition(")")[0])
     try:
         assert os.getsid(pid) == pid
         assert "experiment 1 is running already" in paused.ashwood("activate", "1", code=1)
@@ -164,7 +164,7 @@ def test_activate_resumes_in_the_background(paused: Workplace) -> None:
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
     assert state(paused) == "completed"
     log = paused.path / ".ashwood" / "experiments" / "1" / "driver.log"
-    assert str(log) in said
+    assert str(log) in output
     assert "experiment 1 completed" in log.read_text()
 
 
@@ -173,9 +173,9 @@ def test_activate_shows_why_driver_did_not_start(paused: Workplace) -> None:
     with contextlib.closing(sqlite3.connect(home / "ashwood.db")) as connection, connection:
         connection.execute("UPDATE entries SET body = '{}' WHERE seq = 2")
     (home / "experiments" / "1" / "snapshot").unlink()
-    said = paused.ashwood("activate", "1", code=1)
-    assert "experiment 1 could not be resumed:" in said
-    assert "entry 2 of experiment 1" in said
+    output = paused.ashwood("activate", "1", code=1)
+    assert "experiment 1 could not be resumed:" in output
+    assert "entry 2 of experiment 1" in output
 
 
 # -- settings of the command line ----------------------------------------------------------------
@@ -196,9 +196,9 @@ def test_activate_shows_why_driver_did_not_start(paused: Workplace) -> None:
         ("max_time=2 weeks", "15min, 2h, 1.5h or 3d"),
     ],
 )
-def test_set_refuses_invalid_settings(workplace: Workplace, change: str, said: str) -> None:
+def test_set_refuses_invalid_settings(workplace: Workplace, change: str, output: str) -> None:
     answer = workplace.ashwood("set", "1", change, "max_time=soon", code=2)
-    assert said in answer
+    assert output in answer
     assert "soon" in answer
 
 
@@ -257,9 +257,9 @@ def test_delete_asks_and_removes_everything(gated: Workplace, tmp_path: Path) ->
     experiments = gated.path / ".ashwood" / "experiments"
     assert sorted(path.name for path in experiments.iterdir()) == ["1", "2", "3"]
 
-    said = gated.ashwood("delete", "1", "3", code=1)
-    assert "experiment 1 (toy), completed, 6 trials" in said
-    assert "with --yes" in said
+    output = gated.ashwood("delete", "1", "3", code=1)
+    assert "experiment 1 (toy), completed, 6 trials" in output
+    assert "with --yes" in output
     assert len(listed(gated)) == 3
     assert "no experiment 9" in gated.ashwood("delete", "1", "9", "--yes", code=1)
     assert len(listed(gated)) == 3
@@ -317,11 +317,11 @@ def train(trial):
 
 def test_max_trial_time_stops_a_trial_that_hangs(workplace: Workplace) -> None:
     workplace.write(f"{RANDOM}\nmax_trial_time: 0.5\ngrace_period: 0.5\n", HANGS)
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "1")
-    assert "the worker of trial 1 was killed" in said
-    assert "The trial's results stand" in said
-    assert said.count("(max_trial_time)") == 1
-    assert "experiment 1 completed" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    assert "the worker of trial 1 was killed" in output
+    assert "The trial's results stand" in output
+    assert output.count("(max_trial_time)") == 1
+    assert "experiment 1 completed" in output
     assert states(workplace)[1] == "stopped"
     assert "the limit is 0.5 s (max_trial_time)" in workplace.ashwood("events", "1", "--trial", "1")
 
@@ -360,9 +360,9 @@ def test_experiment_with_too_many_invalid_trials_resumes_with_a_higher_limit(wor
     begins = "def train(trial):\n"
     code = TRAIN.replace(begins, f"{begins}    if trial.id == 1: trial.invalid_hparams('too wide')\n")
     workplace.write(RANDOM + "max_invalid_trials: 1\n", code)
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
-    assert "1 trial declared" in said
-    assert "raise the limit: ashwood set 1 max_invalid_trials=2" in said
+    output = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
+    assert "1 trial declared" in output
+    assert "raise the limit: ashwood set 1 max_invalid_trials=2" in output
     assert "max_invalid_trials=2" in workplace.ashwood("resume", "1", code=1)
     workplace.ashwood("set", "1", "max_invalid_trials=2")
     assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "1")

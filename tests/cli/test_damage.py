@@ -60,8 +60,8 @@ def test_list_shows_damaged_experiment_and_the_others(damaged: Workplace, sql: s
     after = damaged.json("list")
     assert [record["state"] for record in after] == ["completed", "damaged", "completed"]
     assert [after[0], after[2]] == [before[0], before[2]]
-    said = damaged.ashwood("list")
-    assert "experiment 2 is damaged: " in said
+    output = damaged.ashwood("list")
+    assert "experiment 2 is damaged: " in output
     for number in ("1", "3"):
         assert damaged.json("describe", number)["state"] == "completed"
         damaged.ashwood("best", number)
@@ -77,9 +77,9 @@ def test_replay_rebuilds_state_and_summary(damaged: Workplace) -> None:
     described = damaged.json("describe", "2")
     assert described["state"] == "completed"
     assert "ashwood verify 2 --repair" in described["damage"]
-    said = damaged.ashwood("best", "2")
-    assert "warning: experiment 2 is damaged" in said
-    assert said.endswith(best)
+    output = damaged.ashwood("best", "2")
+    assert "warning: experiment 2 is damaged" in output
+    assert output.endswith(best)
     assert "rebuilt from the event log" in damaged.ashwood("replay", "2")
     after = damaged.json("list")
     for record in (*before, *after):  # These depend on the time.
@@ -96,8 +96,8 @@ def test_low_head_hides_no_entries(damaged: Workplace, head: str) -> None:
     assert damaged.ashwood("events", "2") == events
     assert damaged.ashwood("best", "2") == best
     assert f"{len(events.splitlines())} events replayed" in damaged.ashwood("replay", "2")
-    said = damaged.ashwood("resume", "2", code=1)
-    assert "there is nothing left to run" in said
+    output = damaged.ashwood("resume", "2", code=1)
+    assert "there is nothing left to run" in output
 
 
 def test_request_that_cannot_be_read_does_not_stop_resume(damaged: Workplace) -> None:
@@ -136,11 +136,11 @@ def test_damaged_write_ahead_log_is_named_by_every_command(cut: Workplace) -> No
     content[len(content) // 2] ^= 4
     wal.write_bytes(content)
     for command in ("replay 1", "list", "resume 1", "best 1", "export 1 --out out.ashwood", "delete 1 --yes"):
-        said = cut.ashwood(*command.split(), code=1)
-        assert "ashwood.db-wal: frame" in said
-        assert "Traceback" not in said
+        output = cut.ashwood(*command.split(), code=1)
+        assert "ashwood.db-wal: frame" in output
+        assert "Traceback" not in output
         assert wal.read_bytes() == content
-    saved = int(said.partition("--until N")[2].partition("--until ")[2].split()[0])
+    saved = int(output.partition("--until N")[2].partition("--until ")[2].split()[0])
     cut.ashwood("export", "1", "--until", str(saved), "--out", "out.ashwood")
     cut.ashwood("import", "out.ashwood", "--home", "other")
     assert f"{saved} events replayed" in cut.ashwood("replay", "1", "--home", "other")
@@ -150,8 +150,8 @@ def test_cut_write_ahead_log_is_named(cut: Workplace) -> None:
     wal = cut.path / ".ashwood" / "ashwood.db-wal"
     os.truncate(wal, wal.stat().st_size // 2)
     for command in ("replay 1", "resume 1", "kill 1", "export 1 --out out.ashwood"):
-        said = cut.ashwood(*command.split(), code=1)
-        assert re.search(r"experiment 1: entr(y|ies) \d+ .* missing", said)
+        output = cut.ashwood(*command.split(), code=1)
+        assert re.search(r"experiment 1: entr(y|ies) \d+ .* missing", output)
     with open_home(cut.path / ".ashwood") as home:
         assert home.store.pending(1) == [], "a repair must not be followed by a kill"
     assert cut.json("list")[0]["state"] == "damaged"
@@ -161,10 +161,10 @@ def test_cut_write_ahead_log_is_named(cut: Workplace) -> None:
 def test_missing_write_ahead_log_is_named(cut: Workplace) -> None:
     (cut.path / ".ashwood" / "ashwood.db-wal").unlink()
     for command in ("replay 1", "resume 1"):
-        said = cut.ashwood(*command.split(), code=1)
-        assert "experiments" in said
-        assert "deleted, or replaced by an older one? Restore both" in said
+        output = cut.ashwood(*command.split(), code=1)
+        assert "experiments" in output
+        assert "deleted, or replaced by an older one? Restore both" in output
     assert "does not have experiments 1" in cut.ashwood("list")
-    said = cut.ashwood("run", "toy.yaml")
-    assert "ID 1 was not used" in said
-    assert "experiment 2 completed" in said
+    output = cut.ashwood("run", "toy.yaml")
+    assert "ID 1 was not used" in output
+    assert "experiment 2 completed" in output

@@ -26,8 +26,8 @@ def test_timeline_is_self_contained_page(finished: Workplace) -> None:
 
 
 def test_a_timeline_of_another_format_is_refused(finished: Workplace) -> None:
-    said = finished.ashwood("timeline", "1", "--out", "timeline.png", code=1)
-    assert "must end in .html" in said
+    output = finished.ashwood("timeline", "1", "--out", "timeline.png", code=1)
+    assert "must end in .html" in output
     assert "no/such" in finished.ashwood("timeline", "1", "--out", "no/such/page.html", code=1)
 
 
@@ -50,8 +50,8 @@ def test_animate_draws_recorded_experiment(finished: Workplace) -> None:
 
 
 def test_animation_has_recorded_number_of_workers(finished: Workplace) -> None:
-    said = finished.ashwood("animate", "1", "--out", "search.gif", "--workers", "3", code=2)
-    assert "are for a simulated search" in said
+    output = finished.ashwood("animate", "1", "--out", "search.gif", "--workers", "3", code=2)
+    assert "are for a simulated search" in output
 
 
 def test_simulated_searches_have_same_trials() -> None:

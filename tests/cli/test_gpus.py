@@ -51,8 +51,8 @@ def test_run_that_waits_for_a_gpu_can_be_ended(workplace: Workplace) -> None:
         process.send_signal(signal.SIGINT)
         assert "No trial was started. To continue: ashwood resume 1\n" in process.communicate()[1]
     assert "is waiting for" not in workplace.ashwood("list")
-    said = workplace.ashwood("activate", "1")
-    assert said.startswith("experiment 1 waits in the background for a free GPU (in use: GPUs 0, 1, 2, 3 by exp")
+    output = workplace.ashwood("activate", "1")
+    assert output.startswith("experiment 1 waits in the background for a free GPU (in use: GPUs 0, 1, 2, 3 by exp")
     workplace.ashwood("cancel", "1")
     assert workplace.json("list")[0]["state"] == "canceled"
 
@@ -95,9 +95,10 @@ def test_run_says_that_another_uses_the_cores(workplace: Workplace, monkeypatch:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     workplace.write(RANDOM)
     with reserve(toy_spec(Path("/w")), None, "experiment 9"):
-        said = workplace.ashwood("run", "toy.yaml")
+        output = workplace.ashwood("run", "toy.yaml")
     assert (
-        "warning: another Ashwood run uses this machine's cores (experiment 9): trials may train more slowly\n" in said
+        "warning: another Ashwood run uses this machine's cores (experiment 9): trials may train more slowly\n"
+        in output
     )
 
 

@@ -24,31 +24,31 @@ def _few_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plan_prints_reasons_and_alternatives(workplace: Workplace) -> None:
-    said = workplace.ashwood("plan", *TRAINING, *BUDGET, "--divisor", "2", "--cost-per-worker-hour", "2")
-    lines = said.splitlines()
+    output = workplace.ashwood("plan", *TRAINING, *BUDGET, "--divisor", "2", "--cost-per-worker-hour", "2")
+    lines = output.splitlines()
     assert lines[0].startswith("adaptive_asha ")
     row = next(number for number, line in enumerate(lines) if line.startswith("search "))
     assert [line.split("  ")[0] for line in lines[row + 1 : row + 6]][-1] == "random"
-    assert "The limit is the deadline of 30 min 00 s" in said
-    assert "each to full length" in said
-    assert "searcher:\n  name: adaptive_asha\n" in said
+    assert "The limit is the deadline of 30 min 00 s" in output
+    assert "each to full length" in output
+    assert "searcher:\n  name: adaptive_asha\n" in output
     assert not (workplace.path / ".ashwood").exists()
 
 
 def test_plan_writes_file_that_runs(workplace: Workplace) -> None:
     workplace.ashwood("init", "mine")
     (workplace.path / "mine" / "experiment.yaml").unlink()
-    said = workplace.ashwood("plan", *TRAINING, *BUDGET, "--metric", "validation_loss", "--out", "mine/search.yaml")
-    assert "are examples: replace them" in said
+    output = workplace.ashwood("plan", *TRAINING, *BUDGET, "--metric", "validation_loss", "--out", "mine/search.yaml")
+    assert "are examples: replace them" in output
     spec = read_experiment(workplace.path / "mine" / "search.yaml").spec
     assert spec.search.max_length == 8
     assert spec.name == "search"
     planned = workplace.json("plan", *TRAINING, *BUDGET)
     assert planned["proposal"]["settings"]["max_trials"] == spec.search.max_trials
-    said = workplace.ashwood(
+    output = workplace.ashwood(
         "run", "mine/search.yaml", "--set", "searcher.max_trials=2", "--set", "searcher.max_length=2"
     )
-    assert "completed" in said
+    assert "completed" in output
 
 
 def test_a_plan_changes_only_the_search_of_a_file(workplace: Workplace) -> None:
@@ -82,12 +82,12 @@ def test_planned_file_has_the_planned_search_in_any_mode(workplace: Workplace) -
 
 
 def test_plan_for_too_small_budget_names_smallest_one(workplace: Workplace) -> None:
-    said = workplace.ashwood("plan", *TRAINING, "--deadline", "4min", code=1)
-    assert "no search fits the deadline of 4 min 00 s: in nine of ten cases a single trial of 8 epochs takes" in said
-    assert "train at most about" in said
-    said = workplace.ashwood("plan", *TRAINING, "--worker-hours", "0.01", code=1)
-    assert "no search fits 0.01 worker-hours" in said
-    assert "use fewer workers" in said
+    output = workplace.ashwood("plan", *TRAINING, "--deadline", "4min", code=1)
+    assert "no search fits the deadline of 4 min 00 s: in nine of ten cases a single trial of 8 epochs takes" in output
+    assert "train at most about" in output
+    output = workplace.ashwood("plan", *TRAINING, "--worker-hours", "0.01", code=1)
+    assert "no search fits 0.01 worker-hours" in output
+    assert "use fewer workers" in output
 
 
 def test_plan_does_not_overwrite_file(workplace: Workplace) -> None:
@@ -120,5 +120,7 @@ def test_plan_refuses_grid_search(workplace: Workplace) -> None:
         (("--measure",), "--measure: needs training code"),
     ],
 )
-def test_plan_names_all_wrong_and_missing_options(workplace: Workplace, arguments: tuple[str, ...], said: str) -> None:
-    assert said in workplace.ashwood("plan", *arguments, code=2)
+def test_plan_names_all_wrong_and_missing_options(
+    workplace: Workplace, arguments: tuple[str, ...], output: str
+) -> None:
+    assert output in workplace.ashwood("plan", *arguments, code=2)

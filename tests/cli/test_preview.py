@@ -30,15 +30,15 @@ def small(workplace: Workplace) -> Workplace:
 
 
 def test_preview_compares_time_and_cost_with_other_searches(small: Workplace) -> None:
-    said = small.ashwood("preview-search", "toy.yaml", "--workers", "4", "--unit-time", "40s", *PRICED)
-    lines = said.splitlines()
+    output = small.ashwood("preview-search", "toy.yaml", "--workers", "4", "--unit-time", "40s", *PRICED)
+    lines = output.splitlines()
     row = next(line for line in lines if line.startswith("search "))
     assert row.split()[1] in ("minutes", "hours")
     rows = [line.split("  ")[0] for line in lines[lines.index(row) + 1 :]]
     assert rows[:6] == ["standard", "aggressive", "conservative", "auto", "sync_halving", "random"]
-    assert "On 4 workers, with 40 s for 1 epoch on average" in said
-    assert "random search would train" in said
-    assert "checkpoints at once" in said
+    assert "On 4 workers, with 40 s for 1 epoch on average" in output
+    assert "random search would train" in output
+    assert "checkpoints at once" in output
     assert len(lines) < 40
 
 
@@ -61,13 +61,13 @@ def test_preview_without_unit_time_shows_no_times(small: Workplace) -> None:
 
 
 def test_preview_uses_workers_of_this_machine_by_default(small: Workplace) -> None:
-    said = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s")
-    assert "as many as fit this machine" in said
+    output = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s")
+    assert "as many as fit this machine" in output
 
 
 def test_preview_names_workers_that_max_concurrent_trials_leaves_idle(small: Workplace) -> None:
-    said = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s", "--workers", "20")
-    assert "max_concurrent_trials lets only 16 of the 20 workers train" in said
+    output = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s", "--workers", "20")
+    assert "max_concurrent_trials lets only 16 of the 20 workers train" in output
 
 
 def test_preview_compares_grid_with_no_other_search(workplace: Workplace) -> None:
@@ -83,29 +83,29 @@ def test_preview_compares_grid_with_no_other_search(workplace: Workplace) -> Non
 
 
 def test_wrong_options_are_refused_with_an_example(small: Workplace) -> None:
-    said = small.ashwood(
+    output = small.ashwood(
         "preview-search", "toy.yaml", "--unit-time", "soon", "--unit-time-spread", "0.5", "--checkpoint-size", "big",
         code=2,
     )  # fmt: skip
-    assert "--unit-time: must be a duration above 0, such as 40s" in said
-    assert "--unit-time-spread: must be a factor of at least 1, such as 1.5x" in said
-    assert "--checkpoint-size: must be a size above 0, such as 300MB" in said
+    assert "--unit-time: must be a duration above 0, such as 40s" in output
+    assert "--unit-time-spread: must be a factor of at least 1, such as 1.5x" in output
+    assert "--checkpoint-size: must be a size above 0, such as 300MB" in output
 
 
 def test_options_that_need_a_unit_time_are_refused_without_it(small: Workplace) -> None:
-    said = small.ashwood("preview-search", "toy.yaml", "--cost-per-worker-hour", "2", code=2)
-    assert "--cost-per-worker-hour: has no effect without the time" in said
-    assert "--unit-time 40s" in said
+    output = small.ashwood("preview-search", "toy.yaml", "--cost-per-worker-hour", "2", code=2)
+    assert "--cost-per-worker-hour: has no effect without the time" in output
+    assert "--unit-time 40s" in output
 
 
 # -- what training takes, found out ----------------------------------------------------------------
 
 
 def test_measure_finds_training_times(small: Workplace) -> None:
-    said = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--measure")
-    assert re.search(r"^Measured: \d+ trials took ", said)
-    assert "per checkpoint." in said
-    assert "random search would train" in said
+    output = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--measure")
+    assert re.search(r"^Measured: \d+ trials took ", output)
+    assert "per checkpoint." in output
+    assert "random search would train" in output
     assert not (small.path / ".ashwood").exists()
 
 
@@ -117,8 +117,8 @@ def test_like_takes_training_times_of_experiment(small: Workplace) -> None:
     assert assumed["unit_seconds"] == measured["unit_seconds"]
     assert assumed["costs"]["save"] == measured["save"]
     assert shown["forecast"]["disk_bytes"]["middle"] > 0
-    said = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--like", "1")
-    assert said.startswith("In experiment 1: 16 trials took ")
+    output = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--like", "1")
+    assert output.startswith("In experiment 1: 16 trials took ")
     planned = small.json("plan", "--file", "toy.yaml", "--like", "1", "--workers", "1", "--deadline", "10s")
     assert planned["conditions"]["unit_seconds"] == measured["unit_seconds"]
 
@@ -138,8 +138,8 @@ def test_options_override_findings(small: Workplace) -> None:
 def test_like_refuses_experiment_with_another_unit(small: Workplace) -> None:
     small.ashwood("run", "toy.yaml", "--workers", "2")
     small.write(small.file.read_text().replace("{epochs: 16}", "{batches: 16}"))
-    said = small.ashwood("preview-search", "toy.yaml", "--like", "1", code=1)
-    assert "--like 1: lengths of that experiment are in epochs and here in batches" in said
+    output = small.ashwood("preview-search", "toy.yaml", "--like", "1", code=1)
+    assert "--like 1: lengths of that experiment are in epochs and here in batches" in output
 
 
 def test_measure_and_like_exclude_each_other(small: Workplace) -> None:
@@ -161,8 +161,8 @@ def test_preview_on_cluster_uses_max_concurrent_trials(small: Workplace) -> None
     assert small.json(*command, "--set", "searcher.max_concurrent_trials=5")["conditions"]["workers"] == 5
     assert small.json("preview-search", "toy.yaml")["forecast"] is None
     small.write(text.replace("name: adaptive_asha", "name: adaptive_asha, max_concurrent_trials: 0") + "backend: ray")
-    said = small.ashwood(*command, code=2)
-    assert "--workers: is missing: the number of workers of the Ray cluster is not known here" in said
+    output = small.ashwood(*command, code=2)
+    assert "--workers: is missing: the number of workers of the Ray cluster is not known here" in output
     plan = ("plan", "--file", "toy.yaml", "--unit-time", "40s", "--workers", "4", "--deadline", "2h")
     assert "On 4 workers" in small.ashwood(*plan, "--out", str(small.path / "fitted.yaml"))
     assert "backend: ray" in (small.path / "fitted.yaml").read_text()

@@ -141,13 +141,13 @@ def test_reporter_writes_everything_in_order_before_it_ends(make: Make, monkeypa
             reporter.observe(turn)
         reporter.interrupted(1)
     assert isinstance(output, Output)
-    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
     places = [
-        said.index("warning: odd"),
-        said.index("trial 0 failed once and will not be retried: ValueError: diverged\n  | "),
+        printed.index("warning: odd"),
+        printed.index("trial 0 failed once and will not be retried: ValueError: diverged\n  | "),
     ]
     if make is JsonReporter:
-        json_lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        json_lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
         assert [line["event"]["is"] for line in json_lines[1:]] == [
             "DriverStarted",
             "AttemptStarted",
@@ -155,10 +155,10 @@ def test_reporter_writes_everything_in_order_before_it_ends(make: Make, monkeypa
             "CapacityChanged",
             "PauseRequested",
         ]
-        places += [said.index('"is": "PauseRequested"')]
+        places += [printed.index('"is": "PauseRequested"')]
     else:
         words = ("0 workers: every node died", "pausing: ", "press Ctrl-C again", "experiment 1 ")
-        places += [said.index(text, places[-1]) for text in words]
+        places += [printed.index(text, places[-1]) for text in words]
     assert places == sorted(places)
 
 
@@ -279,9 +279,9 @@ def test_driver_answers_while_its_output_is_not_read_and_loses_no_line(workplace
     with into_a_small_pipe(workplace, "run", "toy.yaml", "--workers", "1", "--json") as (process, output):
         lines = pause_once_the_pipe_is_full(workplace, output) + output.readlines()
         assert process.wait(60) == 3
-    _, *said = map(json.loads, lines)
+    _, *printed = map(json.loads, lines)
     recorded = map(json.loads, workplace.ashwood("events", "1", "--json").splitlines())
-    assert [line["event"] for line in said] == [line["event"] for line in recorded]
+    assert [line["event"] for line in printed] == [line["event"] for line in recorded]
 
 
 def test_ctrl_c_ends_a_run_whose_output_is_not_read(workplace: Workplace) -> None:

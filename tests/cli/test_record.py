@@ -71,10 +71,10 @@ def test_following_ends_with_the_experiment(workplace: Workplace) -> None:
 
 
 def test_replay_accepts_sound_log(finished: Workplace) -> None:
-    said = finished.json("replay", "1")
-    assert said["state"] == "completed"
-    assert said["events"] == len(finished.ashwood("events", "1").splitlines())
-    assert f"{said['events']} events replayed in" in finished.ashwood("replay", "1")
+    output = finished.json("replay", "1")
+    assert output["state"] == "completed"
+    assert output["events"] == len(finished.ashwood("events", "1").splitlines())
+    assert f"{output['events']} events replayed in" in finished.ashwood("replay", "1")
     assert "every decision matches the event log" in finished.ashwood("replay", "1")
 
 
@@ -84,8 +84,8 @@ def test_replay_names_entry_that_differs(finished: Workplace, tmp_path: Path) ->
     elsewhere.ashwood("import", "whole.ashwood")
     with open_home(tmp_path / ".ashwood") as home:
         home.store.log(1).append([Entry(1.0, CapacityChanged(2), (Warn("made up"),))])
-    said = elsewhere.ashwood("replay", "1", code=1)
-    assert "entry 5 of the event log has other decisions than this version of Ashwood makes" in said
+    output = elsewhere.ashwood("replay", "1", code=1)
+    assert "entry 5 of the event log has other decisions than this version of Ashwood makes" in output
 
 
 # -- elsewhere -----------------------------------------------------------------------------------
@@ -105,9 +105,9 @@ def test_imported_experiment_can_be_resumed(workplace: Workplace, tmp_path: Path
         workplace.ashwood("pause", "1")
         driver.communicate()
     workplace.ashwood("label", "1", "moved")
-    said = workplace.ashwood("export", "1", "--out", "whole.ashwood", "--checkpoints", "--logs")
-    assert said.startswith("Wrote experiment 1 (")
-    assert "checkpoint" in said
+    output = workplace.ashwood("export", "1", "--out", "whole.ashwood", "--checkpoints", "--logs")
+    assert output.startswith("Wrote experiment 1 (")
+    assert "checkpoint" in output
     workplace.write(train=TRAIN)
     assert "completed" in workplace.ashwood("resume", "1", "--workers", "1")
 
@@ -117,9 +117,9 @@ def test_imported_experiment_can_be_resumed(workplace: Workplace, tmp_path: Path
     shutil.copy(workplace.path / "train.py", there.path / "code")
     (there.path / "train.py").unlink()
     assert "which does not exist here" not in there.ashwood("import", str(workplace.path / "whole.ashwood"))
-    said = there.ashwood("import", str(workplace.path / "whole.ashwood"), "--workdir", "code")
-    assert "is experiment 2 here (toy)" in said
-    assert "To continue: ashwood resume 2" in said
+    output = there.ashwood("import", str(workplace.path / "whole.ashwood"), "--workdir", "code")
+    assert "is experiment 2 here (toy)" in output
+    assert "To continue: ashwood resume 2" in output
     [_, row] = there.json("list")
     assert (row["name"], row["labels"], row["state"]) == ("toy", ["moved"], "paused")
     assert "completed" in there.ashwood("resume", "2", "--workers", "1")
@@ -134,9 +134,9 @@ def test_the_experiment_of_a_dead_driver_shows_as_interrupted(workplace: Workpla
         workplace.ashwood("export", "1", "--out", "whole.ashwood")
     (tmp_path / "there").mkdir()
     there = Workplace(tmp_path / "there")
-    said = there.ashwood("import", str(workplace.path / "whole.ashwood"))
-    assert "not finished" in said
-    assert "the file has no checkpoints, so trials restart from 0" in said
+    output = there.ashwood("import", str(workplace.path / "whole.ashwood"))
+    assert "not finished" in output
+    assert "the file has no checkpoints, so trials restart from 0" in output
     assert [row["state"] for row in there.json("list")] == ["interrupted"]
 
 

@@ -113,11 +113,11 @@ def test_on_passes_arguments_unchanged(
     workplace: Workplace, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client.log += "a table\n" + frame("err", "warning: odd\n") + "its end\n"
-    said = workplace.ashwood("--on", URL, "rename", "3", "it's; a $name", "--home", "~/else where")
+    output = workplace.ashwood("--on", URL, "rename", "3", "it's; a $name", "--home", "~/else where")
     assert client.command == ["rename", "3", "it's; a $name", "--home", "~/else where"]
     assert client.jobs[0]["runtime_env"] == {"py_modules": [str(Path(frames.__file__).parents[1])]}
     assert client.jobs[0]["entrypoint_num_cpus"] == 0
-    assert said == "a table\nwarning: odd\nits end\n"
+    assert output == "a table\nwarning: odd\nits end\n"
     assert client.stopped == []
 
 
@@ -164,8 +164,8 @@ def test_every_command_is_classified_for_on() -> None:
 
 
 def test_on_refuses_commands_with_local_files(workplace: Workplace, client: Client) -> None:
-    said = workplace.ashwood("--on", URL, "export", "1", "--out", "x.csv", code=1)
-    assert "files of the machine that it runs on" in said
+    output = workplace.ashwood("--on", URL, "export", "1", "--out", "x.csv", code=1)
+    assert "files of the machine that it runs on" in output
     assert client.jobs == []
 
 
@@ -182,15 +182,15 @@ def test_an_experiment_is_submitted_with_its_code(workplace: Workplace, client: 
     client.log += "unseen\n" + frame("experiment", "4") + "unseen\n"
     client.ended = False
     changes = ["--set", "searcher.max_trials=3", "--set", "name=a b", "--stop-when", "0.9"]
-    said = workplace.ashwood("run", "toy.yaml", "--submit", URL, "--home", "/data", "--workers", "2", *changes)
+    output = workplace.ashwood("run", "toy.yaml", "--submit", URL, "--home", "/data", "--workers", "2", *changes)
     (sent,) = client.jobs
     assert client.command == ["run", "toy.yaml", "--backend", "ray", "--home", "/data", "--workers", "2", *changes]
     assert sent["runtime_env"]["working_dir"] == str(workplace.path)
     assert ".git" in sent["runtime_env"]["excludes"]
     assert json.loads(client.variables[SUBMISSION]) == {"git": None, "workdir": str(workplace.path)}
-    assert f"experiment 4 runs on the cluster, driven by job {sent['submission_id']}" in said
-    assert f"ashwood --on {URL} describe 4" in said
-    assert "unseen" not in said
+    assert f"experiment 4 runs on the cluster, driven by job {sent['submission_id']}" in output
+    assert f"ashwood --on {URL} describe 4" in output
+    assert "unseen" not in output
     assert client.stopped == []
 
 
@@ -212,9 +212,9 @@ def test_submit_without_ship_code_sends_no_code(workplace: Workplace, client: Cl
 def test_ctrl_c_ends_followed_output_but_not_the_driver(workplace: Workplace, client: Client) -> None:
     client.log += frame("experiment", "4") + "best so far\n"
     client.interrupt, client.ended = True, False
-    said = workplace.ashwood("run", "toy.yaml", "--submit", URL, "--follow")
-    assert "best so far" in said
-    assert said.endswith("experiment 4 continues on the cluster\n")
+    output = workplace.ashwood("run", "toy.yaml", "--submit", URL, "--follow")
+    assert "best so far" in output
+    assert output.endswith("experiment 4 continues on the cluster\n")
     assert client.stopped == []
 
 
@@ -249,9 +249,9 @@ def test_wrong_file_is_refused_before_a_job_is_submitted(workplace: Workplace, c
 def test_on_refuses_home_with_password(workplace: Workplace, client: Client) -> None:
     home = ["--home", "postgresql://me:secret@host/db"]
     for command in (["list"], ["run", "toy.yaml"]):
-        said = workplace.ashwood("--on", URL, *command, *home, code=2)
-        assert "password" in said
-        assert "secret" not in said
+        output = workplace.ashwood("--on", URL, *command, *home, code=2)
+        assert "password" in output
+        assert "secret" not in output
     assert client.jobs == []
 
 
@@ -270,24 +270,24 @@ def test_the_home_of_this_machine_is_not_that_of_the_head(
 @pytest.mark.parametrize("noise", ["python: No module named ashwood", "ModuleNotFoundError: No module named 'typer'"])
 def test_head_without_ashwood_is_reported(workplace: Workplace, client: Client, noise: str) -> None:
     client.log, client.code = NOISE + noise, 1
-    said = workplace.ashwood("--on", URL, "list", code=1)
-    assert "pip install 'ashwood[ray]'" in said
-    assert noise in said
+    output = workplace.ashwood("--on", URL, "list", code=1)
+    assert "pip install 'ashwood[ray]'" in output
+    assert noise in output
 
 
 def test_job_that_did_not_start_is_reported(workplace: Workplace, client: Client) -> None:
     client.log, client.code, client.message = "", None, "runtime_env setup failed"
-    said = workplace.ashwood("--on", URL, "list", code=1)
-    assert "did not start" in said
-    assert "runtime_env setup failed" in said
+    output = workplace.ashwood("--on", URL, "list", code=1)
+    assert "did not start" in output
+    assert "runtime_env setup failed" in output
 
 
 def test_stopped_job_is_reported(workplace: Workplace, client: Client) -> None:
     client.log += "line\n"
     client.code, client.message = None, "Job was intentionally stopped."
-    said = workplace.ashwood("--on", URL, "list", code=1)
-    assert "line\n" in said
-    assert "intentionally stopped" in said
+    output = workplace.ashwood("--on", URL, "list", code=1)
+    assert "line\n" in output
+    assert "intentionally stopped" in output
 
 
 def test_url_without_dashboard_is_reported(workplace: Workplace) -> None:
@@ -314,11 +314,11 @@ def inside(directory: Path, home: Path, *arguments: str, **variables: str) -> tu
 
 
 def test_job_frames_everything_but_standard_output(tmp_path: Path) -> None:
-    code, said = inside(tmp_path, tmp_path, "list")
+    code, output = inside(tmp_path, tmp_path, "list")
     assert code == 1
-    assert said[0] == ("begin", "")
-    assert {kind for kind, _ in said[1:]} == {"err"}
-    assert "".join(text for _, text in said).startswith(f"error: there are no experiments in {tmp_path}/.ashwood")
+    assert output[0] == ("begin", "")
+    assert {kind for kind, _ in output[1:]} == {"err"}
+    assert "".join(text for _, text in output).startswith(f"error: there are no experiments in {tmp_path}/.ashwood")
 
 
 def test_job_copies_code_and_records_its_source(tmp_path: Path) -> None:
@@ -329,11 +329,11 @@ def test_job_copies_code_and_records_its_source(tmp_path: Path) -> None:
     (sent / "train.py").write_text(TRAIN)
     git = {"root": "/mine", "commit": "0" * 40, "branch": None, "prefix": "", "dirty": 1}
     told = {SUBMISSION: json.dumps({"git": git, "workdir": "/mine"}), COMMAND: f"ashwood --on {URL}"}
-    code, said = inside(sent, home, "run", "toy.yaml", **told)
-    assert code == 0, said
-    assert ("experiment", "1") in said
-    assert f"more: ashwood --on {URL} best 1" in "".join(text for _, text in said)
-    assert "1 file differs from commit 0000000000" in "".join(text for kind, text in said if kind == "err")
+    code, output = inside(sent, home, "run", "toy.yaml", **told)
+    assert code == 0, output
+    assert ("experiment", "1") in output
+    assert f"more: ashwood --on {URL} best 1" in "".join(text for _, text in output)
+    assert "1 file differs from commit 0000000000" in "".join(text for kind, text in output if kind == "err")
     with open_home(home / ".ashwood") as opened:
         spec = opened.store.spec(1)
     workdir = Path(spec.workdir)

@@ -50,8 +50,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 
 def test_report_is_one_page(finished: Workplace) -> None:
-    said = finished.ashwood("report", "1", "--out", "report.html")
-    assert re.fullmatch(r"Wrote report\.html \(\d\.\d MB\)\.\n", said)
+    output = finished.ashwood("report", "1", "--out", "report.html")
+    assert re.fullmatch(r"Wrote report\.html \(\d\.\d MB\)\.\n", output)
     page = (finished.path / "report.html").read_text()
     assert "max_trials: 6" in page
     assert "completed" in page
@@ -92,9 +92,9 @@ def test_report_refuses_path_that_cannot_be_written(finished: Workplace) -> None
 def test_report_without_browser_says_what_to_do(finished: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(finished.path))
     monkeypatch.setattr(browser, "_APPLICATIONS", ())
-    said = finished.ashwood("report", "1", "--out", "report.pdf", code=1)
-    assert "chromium, chromium-browser" in said
-    assert "write --out report.html and print that" in said
+    output = finished.ashwood("report", "1", "--out", "report.pdf", code=1)
+    assert "chromium, chromium-browser" in output
+    assert "write --out report.html and print that" in output
 
 
 def test_a_browser_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

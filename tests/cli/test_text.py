@@ -53,9 +53,9 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     workplace = Workplace(tmp_path_factory.mktemp("nasty"))
     workplace.write(EXPERIMENT + "max_restarts: 0\n", TRAIN)
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "2")
-    assert not CONTROL.search(said)
-    assert "[bold]e[/nothing]" in said
+    printed = workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert not CONTROL.search(printed)
+    assert "[bold]e[/nothing]" in printed
     workplace.ashwood("label", "1", NASTY, "wide" * 500)
     return workplace
 
@@ -72,9 +72,9 @@ def ashwood(workplace: Workplace, *arguments: str, **more: str) -> subprocess.Co
 
 @pytest.mark.parametrize("command", COMMANDS, ids=map(" ".join, COMMANDS))
 def test_no_control_character_is_printed(nasty: Workplace, command: list[str]) -> None:
-    said = nasty.ashwood(*command)
-    assert said
-    assert not CONTROL.search(said)
+    printed = nasty.ashwood(*command)
+    assert printed
+    assert not CONTROL.search(printed)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=map(" ".join, COMMANDS))
@@ -107,7 +107,7 @@ _OTHERS = (["events", "1"], ["list", "--json"])
 @pytest.mark.parametrize("command", [["list"], *(pytest.param(x, marks=pytest.mark.slow) for x in _OTHERS)])
 def test_a_full_or_closed_output_ends_a_command_without_a_traceback(nasty: Workplace, command: list[str]) -> None:
     run = f"{sys.executable} -P -m ashwood {' '.join(command)}"
-    for redirection, code, said in [
+    for redirection, code, printed in [
         ("> /dev/full", 1, "error: cannot write to standard output: No space left on device\n"),
         (">&-", 0, ""),
         (">&- 2>&- <&-", 0, ""),
@@ -117,7 +117,7 @@ def test_a_full_or_closed_output_ends_a_command_without_a_traceback(nasty: Workp
         ended = subprocess.run(
             ["bash", "-c", f"{run} {redirection}"], cwd=nasty.path, stderr=subprocess.PIPE, text=True, check=False
         )
-        assert (ended.returncode, ended.stderr) == (code, said), redirection
+        assert (ended.returncode, ended.stderr) == (code, printed), redirection
 
 
 @pytest.mark.parametrize("command", [["list"], ["describe", "1"], ["watch", "1"], ["events", "1"]])
@@ -168,6 +168,6 @@ def test_table_cells_are_plain_text_on_one_line(capsys: pytest.CaptureFixture[st
 
 def test_json_escapes_unprintable_characters(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": NASTY + "\ud800"})
-    said = capsys.readouterr().out
-    assert not CONTROL.search(said)
-    assert json.loads(said) == {"a": NASTY + "\ud800"}
+    printed = capsys.readouterr().out
+    assert not CONTROL.search(printed)
+    assert json.loads(printed) == {"a": NASTY + "\ud800"}

@@ -24,9 +24,9 @@ class Ui:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         self.process = process
-        said = process.stdout.readline()
-        assert " is at http://" in said, process.communicate()
-        self.url = urlsplit(said.split()[-1])
+        output = process.stdout.readline()
+        assert " is at http://" in output, process.communicate()
+        self.url = urlsplit(output.split()[-1])
 
     def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         assert self.url.hostname is not None
@@ -46,9 +46,9 @@ def dashboard(workplace: Workplace, *options: str) -> Iterator[Ui]:
         try:
             yield Ui(process)
             process.send_signal(signal.SIGINT)
-            said = "".join(process.communicate(timeout=30))
-            assert process.returncode == 0, said
-            assert "token" not in said, "tokens are said once"
+            output = "".join(process.communicate(timeout=30))
+            assert process.returncode == 0, output
+            assert "token" not in output, "tokens are printed once"
         finally:
             process.kill()
 
@@ -108,8 +108,8 @@ def test_ui_ends_on_ctrl_c_while_a_page_listens(workplace: Workplace) -> None:
             connection.request("GET", "/api/v1/experiments/1/live")
             assert b"retry" in connection.getresponse().readline()
             process.send_signal(signal.SIGINT)
-            said = "".join(process.communicate(timeout=30))
-            assert (process.returncode, "Traceback" in said, "Cancel" in said) == (0, False, False), said
+            output = "".join(process.communicate(timeout=30))
+            assert (process.returncode, "Traceback" in output, "Cancel" in output) == (0, False, False), output
             connection.close()
         finally:
             process.kill()
@@ -138,6 +138,6 @@ def test_ui_with_token_refuses_requests_without_it(workplace: Workplace) -> None
         (["--port", "70000"], "--port"),
     ],
 )
-def test_ui_names_home_or_address_that_cannot_be_served(workplace: Workplace, options: list[str], said: str) -> None:
+def test_ui_names_home_or_address_that_cannot_be_served(workplace: Workplace, options: list[str], output: str) -> None:
     code = 2 if "70000" in options else 1
-    assert said in workplace.apart("ui", "--no-open", *options, code=code)
+    assert output in workplace.apart("ui", "--no-open", *options, code=code)

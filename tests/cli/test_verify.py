@@ -79,8 +79,8 @@ def first_checkpoint(workplace: Workplace, number: int) -> Path:
 def test_verify_finds_nothing_in_sound_home(copied: Workplace) -> None:
     before = copied.json("list")
     for arguments in ((), ("--all",), ("--repair",)):
-        said = copied.ashwood("verify", *arguments)
-        assert said.count("no problem") == 2
+        output = copied.ashwood("verify", *arguments)
+        assert output.count("no problem") == 2
     found = copied.json("verify")
     assert found == {"experiments": 2, "problems": 0, "findings": []}
     assert copied.json("verify", "1")["experiments"] == 1
@@ -174,13 +174,13 @@ def test_verify_names_damage_and_repairs_it(
         change(copied, damage)
     else:
         damage(copied)
-    said = copied.ashwood("verify", code=1)
-    assert re.search(problem, said)
-    assert "add --repair" in said
-    assert copied.ashwood("verify", code=1) == said  # It changes nothing.
-    said = copied.ashwood("verify", "--repair")
-    assert re.search(problem, said)
-    assert "Repaired: " in said
+    output = copied.ashwood("verify", code=1)
+    assert re.search(problem, output)
+    assert "add --repair" in output
+    assert copied.ashwood("verify", code=1) == output  # It changes nothing.
+    output = copied.ashwood("verify", "--repair")
+    assert re.search(problem, output)
+    assert "Repaired: " in output
     assert "no problem" in copied.ashwood("verify")
     copied.ashwood("resume", "2")
     copied.ashwood("verify")
@@ -200,10 +200,10 @@ def assert_losses_are_right(workplace: Workplace, number: int) -> None:
 
 def test_verify_leaves_unrepairable_damage_unchanged(copied: Workplace) -> None:
     change(copied, "UPDATE entries SET body = '{}' WHERE experiment = 1 AND seq = 20")
-    said = copied.ashwood("verify", "--repair", code=1)
-    assert "entry 20 of experiment 1 cannot be read" in said
-    assert "--until 19" in said
-    assert "experiment 2: no problem" in said
+    output = copied.ashwood("verify", "--repair", code=1)
+    assert "entry 20 of experiment 1 cannot be read" in output
+    assert "--until 19" in output
+    assert "experiment 2: no problem" in output
     change(copied, "UPDATE experiments SET spec = '{' WHERE id = 1")
     assert "Its other parts were not checked" in copied.ashwood("verify", "1", "--repair", code=1)
 
@@ -217,9 +217,9 @@ def test_missing_checkpoint_of_completed_experiment_is_a_loss(copied: Workplace)
 def test_damaged_checkpoint_of_completed_experiment_stays_a_problem(copied: Workplace) -> None:
     (first_checkpoint(copied, 1) / "state.json").write_text("{}")
     for arguments in ((), ("--repair",), ()):
-        said = copied.ashwood("verify", "1", *arguments, code=1)
-        assert "is damaged: " in said
-        assert "Restore it from a backup" in said
+        output = copied.ashwood("verify", "1", *arguments, code=1)
+        assert "is damaged: " in output
+        assert "Restore it from a backup" in output
 
 
 def test_empty_database_is_refused_and_nothing_is_set_aside(copied: Workplace) -> None:

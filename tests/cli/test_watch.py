@@ -90,16 +90,16 @@ def test_watch_shows_the_same_for_any_split_of_the_log(ran: Workers, data: st.Da
 def test_watch_shows_progress_rungs_best_trials_and_latest_events() -> None:
     ran = simulated(stop_after=150, crash=True)
     seen = watcher(ran)
-    said = drawn(seen)
+    output = drawn(seen)
     progress = seen.progress
-    assert re.search(r"experiment 7  running  simulated +q: leave", said)
-    assert f"{len(progress.trials.rows)} trials, {progress.reports} reports" in said
-    assert re.search(r"\d of 4 workers busy", said)
-    assert re.search(r"\d% .* left", said)
+    assert re.search(r"experiment 7  running  simulated +q: leave", output)
+    assert f"{len(progress.trials.rows)} trials, {progress.reports} reports" in output
+    assert re.search(r"\d of 4 workers busy", output)
+    assert re.search(r"\d% .* left", output)
     for bracket in progress.ladder.brackets:
-        assert f"bracket {bracket.number}: {bracket.created}/{bracket.planned} trials" in said
+        assert f"bracket {bracket.number}: {bracket.created}/{bracket.planned} trials" in output
     first, second = progress.trials.best(2)
-    table = said[re.search(r"trial +best loss +state", said).start() :].splitlines()  # type: ignore[union-attr]
+    table = output[re.search(r"trial +best loss +state", output).start() :].splitlines()  # type: ignore[union-attr]
     assert re.match(rf" *{first.id} +{first.metric:.6g} .*{first.hparams['lr']:.6g}$", table[1])
     assert re.match(rf" *{second.id} +{second.metric:.6g} ", table[2])
     assert re.search(r"trial \d+ reported at \d+ epochs?: loss .* → ", table[-1])
@@ -107,21 +107,21 @@ def test_watch_shows_progress_rungs_best_trials_and_latest_events() -> None:
 
 def test_watch_once_prints_as_many_lines_as_needed() -> None:
     seen = watcher(simulated())
-    said = drawn(seen, height=None, best=12)
-    assert len(re.findall(r"^ *\d+ +\d\.\d+ +(?:completed|stopped at)", said, re.MULTILINE)) == 12
-    assert "q: leave" not in said
-    assert "more: ashwood best 7" in said.splitlines()[-1]
+    output = drawn(seen, height=None, best=12)
+    assert len(re.findall(r"^ *\d+ +\d\.\d+ +(?:completed|stopped at)", output, re.MULTILINE)) == 12
+    assert "q: leave" not in output
+    assert "more: ashwood best 7" in output.splitlines()[-1]
 
 
 def test_watch_shows_every_part_on_a_small_terminal() -> None:
     seen = watcher(simulated(stop_after=150, crash=True))
-    said = drawn(seen, width=50, height=15)
-    assert len(said.splitlines()) == 15
-    assert "running" in said
-    assert re.search(r"#0 \d+/\d+ +#1 \d+/\d+", said)
-    assert re.search(r"\d+→\d", said)
-    assert re.search(rf"^ *{seen.progress.trials.best()[0].id} ", said, re.MULTILINE)
-    assert re.search(r"^\d\d:\d\d:\d\d  (?:create|pause|train|trial)", said, re.MULTILINE)
+    output = drawn(seen, width=50, height=15)
+    assert len(output.splitlines()) == 15
+    assert "running" in output
+    assert re.search(r"#0 \d+/\d+ +#1 \d+/\d+", output)
+    assert re.search(r"\d+→\d", output)
+    assert re.search(rf"^ *{seen.progress.trials.best()[0].id} ", output, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d  (?:create|pause|train|trial)", output, re.MULTILINE)
 
 
 def test_rung_table_leaves_out_brackets_on_narrow_terminal() -> None:
@@ -160,21 +160,21 @@ def test_watch_before_first_trial_shows_what_it_waits_for() -> None:
 
 def test_watch_shows_how_to_resume_paused_or_interrupted_experiment() -> None:
     paused = simulated(stop_after=60)
-    said = drawn(watcher(paused, driven=False))
-    assert "experiment 7  paused" in said
-    assert "To continue: ashwood resume 7" in said
+    output = drawn(watcher(paused, driven=False))
+    assert "experiment 7  paused" in output
+    assert "To continue: ashwood resume 7" in output
 
     died = simulated(stop_after=60, crash=True)
     seen = watcher(died, driven=False)
-    said = drawn(seen)
-    assert "experiment 7  interrupted" in said
-    assert "To continue: ashwood resume 7" in said
-    assert " left" not in said
+    output = drawn(seen)
+    assert "experiment 7  interrupted" in output
+    assert "To continue: ashwood resume 7" in output
+    assert " left" not in output
     seen.observe([Entry(died.clock(), DriverStarted(4), ())])
     seen.set_state("renamed", driven=True, complete=True, at=died.clock())
-    said = drawn(seen)
-    assert "experiment 7  running  renamed" in said
-    assert "resume" not in said
+    output = drawn(seen)
+    assert "experiment 7  running  renamed" in output
+    assert "resume" not in output
 
 
 def test_watch_names_the_trials_that_a_pause_waits_for() -> None:
@@ -183,18 +183,18 @@ def test_watch_names_the_trials_that_a_pause_waits_for() -> None:
     assert "waiting for" not in drawn(seen)
     leave = LeaveExperiment(ExperimentState.PAUSED, Asked("paused"))
     seen.observe([Entry(died.clock(), PauseRequested(), (leave,))])
-    said = drawn(seen)
-    assert "pausing on request" in said
-    assert f"waiting for {named_trials(seen.progress.waits_for)} to finish a step and save" in said
+    output = drawn(seen)
+    assert "pausing on request" in output
+    assert f"waiting for {named_trials(seen.progress.waits_for)} to finish a step and save" in output
 
 
 def test_warnings_stay_while_events_pass() -> None:
     ran = simulated(stop_after=100, crash=True)
     odd = Entry(ran.entries[-1].at, ran.entries[-1].event, (Warn("odd\x1b[2J\nand more"),))
     seen = watcher(ran, entries=[*ran.entries[:50], odd._replace(event=DriverStarted(4)), *ran.entries[50:]])
-    said = drawn(seen)
-    assert re.search(r"warning: odd\?\[2J$", said, re.MULTILINE)
-    assert "\x1b" not in said
+    output = drawn(seen)
+    assert re.search(r"warning: odd\?\[2J$", output, re.MULTILINE)
+    assert "\x1b" not in output
 
 
 def test_watch_shows_each_failure_once() -> None:
@@ -202,7 +202,7 @@ def test_watch_shows_each_failure_once() -> None:
     trial = next(iter(watcher(ran).progress.trials.spending.live))
     failed = [Entry(ran.clock(), AttemptFailed(trial, 1, "ValueError: no"), ()) for _ in range(3)]
     seen = watcher(ran, entries=[*ran.entries, *failed])
-    assert [said.message for said in seen.notices] == [
+    assert [output.message for output in seen.notices] == [
         f"warning: trial {trial} failed: ValueError: no (see: ashwood logs 7 {trial})"
     ]
 
@@ -267,10 +267,10 @@ def test_log_follower_reads_long_log_in_slices(tmp_path: Path) -> None:
 def test_watch_says_that_the_log_is_being_read() -> None:
     seen = watcher(simulated(stop_after=60, crash=True), driven=False)
     seen.set_state("simulated", driven=False, complete=False, at=1.0)
-    said = drawn(seen)
-    assert "reading the event log" in said
-    assert "experiment 7  running" in said
-    assert "driver process has stopped" not in said
+    output = drawn(seen)
+    assert "reading the event log" in output
+    assert "experiment 7  running" in output
+    assert "driver process has stopped" not in output
 
 
 def test_watch_of_deleted_experiment_is_an_error(tmp_path: Path) -> None:
@@ -289,12 +289,12 @@ def test_watch_of_deleted_experiment_is_an_error(tmp_path: Path) -> None:
 def test_watch_prints_once_if_output_is_not_a_terminal(workplace: Workplace) -> None:
     workplace.write(RANDOM)
     workplace.ashwood("run", "toy.yaml")
-    said = workplace.ashwood("watch", "1")
-    assert "experiment 1  completed  toy" in said
-    assert "6/6 trials" in said
-    assert "\x1b" not in said
-    assert workplace.ashwood("watch", "1", "--once") == said
-    assert len(workplace.ashwood("watch", "1", "--best", "2").splitlines()) == len(said.splitlines()) - 4
+    output = workplace.ashwood("watch", "1")
+    assert "experiment 1  completed  toy" in output
+    assert "6/6 trials" in output
+    assert "\x1b" not in output
+    assert workplace.ashwood("watch", "1", "--once") == output
+    assert len(workplace.ashwood("watch", "1", "--best", "2").splitlines()) == len(output.splitlines()) - 4
     assert "there is no experiment 2" in workplace.ashwood("watch", "2", code=1)
 
 

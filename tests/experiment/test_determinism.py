@@ -44,7 +44,7 @@ def play(
         elif luck.random() < trouble:
             troubles = [world.fail, world.fail, world.preempt, world.reject, world.give_up, world.end, world.save]
             luck.choice(troubles)(process)
-        elif process.told == "release":
+        elif process.order == "release":
             world.end(process)
         else:
             world.report(process, process.target, loss=loss(process))
@@ -83,7 +83,7 @@ def test_invalid_trials_are_replaced_by_same_trials(luck: Random) -> None:
         world.start(slots)
         while not world.experiment.over:
             process = luck.choice(list(world.processes.values()))
-            if process.told == "release":
+            if process.order == "release":
                 world.end(process)
             elif world.experiment.trials[process.trial].hparams["x"] < 0.4:
                 world.reject(process)
@@ -121,7 +121,7 @@ def test_sync_halving_promotes_same_trials_in_any_order(
         world.start(slots)
         while not world.experiment.over:
             process = luck.choice(list(world.processes.values()))
-            if process.told == "release":
+            if process.order == "release":
                 world.end(process)
             elif process.trial in failing and process.target == min(search.max_length, 5):
                 world.fail(process)

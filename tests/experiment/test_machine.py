@@ -65,7 +65,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         return self.world.experiment.state.active
 
     def training(self) -> list[Process]:
-        return [process for process in self.world.processes.values() if process.told != "release"]
+        return [process for process in self.world.processes.values() if process.order != "release"]
 
     # -- work ---------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ class Process:
     """One attempt.
 
     Attributes:
-        told: its latest instruction: "train", "release" or "suspend".
+        order: its latest instruction: "train", "release" or "suspend".
         length: total length that it has trained.
         metrics: the metrics that it has reported at this length.
     """
@@ -140,7 +140,7 @@ class Process:
     trial: int
     attempt: int
     target: int
-    told: str = "train"
+    order: str = "train"
     length: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -300,7 +300,7 @@ class World:
             case TrainTrial(trial, attempt, target):
                 # A process that releases its slot may still save; its other events no longer count.
                 if (old := self.processes.pop(trial, None)) is not None:
-                    assert old.told == "release", f"{decision}, but a process trains {old}"
+                    assert old.order == "release", f"{decision}, but a process trains {old}"
                     self.dead.append(old)
                 assert all(attempt > process.attempt for process in self.dead if process.trial == trial)
                 length = self.experiment.trials[trial].checkpoint_length
@@ -310,14 +310,14 @@ class World:
                 assert target > process.target
                 process.target = target
             case PauseTrial(trial, attempt) | CompleteTrial(trial, attempt) | StopTrial(trial, attempt):
-                self._working(trial, attempt).told = "release"
+                self._working(trial, attempt).order = "release"
             case SuspendTrial(trial, attempt) if self._has_process(trial):
-                self._working(trial, attempt).told = "suspend"
+                self._working(trial, attempt).order = "suspend"
             case AbortTrial(trial, attempt) if self._has_process(trial):
                 self.dead.append(self._working(trial, attempt))
                 del self.processes[trial]
             case CloseTrial(trial):
-                assert trial not in self.processes or self.processes[trial].told != "train"
+                assert trial not in self.processes or self.processes[trial].order != "train"
             case DeleteCheckpoint(trial, path):
                 assert self.stored.pop(path) == trial
             case EndExperiment():
@@ -331,7 +331,7 @@ class World:
     def _working(self, trial: int, attempt: int) -> Process:
         process = self.processes[trial]
         assert process.attempt == attempt
-        assert process.told != "release", f"trial {trial} has already released its slot"
+        assert process.order != "release", f"trial {trial} has already released its slot"
         return process
 
     # -- invariants ---------------------------------------------------------------------------
@@ -401,7 +401,7 @@ class World:
         """Train all processes in random order until the search is done."""
         while self.processes and not self.experiment.over:
             process = luck.choice(list(self.processes.values()))
-            if process.told == "train":
+            if process.order == "train":
                 self.report(process, process.target, loss=loss(process))
             else:
                 self.end(process)

@@ -66,7 +66,7 @@ class Page(HTMLParser):
                 self.texts.append(data)
 
     @property
-    def said(self) -> str:
+    def visible_text(self) -> str:
         return "\n".join(self.texts)
 
     @property
@@ -78,13 +78,13 @@ class Page(HTMLParser):
         return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
 
 
-def about(told: History, **more: Any) -> ReportHeader:
-    known = {"state": str(told.progress.state), "name": told.spec.name, "labels": told.spec.labels}
+def about(folded: History, **more: Any) -> ReportHeader:
+    known = {"state": str(folded.progress.state), "name": folded.spec.name, "labels": folded.spec.labels}
     return ReportHeader(**{"id": 3, "created_at": 1_000.0, "made_at": 90_000.0, **known, **more})
 
 
-def page_of(told: History, **more: Any) -> Page:
-    return Page(render_report(told, about(told, **more)))
+def page_of(folded: History, **more: Any) -> Page:
+    return Page(render_report(folded, about(folded, **more)))
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +100,10 @@ def page(nasty: History) -> Page:
 
 def test_names_of_users_are_escaped(page: Page) -> None:
     assert [attributes for attributes, _ in page.scripts] == [{"id": "figures", "type": "application/json"}, {}, {}]
-    assert f"nasty {NASTY}" in page.said
-    assert f"h{NASTY}" in page.said
-    assert f"l{NASTY}" in page.said
-    assert f"# {NASTY}" in page.said
+    assert f"nasty {NASTY}" in page.visible_text
+    assert f"h{NASTY}" in page.visible_text
+    assert f"l{NASTY}" in page.visible_text
+    assert f"# {NASTY}" in page.visible_text
     assert NASTY not in page.scripts[0][1]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
@@ -113,8 +113,8 @@ def test_report_replaces_lone_surrogates() -> None:
     space = Space({"lr": Log(-4, 0), f"k{surrogate}": Categorical((f"a{surrogate}", "b")), "d": Double(0.0, 1.0)})
     spec = replace(nasty_spec(asha(20)), space=space, config_text=surrogate)
     page = page_of(fold(History(spec), ran(spec=spec).entries))
-    assert "k?" in page.said.encode().decode()
-    assert "Left out" not in page.said
+    assert "k?" in page.visible_text.encode().decode()
+    assert "Left out" not in page.visible_text
 
 
 def test_report_needs_no_network(page: Page) -> None:
@@ -160,10 +160,10 @@ def patched(figure: Any, changes: Any) -> Any:
 def test_dark_theme_adds_no_copy_of_data() -> None:
     workers = Workers(spec_of(asha(1_500)), power_law(3), workers=16)
     workers.run()
-    told = fold(History(workers.experiment.spec), workers.entries)
+    folded = fold(History(workers.experiment.spec), workers.entries)
     sizes = {
         name: [len(json.dumps(each)) for each in (island["light"], island["dark"])]
-        for name, island in page_of(told).figures.items()
+        for name, island in page_of(folded).figures.items()
     }
     assert all(dark < 10_000 for _, dark in sizes.values()), sizes
     assert sum(light for light, _ in sizes.values()) < 1_000_000, sizes
@@ -172,14 +172,14 @@ def test_dark_theme_adds_no_copy_of_data() -> None:
 def test_report_shows_result_and_training_first(page: Page, nasty: History) -> None:
     best = nasty.progress.trials.leader
     assert best is not None
-    said = page.said
-    assert f"loss {best.metric:.6g}" in said
-    assert f"trial {best.id}, after {best.metric_length} epochs" in said
-    assert "hyperparameters:\n" in said
-    assert f"{nasty.progress.length_trained:,} epochs were trained: " in said
-    assert "trials would take at full length" in said
-    assert "The best 20 trials" in said
-    assert "has not ended" not in said
+    visible_text = page.visible_text
+    assert f"loss {best.metric:.6g}" in visible_text
+    assert f"trial {best.id}, after {best.metric_length} epochs" in visible_text
+    assert "hyperparameters:\n" in visible_text
+    assert f"{nasty.progress.length_trained:,} epochs were trained: " in visible_text
+    assert "trials would take at full length" in visible_text
+    assert "The best 20 trials" in visible_text
+    assert "has not ended" not in visible_text
     headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", render_report(nasty, about(nasty)))
     assert headings[:3] == ["Result", "Search", "Ladder"]
     assert headings[-1] == "Experiment file"
@@ -189,39 +189,42 @@ def test_better_report_without_checkpoint_is_a_second_line() -> None:
     spec = replace(spec_of(asha(8)), checkpoint_policy=CheckpointPolicy(save_trial_best=0))
     workers = Workers(spec, lambda _, length: 0.01 if length == 3 else 1.0, period=1)
     workers.run()
-    told = fold(History(workers.experiment.spec), workers.entries)
-    seen = told.progress.describe_seen()
+    folded = fold(History(workers.experiment.spec), workers.entries)
+    seen = folded.progress.describe_seen()
     assert seen is not None
     assert seen.startswith("lowest seen: ")
-    assert seen in page_of(told).said
+    assert seen in page_of(folded).visible_text
 
 
 def test_report_shows_provenance() -> None:
     workers = ran(8)
     git = {"root": "/home/me/x", "commit": "0123456789abcdef", "branch": "main", "prefix": "", "dirty": 2}
     provenance = {"ashwood": "0.1.0", "python": "3.12.1", "platform": "Linux", "packages": {}, "git": git}
-    told = fold(History(replace(workers.experiment.spec, provenance=provenance)), workers.entries)
-    said = page_of(told).said
-    assert "Ashwood 0.1.0, Python 3.12.1, Linux" in said
-    assert "0123456789 of main; 2 files differed from it, unrecorded" in said
-    assert "/home/me" not in said
+    folded = fold(History(replace(workers.experiment.spec, provenance=provenance)), workers.entries)
+    visible_text = page_of(folded).visible_text
+    assert "Ashwood 0.1.0, Python 3.12.1, Linux" in visible_text
+    assert "0123456789 of main; 2 files differed from it, unrecorded" in visible_text
+    assert "/home/me" not in visible_text
 
 
 def test_failures_are_counted_by_their_first_lines(page: Page) -> None:
-    assert "Failures and warnings" in page.said
-    assert "boom" in page.said
-    assert "Traceback" not in page.said
+    assert "Failures and warnings" in page.visible_text
+    assert "boom" in page.visible_text
+    assert "Traceback" not in page.visible_text
 
 
 def test_report_of_unfinished_experiment_has_notice() -> None:
     workers = ran(40, stop_after=80)
     spec = workers.experiment.spec
     half = fold(History(spec), workers.entries[:60])
-    assert "The experiment is still running. About" in page_of(half).said
-    assert "The experiment was interrupted: its driver is no longer running" in page_of(half, state="interrupted").said
+    assert "The experiment is still running. About" in page_of(half).visible_text
+    assert (
+        "The experiment was interrupted: its driver is no longer running"
+        in page_of(half, state="interrupted").visible_text
+    )
     paused = fold(History(spec), workers.entries)
     assert paused.progress.state == "paused"
-    assert "The experiment is paused" in page_of(paused).said
+    assert "The experiment is paused" in page_of(paused).visible_text
 
 
 def test_report_of_stopped_or_failed_experiment_says_why() -> None:
@@ -230,19 +233,20 @@ def test_report_of_stopped_or_failed_experiment_says_why() -> None:
     workers.run()
     stopped = fold(History(spec), workers.entries)
     assert stopped.progress.state == "stopped"
-    said = page_of(stopped).said
+    visible_text = page_of(stopped).visible_text
     assert (
-        f"The experiment stopped before the search was done: {stopped.progress.why_ended}. It can be resumed." in said
+        f"The experiment stopped before the search was done: {stopped.progress.why_ended}. It can be resumed."
+        in visible_text
     )
-    assert "until loss is 1.9 or better" in said
-    assert "The experiment was canceled" in page_of(stopped, state="canceled").said
-    assert "The experiment failed: " in page_of(stopped, state="errored").said
+    assert "until loss is 1.9 or better" in visible_text
+    assert "The experiment was canceled" in page_of(stopped, state="canceled").visible_text
+    assert "The experiment failed: " in page_of(stopped, state="errored").visible_text
 
 
 def test_report_of_experiment_before_its_start() -> None:
-    said = page_of(fold(History(nasty_spec(asha(4))), [])).said
-    assert "The experiment had not started" in said
-    assert "No trial has reported" in said
+    visible_text = page_of(fold(History(nasty_spec(asha(4))), [])).visible_text
+    assert "The experiment had not started" in visible_text
+    assert "No trial has reported" in visible_text
 
 
 @pytest.mark.parametrize("method", list(Method))
@@ -250,8 +254,8 @@ def test_report_of_any_search_method(method: Method) -> None:
     trials = 1 if method is Method.SINGLE else 9
     workers = Workers(spec_of(asha(trials, method=method)), power_law(3))
     workers.run()
-    told = fold(History(workers.experiment.spec), workers.entries)
-    assert f"{method}: {trials} trial" in page_of(told).said
+    folded = fold(History(workers.experiment.spec), workers.entries)
+    assert f"{method}: {trials} trial" in page_of(folded).visible_text
 
 
 def test_figure_without_library_is_left_out(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +265,7 @@ def test_figure_without_library_is_left_out(nasty: History, monkeypatch: pytest.
     monkeypatch.setattr(importance, "optuna", missing)
     page = page_of(nasty)
     assert "importance" not in page.figures
-    assert "Left out: this needs optuna 5 or newer." in page.said
+    assert "Left out: this needs optuna 5 or newer." in page.visible_text
 
 
 def test_report_without_plotly_raises(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:

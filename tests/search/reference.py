@@ -104,7 +104,7 @@ class Reference:
         self.shares = [slots // len(plan) + (b < slots % len(plan)) for b in range(len(plan))]
         self.given = [0 for _ in plan]
         self.trials: list[ReferenceTrial] = []
-        self.told = 0
+        self.reports = 0
 
     # -- what a rung looks like -----------------------------------------------------------------
 

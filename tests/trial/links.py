@@ -1,4 +1,4 @@
-"""A driver made of a script: what it is told, and what it answers."""
+"""A scripted driver, which records the messages that it gets and returns given answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ScriptedLink(Link):
 
     def __init__(self, answers: Iterable[ReportAnswer | None] = (PAUSE,), suspend_at: int | None = None) -> None:
         self.answers = deque(answers)
-        self.told: list[tuple[Any, ...]] = []
+        self.sent: list[tuple[Any, ...]] = []
         self.metrics_saved: dict[str, dict[str, float]] = {}
         self.polls = 0
         self.alive_after: list[float] = []
@@ -34,19 +34,19 @@ class ScriptedLink(Link):
         self._suspend_at = suspend_at
 
     def started(self, length: int) -> None:
-        self.told.append(("started", length))
+        self.sent.append(("started", length))
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
-        self.told.append(("report", length, metrics))
+        self.sent.append(("report", length, metrics))
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
         trial, _, rest = name.partition("/")
         assert trial == "trial-7"
-        self.told.append(("saved", length, rest))
+        self.sent.append(("saved", length, rest))
         self.metrics_saved[rest] = dict(metrics)
 
     def warned(self, message: str) -> None:
-        self.told.append(("warned", message))
+        self.sent.append(("warned", message))
 
     def alive(self, longest: float) -> None:
         self.alive_after.append(longest)
@@ -63,16 +63,16 @@ class ScriptedLink(Link):
 
     def answer(self) -> ReportAnswer | None:
         answer = self.answers.popleft()
-        self.told.append(("asked", answer))
+        self.sent.append(("asked", answer))
         return answer
 
     @property
     def reports(self) -> list[int]:
-        return [told[1] for told in self.told if told[0] == "report"]
+        return [sent[1] for sent in self.sent if sent[0] == "report"]
 
     @property
     def saves(self) -> list[str]:
-        return [told[2] for told in self.told if told[0] == "saved"]
+        return [sent[2] for sent in self.sent if sent[0] == "saved"]
 
 
 def make_job(checkpoints: Path, **changes: Any) -> WorkerJob:

@@ -19,7 +19,7 @@ def test_one_that_reports_nothing_trains_as_far_as_the_first(tmp_path: Path) -> 
 
     assert run(train, make_job(tmp_path, rank=1, world_size=2), link) == Ended(5)
     assert epochs == [0, 1, 2, 3, 4]
-    assert link.told == [("started", 0), ("asked", go(5)), ("asked", PAUSE)]
+    assert link.sent == [("started", 0), ("asked", go(5)), ("asked", PAUSE)]
 
 
 def test_one_that_runs_the_same_code_is_asked_once_and_its_reports_do_not_count(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_one_that_runs_the_same_code_is_asked_once_and_its_reports_do_not_count(
             trial.report(loss=1.0)
 
     assert run(train, make_job(tmp_path, rank=1, world_size=2), link) == Ended(5)
-    assert link.told == [("started", 0), ("asked", go(5)), ("asked", DROP)]
+    assert link.sent == [("started", 0), ("asked", go(5)), ("asked", DROP)]
 
 
 def test_all_take_part_in_saving_and_what_the_others_write_is_thrown_away(tmp_path: Path) -> None:

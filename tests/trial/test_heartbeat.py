@@ -1,4 +1,4 @@
-"""Heartbeat of life: what the driver is told of a trial that trains, waits and saves."""
+"""Heartbeats: the messages to the driver while a trial trains, waits and saves."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_trial_gives_signs_without_reports(tmp_path: Path) -> None:
     trial = Trial(make_job(tmp_path, target=1000, pulse=0.0), link)
     for _ in trial.epochs():
         pass
-    assert link.told == [("started", 0)]
+    assert link.sent == [("started", 0)]
     assert link.alive_after
 
 

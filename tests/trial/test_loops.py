@@ -18,7 +18,7 @@ def test_loop_runs_to_target(tmp_path: Path) -> None:
         seen.append(epoch)
     assert seen == [0, 1, 2, 3, 4]
     assert link.reports == [1, 2, 3, 4, 5]
-    assert [told for told in link.told if told[0] == "asked"] == [("asked", go(5)), ("asked", PAUSE)]
+    assert [sent for sent in link.sent if sent[0] == "asked"] == [("asked", go(5)), ("asked", PAUSE)]
 
 
 def test_loop_continues_from_checkpoint(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_loop_continues_to_next_validation_if_target_has_none(tmp_path: Path) ->
         else:
             trial.report(train_loss=1.0, checkpoint=save)
     assert link.reports == list(range(1, 26))
-    asked = [link.told[n - 1][1] for n, told in enumerate(link.told) if told[0] == "asked"]
+    asked = [link.sent[n - 1][1] for n, sent in enumerate(link.sent) if sent[0] == "asked"]
     assert asked == [5, 10, 25]
 
 

@@ -33,7 +33,7 @@ def loop(step: int, checkpoint: Callable[[Path], Any] | None = save) -> Callable
 def test_code_that_owns_its_loop_is_judged_at_its_first_report_at_or_past_the_target(tmp_path: Path) -> None:
     link = ScriptedLink([go(10), PAUSE])
     assert run(loop(3), make_job(tmp_path, target=4), link) == Ended(12)
-    assert link.told == [
+    assert link.sent == [
         ("started", 0),
         ("report", 3, {"loss": 1 / 3}),
         ("report", 6, {"loss": 1 / 6}),
@@ -48,7 +48,7 @@ def test_code_that_owns_its_loop_is_judged_at_its_first_report_at_or_past_the_ta
 def test_report_past_several_rungs_is_judged_at_each_with_the_next_report(tmp_path: Path) -> None:
     link = ScriptedLink([go(4), go(100), DROP])
     assert run(loop(50), make_job(tmp_path, target=2), link) == Ended(150)
-    assert [told[0] for told in link.told] == ["started", *["report", "asked"] * 3]
+    assert [sent[0] for sent in link.sent] == ["started", *["report", "asked"] * 3]
 
 
 def test_resumed_code_continues_at_the_length_of_its_checkpoint(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_any_step_is_judged_at_every_rung_in_one_process_or_in_many(step: int, r
         judged.append(max(first, judged[-1] + step) if judged else first)
     link = ScriptedLink([*map(go, targets[1:]), DROP])
     assert run(loop(step, None), make_job(Path("unused"), target=targets[0]), link) == Ended(judged[-1])
-    assert [link.told[n - 1][1] for n, told in enumerate(link.told) if told[0] == "asked"] == judged
+    assert [link.sent[n - 1][1] for n, sent in enumerate(link.sent) if sent[0] == "asked"] == judged
     for number, target in enumerate(targets):
         job = make_job(Path("unused"), target=target, length=judged[number - 1] if number else 0)
         assert run(loop(step, None), job, ScriptedLink([DROP])) == Ended(judged[number])
@@ -79,7 +79,7 @@ def test_any_step_is_judged_at_every_rung_in_one_process_or_in_many(step: int, r
 def test_suspension_while_training_is_noticed_at_the_next_report_which_saves(tmp_path: Path) -> None:
     link = ScriptedLink(suspend_at=4)  # should_stop asks, then report() does
     assert run(loop(3), make_job(tmp_path, target=100), link) == Ended(6)
-    assert link.told[-2:] == [("report", 6, {"loss": 1 / 6}), ("saved", 6, "length-6-attempt-1")]
+    assert link.sent[-2:] == [("report", 6, {"loss": 1 / 6}), ("saved", 6, "length-6-attempt-1")]
 
 
 def test_suspension_between_two_reports_does_not_save_the_state_of_another_length(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_suspension_between_two_reports_does_not_save_the_state_of_another_lengt
 def test_code_suspended_before_its_first_report_stops_at_once(tmp_path: Path) -> None:
     link = ScriptedLink(suspend_at=1)
     assert run(loop(3), make_job(tmp_path), link) == Ended(0)
-    assert link.told == [("started", 0)]
+    assert link.sent == [("started", 0)]
 
 
 def test_last_report_after_request_to_stop_is_saved(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_follower_asks_at_the_reports_at_which_the_first_process_does(tmp_path: 
                 trial.report(loss=0.0, length=length)
 
     assert run(train, job, link) == Ended(9)
-    assert link.told == [("started", 0), ("asked", go(8)), ("asked", DROP)]
+    assert link.sent == [("started", 0), ("asked", go(8)), ("asked", DROP)]
 
 
 def test_outcome_of_code_that_ends_after_it_was_promoted(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_resumed_code_that_never_reads_its_checkpoint_is_warned_once(
     trial = Trial(resumed_in(tmp_path), link)
     for length in (6, 9):
         trial.report(loss=1.0, length=length)
-    [message] = [told[1] for told in link.told if told[0] == "warned"]
+    [message] = [sent[1] for sent in link.sent if sent[0] == "warned"]
     assert message.startswith("the training code continues from a checkpoint but has not read trial.checkpoint")
     assert message.endswith("if trial.checkpoint: model.load(trial.checkpoint / 'model.pt')")
     assert capsys.readouterr().out == f"warning: {message}\n"
@@ -344,4 +344,4 @@ def test_code_that_reads_its_checkpoint_or_has_none_or_follows_is_not_warned(tmp
     reads.report(loss=1.0, length=9)
     Trial(make_job(tmp_path), link).report(loss=1.0, length=9)
     Trial(resumed_in(tmp_path, rank=1), link).report(loss=1.0, length=9)
-    assert not [told for told in link.told if told[0] == "warned"]
+    assert not [sent for sent in link.sent if sent[0] == "warned"]

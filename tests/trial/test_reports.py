@@ -22,9 +22,9 @@ NUMBERS = [1, 1.5, np.float32(1.5), np.int64(3), np.array(2.0), float("nan"), fl
 def test_metric_can_be_any_number(tmp_path: Path, value: Any) -> None:
     link = ScriptedLink()
     Trial(make_job(tmp_path), link).report(loss=value)
-    told = link.told[-1][2]["loss"]
-    assert type(told) is float
-    assert told == np.asarray(value).item() or told != told
+    sent = link.sent[-1][2]["loss"]
+    assert type(sent) is float
+    assert sent == np.asarray(value).item() or sent != sent
 
 
 @pytest.mark.parametrize("value", ["0.5", b"1", [1.0], 1j, np.array([1.0, 2.0]), np.array(["1"]), 10**400])
@@ -38,7 +38,7 @@ def test_metric_that_is_none_was_not_measured(tmp_path: Path) -> None:
     trial = Trial(make_job(tmp_path, target=1), link)
     next(trial.epochs())
     trial.report(loss=None, accuracy=1)
-    assert link.told[-1] == ("report", 1, {"accuracy": 1.0})
+    assert link.sent[-1] == ("report", 1, {"accuracy": 1.0})
     trial.report(loss=None)
     assert len(link.reports) == 1
     assert len(link.answers) == 1
@@ -51,7 +51,7 @@ def test_training_metrics_are_recorded_beside_those_of_the_same_name_and_never_c
     trial.report(training={"loss": 0.1})
     assert len(link.answers) == 1
     trial.report(loss=0.5, training={"loss": np.float32(0.25), "skipped": None})
-    assert link.told[1:3] == [
+    assert link.sent[1:3] == [
         ("report", 1, {"training.loss": 0.1}),
         ("report", 1, {"loss": 0.5, "training.loss": 0.25}),
     ]
@@ -70,7 +70,7 @@ def test_metrics_come_by_mapping_too(tmp_path: Path) -> None:
     link = ScriptedLink()
     trial = Trial(make_job(tmp_path), link)
     trial.report({"val/loss": 1}, accuracy=0.5)
-    assert link.told[-1] == ("report", 0, {"val/loss": 1.0, "accuracy": 0.5})
+    assert link.sent[-1] == ("report", 0, {"val/loss": 1.0, "accuracy": 0.5})
     with pytest.raises(TypeError, match="name of a metric"):
         trial.report({1: 2.0})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="checkpoint must be a function"):
@@ -89,14 +89,14 @@ def finish_loop(link: ScriptedLink, tmp_path: Path, **changes: Any) -> Outcome:
 def test_number_that_code_without_a_loop_returns_is_its_result(tmp_path: Path, returned: float) -> None:
     link = ScriptedLink()
     assert run(lambda _: returned, make_job(tmp_path), link) == Ended(3)
-    assert link.told == [("started", 0), ("report", 3, {"loss": float(returned)}), ("asked", PAUSE)]
+    assert link.sent == [("started", 0), ("report", 3, {"loss": float(returned)}), ("asked", PAUSE)]
 
 
 def test_one_report_without_a_loop_is_the_result(tmp_path: Path) -> None:
     link = ScriptedLink()
     assert run(lambda trial: trial.report(loss=0.5, accuracy=1), make_job(tmp_path), link) == Ended(3)
     assert link.reports == [0, 3]
-    assert link.told[-2] == ("report", 3, {"loss": 0.5, "accuracy": 1.0})
+    assert link.sent[-2] == ("report", 3, {"loss": 0.5, "accuracy": 1.0})
 
 
 @pytest.mark.parametrize("code", [lambda _: 0.25, lambda trial: trial.report(loss=0.25)])
@@ -180,7 +180,7 @@ def test_report_saves_only_when_due(tmp_path: Path, answer: ReportAnswer | None,
 def test_suspended_trial_is_saved_at_next_report(tmp_path: Path) -> None:
     link = ScriptedLink(suspend_at=4)
     assert finish_loop(link, tmp_path, target=100) == Ended(2)
-    assert link.told[-2:] == [("report", 2, {"loss": 1.0}), ("saved", 2, "length-2-attempt-1")]
+    assert link.sent[-2:] == [("report", 2, {"loss": 1.0}), ("saved", 2, "length-2-attempt-1")]
 
 
 def test_a_suspension_between_two_epochs_saves_the_state_just_reported(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_suspended_code_without_checkpoints_ends_at_once(tmp_path: Path) -> None
 def test_trial_suspended_before_its_first_step_leaves_at_once(tmp_path: Path) -> None:
     link = ScriptedLink(suspend_at=1)
     assert finish_loop(link, tmp_path, target=100) == Ended(0)
-    assert link.told == [("started", 0)]
+    assert link.sent == [("started", 0)]
 
 
 def test_resumed_trial_suspended_before_its_first_step_leaves_with_the_checkpoint_it_has(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_resumed_trial_suspended_before_its_first_step_leaves_with_the_checkpoin
     link = ScriptedLink(suspend_at=1)
     resumed = {"attempt": 2, "target": 100, "length": 3, "checkpoint": "trial-7/length-3-attempt-1"}
     assert finish_loop(link, tmp_path, **resumed) == Ended(3)
-    assert link.told == [("started", 3)]
+    assert link.sent == [("started", 3)]
 
 
 def test_report_after_a_loop_that_was_suspended_before_its_first_step_is_dropped(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_report_after_a_loop_that_was_suspended_before_its_first_step_is_dropped
 
     link = ScriptedLink(suspend_at=1)
     assert run(train, make_job(tmp_path), link) == Ended(0)
-    assert link.told == [("started", 0)]
+    assert link.sent == [("started", 0)]
 
 
 def test_a_batch_loop_is_asked_for_a_report_when_suspended(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_several_reports_at_the_target_ask_once_and_save_what_was_offered(tmp_pa
             trial.report(extra=2.0)
 
     assert run(train, make_job(tmp_path, target=1), link) == Ended(1)
-    assert [told[0] for told in link.told] == ["started", "report", "report", "asked", "saved", "report"]
+    assert [sent[0] for sent in link.sent] == ["started", "report", "report", "asked", "saved", "report"]
 
 
 def test_a_checkpoint_offered_after_the_answer_counts(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_without_a_checkpoint_it_is_called_again_from_the_start(tmp_path: Path) 
     link = ScriptedLink([go(5), PAUSE])
     assert run(train, make_job(tmp_path), link) == Ended(5)
     assert calls == [[0, 1, 2], [0, 1, 2, 3, 4]]
-    assert [told for told in link.told if told[0] == "started"] == [("started", 0), ("started", 0)]
+    assert [sent for sent in link.sent if sent[0] == "started"] == [("started", 0), ("started", 0)]
 
 
 def test_error_of_early_return_says_what_was_expected(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_failed_checkpoint_fails_attempt_and_leaves_no_files(tmp_path: Path) -> 
 
 
 class FailingStorage:
-    """Stands for `ashwood.trial.attempt.open_storage`: a storage that fails as often as it is told.
+    """Stands for `ashwood.trial.attempt.open_storage`: a storage that fails a given number of times.
 
     Attributes:
         failures: how many saves still fail.

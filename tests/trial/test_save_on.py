@@ -24,7 +24,7 @@ def train(trial: Trial, losses: Sequence[float]) -> None:
 
 
 def saved(link: ScriptedLink) -> list[int]:
-    return [told[1] for told in link.told if told[0] == "saved"]
+    return [sent[1] for sent in link.sent if sent[0] == "saved"]
 
 
 @pytest.mark.parametrize(("policy", "lengths"), [("best", [1, 3, 6]), ("all", [1, 2, 3, 4, 5, 6]), ("none", [6])])
@@ -53,7 +53,7 @@ def test_best_loss_includes_other_trials(tmp_path: Path) -> None:
 def test_best_result_at_a_rung_is_saved_whatever_the_search_answers(tmp_path: Path) -> None:
     link = ScriptedLink([go(2), DROP])
     train(Trial(make_job(tmp_path, target=1, save_on="best"), link), [2.0, 1.0])
-    assert [told[:2] for told in link.told[1:]] == [
+    assert [sent[:2] for sent in link.sent[1:]] == [
         ("report", 1),
         ("asked", go(2)),
         ("saved", 1),
@@ -124,10 +124,10 @@ def test_warning_says_when_saves_take_long(tmp_path: Path, monkeypatch: pytest.M
     for epoch in trial.epochs():
         seconds += 10.0
         trial.report(loss=-epoch, checkpoint=slow_save)
-        warned_at += [epoch] * sum(told[0] == "warned" for told in link.told[-1:])
+        warned_at += [epoch] * sum(sent[0] == "warned" for sent in link.sent[-1:])
     # 3 s in 10 s of training are too few to speak of, 6 s in 20 s are not.
     assert warned_at == [1]
-    assert [told[1] for told in link.told if told[0] == "warned"] == [
+    assert [sent[1] for sent in link.sent if sent[0] == "warned"] == [
         "checkpoint_policy: best saves checkpoints for more than 20% of the training time; checkpoint_policy: none "
         "saves only when a trial pauses or ends, and every min_checkpoint_period"
     ]

@@ -22,18 +22,18 @@ from tests.views.streams import runs
 @given(runs())
 def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
     spec = ran.experiment.spec
-    told = fold(History(spec), ran.entries)
+    folded = fold(History(spec), ran.entries)
     sign = 1 if spec.smaller_is_better else -1
-    losses = [sign * each.metric for each in told.improvements]
+    losses = [sign * each.metric for each in folded.improvements]
     assert losses == sorted(losses, reverse=True)
-    assert [each.trained for each in told.improvements] == sorted(each.trained for each in told.improvements)
-    best = told.progress.best
-    assert (best and best.metric) == (told.improvements[-1].metric if told.improvements else None)
+    assert [each.trained for each in folded.improvements] == sorted(each.trained for each in folded.improvements)
+    best = folded.progress.best
+    assert (best and best.metric) == (folded.improvements[-1].metric if folded.improvements else None)
 
 
 @given(runs())
 def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) -> None:
-    told = fold(History(ran.experiment.spec), ran.entries)
+    folded = fold(History(ran.experiment.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for number, (_, event, decisions) in enumerate(ran.entries, start=1):
         mere = isinstance(event, ValidationReported)
@@ -41,12 +41,12 @@ def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) ->
         for trial in trials_of(event, decisions):
             if not mere or trial in decided:
                 expected.setdefault(trial, []).append(number)
-    assert {trial: told.details.entries.of(trial) for trial in expected} == expected
+    assert {trial: folded.details.entries.of(trial) for trial in expected} == expected
 
 
 @given(runs())
 def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
-    told = fold(History(ran.experiment.spec), ran.entries)
+    folded = fold(History(ran.experiment.spec), ran.entries)
     replayed = Experiment(ran.experiment.spec)
     expected: dict[int, list[TrialReport]] = {}
     for at, event, _ in ran.entries:
@@ -55,9 +55,9 @@ def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
             if trial.state is TrialState.RUNNING and trial.attempt == event.attempt:
                 expected.setdefault(trial.id, []).append(TrialReport(at, event.attempt, event.length, event.metrics))
         replayed.handle(event)
-    for row in told.progress.trials.rows.values():
-        assert repr(list(told.details.reports.of(row.id))) == repr(expected.get(row.id, []))
-        assert (row.id in told.details.reports) == (row.id in expected)
+    for row in folded.progress.trials.rows.values():
+        assert repr(list(folded.details.reports.of(row.id))) == repr(expected.get(row.id, []))
+        assert (row.id in folded.details.reports) == (row.id in expected)
 
 
 @given(runs(), st.data())
@@ -75,9 +75,9 @@ def vars_of(rung: RungView) -> dict[str, object]:
     return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
 
 
-def views_of(told: History) -> list[str]:
+def views_of(folded: History) -> list[str]:
     """Return everything that a history shows, as text, because NaN differs from itself."""
-    progress, timeline, history = told.progress, told.timeline, told.details
+    progress, timeline, history = folded.progress, folded.timeline, folded.details
     trials = progress.trials
     shown = [
         progress.summary(),
@@ -92,11 +92,11 @@ def views_of(told: History) -> list[str]:
             for bracket in progress.ladder.brackets
         ],
         list(timeline.spans),
-        list(told.ladder.paths),
+        list(folded.ladder.paths),
         timeline.live,
         timeline.presences(),
-        told.checkpoints.rows,
-        told.checkpoints.kept_as(),
+        folded.checkpoints.rows,
+        folded.checkpoints.kept_as(),
         [(list(history.reports.of(trial)), history.entries.of(trial)) for trial in trials.rows],
         [history.stretches.of(trial) for trial in trials.rows],
         history.losses,
@@ -106,11 +106,11 @@ def views_of(told: History) -> list[str]:
 
 @given(runs())
 def test_stretches_of_trial_contain_its_entries(ran: Workers) -> None:
-    told = fold(History(ran.experiment.spec), ran.entries)
+    folded = fold(History(ran.experiment.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for place, (_, event, decisions) in enumerate(ran.entries):
         for trial in trials_of(event, decisions):
             known = expected.setdefault(trial, [])
             if known[-1:] != [place // STRETCH]:
                 known.append(place // STRETCH)
-    assert {trial: told.details.stretches.of(trial) for trial in expected} == expected
+    assert {trial: folded.details.stretches.of(trial) for trial in expected} == expected

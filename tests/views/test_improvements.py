@@ -42,6 +42,6 @@ def test_progress_keeps_a_bounded_number_of_improvements(monkeypatch: pytest.Mon
         assert len(few.improvements) <= 100
     assert few.improvements[-1] == whole.improvements[-1]
     assert few.improvements[0] == whole.improvements[0]
-    told = few.summary()["improvements"]
-    assert len(told) <= POINTS
-    assert told[-1][1] == float(f"{whole.improvements[-1].metric:.6g}")
+    history = few.summary()["improvements"]
+    assert len(history) <= POINTS
+    assert history[-1][1] == float(f"{whole.improvements[-1].metric:.6g}")

@@ -13,19 +13,19 @@ def test_attempt_killed_on_request_is_no_failure() -> None:
     workers = Workers(spec_of(asha(4)), power_law(3))
     workers.run()
     spec = workers.experiment.spec
-    told, plain = Progress(spec), Progress(spec)
+    history, plain = Progress(spec), Progress(spec)
     for entry in workers.entries:
-        told.apply(entry)
+        history.apply(entry)
         plain.apply(entry)
         if isinstance(entry.event, AttemptStarted):
             break
     started = entry.event
     assert isinstance(started, AttemptStarted)
-    for progress, error in ((told, ABORTED), (plain, "out of memory")):
+    for progress, error in ((history, ABORTED), (plain, "out of memory")):
         event = AttemptFailed(started.trial, started.attempt, error)
         progress.apply(Entry(entry.at + 1.0, event))
-    assert (told.failed_attempts, plain.failed_attempts) == (0, 1)
-    row = told.trials.rows[started.trial]
+    assert (history.failed_attempts, plain.failed_attempts) == (0, 1)
+    row = history.trials.rows[started.trial]
     assert trial_record(row, None, spec.metric, str)["failures"] == 0
     assert plain.trials.rows[started.trial].errors == ("out of memory",)
 

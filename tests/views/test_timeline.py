@@ -38,7 +38,7 @@ def timeline_of(ran: Workers) -> Timeline:
     return fold(Progress(ran.experiment.spec), ran.entries).timeline
 
 
-def told(settings: SearchSettings, *events: tuple[float, Event]) -> Timeline:
+def history(settings: SearchSettings, *events: tuple[float, Event]) -> Timeline:
     spec = spec_of(settings)
     progress, experiment = Progress(spec), Experiment(spec)
     for at, event in events:
@@ -60,7 +60,7 @@ def report(trial: int, attempt: int, length: int, loss: float) -> ValidationRepo
 
 def test_slot_that_leaves_cluster_is_that_of_lost_worker() -> None:
     nodes = {"a": 1, "b": 1}
-    timeline = told(
+    timeline = history(
         halving(),
         (0.0, DriverStarted(0)),
         (1.0, CapacityChanged(2, nodes)),
@@ -77,7 +77,7 @@ def test_slot_that_leaves_cluster_is_that_of_lost_worker() -> None:
 
 
 def test_wrong_guess_of_leaving_slot_is_corrected() -> None:
-    timeline = told(
+    timeline = history(
         halving(),
         (0.0, DriverStarted(0)),
         (1.0, CapacityChanged(3, {"a": 3})),
@@ -90,7 +90,7 @@ def test_wrong_guess_of_leaving_slot_is_corrected() -> None:
 
 
 def test_attempt_promoted_at_once_has_two_spans() -> None:
-    timeline = told(
+    timeline = history(
         halving(4),
         (100.0, DriverStarted(2)),
         (100.0, AttemptStarted(0, 1, 0, 0)),
@@ -110,7 +110,7 @@ def test_attempt_promoted_at_once_has_two_spans() -> None:
 
 
 def test_stopped_trial_counts_in_each_rung_up_to_its_length() -> None:
-    timeline = told(
+    timeline = history(
         halving(8, stop_once=True),
         (0.0, DriverStarted(2)),
         (0.0, AttemptStarted(0, 1, 0, 0)),
@@ -125,7 +125,7 @@ def test_stopped_trial_counts_in_each_rung_up_to_its_length() -> None:
 
 
 def test_time_between_drivers_does_not_count() -> None:
-    timeline = told(
+    timeline = history(
         halving(),
         (0.0, DriverStarted(2)),
         (1.0, AttemptStarted(0, 1, 0, 0)),
@@ -150,10 +150,10 @@ def test_spans_end_as_requested() -> None:
         (0.0, AttemptStarted(0, 1, 0, 0)),
         (0.0, AttemptStarted(1, 1, 1, 0)),
     )
-    killed = told(halving(), *began, (1.0, TrialKillRequested(0)), (2.0, AttemptFailed(0, 1, "killed on request")))
-    stopped = told(halving(), *began, (1.0, TrialStopRequested(0)), (2.0, AttemptEnded(0, 1, 0)))
-    failed = told(halving(), *began, (2.0, AttemptFailed(0, 1, "boom")))
-    before_it_began = told(
+    killed = history(halving(), *began, (1.0, TrialKillRequested(0)), (2.0, AttemptFailed(0, 1, "killed on request")))
+    stopped = history(halving(), *began, (1.0, TrialStopRequested(0)), (2.0, AttemptEnded(0, 1, 0)))
+    failed = history(halving(), *began, (2.0, AttemptFailed(0, 1, "boom")))
+    before_it_began = history(
         halving(),
         (0.0, DriverStarted(1)),
         (0.0, TrialKillRequested(0)),
@@ -168,7 +168,7 @@ def test_spans_end_as_requested() -> None:
 
 
 def test_late_events_of_ended_attempt_change_nothing() -> None:
-    timeline = told(
+    timeline = history(
         halving(),
         (0.0, DriverStarted(1)),
         (0.0, AttemptStarted(0, 1, 0, 0)),

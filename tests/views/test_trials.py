@@ -65,9 +65,9 @@ def test_last_report_of_a_stopped_trial_counts() -> None:
         world.report(world.processes[0], 1, loss=0.5)
         world.stop_trial(0)
         world.report(world.processes[0], 2, loss=0.25)
-        told = fold(History(world.spec), [Entry(0.0, *entry) for entry in world.log])
-        assert (told.progress.trials.rows[0].metric_length, len(told.details.reports.of(0))) == (length, length)
-        assert told.progress.warnings == (rules < 3)
+        folded = fold(History(world.spec), [Entry(0.0, *entry) for entry in world.log])
+        assert (folded.progress.trials.rows[0].metric_length, len(folded.details.reports.of(0))) == (length, length)
+        assert folded.progress.warnings == (rules < 3)
 
 
 @given(ran=runs(), damages=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 9)), max_size=4))
