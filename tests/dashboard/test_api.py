@@ -501,9 +501,9 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
     client.post("/api/v1/experiments/2/activate", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/trials/1/stop", json={}).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30, "max_invalid_trials": 50}).raise_for_status()
-    bounds = {"metric_at": 0.25, "max_seconds": 7200, "max_trials": None}
+    bounds = {"metric_at": 0.25, "max_time": 7200, "max_trials": None}
     client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
-    client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_seconds": None}).raise_for_status()
+    client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_time": None}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
@@ -511,8 +511,8 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, "activate"),
         (2, TrialStopRequested(1)),
         (2, SettingsChanged({"max_trials": 30, "max_invalid_trials": 50})),
-        (2, SettingsChanged({"stop_at": 0.25, "max_seconds": 7200.0})),
-        (2, SettingsChanged({"stop_at": None, "max_seconds": None})),
+        (2, SettingsChanged({"metric_at": 0.25, "max_time": 7200.0})),
+        (2, SettingsChanged({"metric_at": None, "max_time": None})),
         (2, None, ["a"], True),
     ]
 
@@ -523,7 +523,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         ("settings", {"max_trials": 0}),
         ("settings", {"max_trials": "30"}),
         ("settings", {"max_trails": 30}),
-        ("settings", {"max_seconds": 0}),
+        ("settings", {"max_time": 0}),
         ("settings", {"metric_at": "0.9"}),
         ("", {"labels": [""]}),
         ("", {"name": 3}),

@@ -195,7 +195,7 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
         seen.says("of 6", "at most 9000 s")  # in the events
         changed = asked(workplace)[-1]
         assert isinstance(changed, SettingsChanged)
-        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1, "max_seconds": 9_000}
+        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1, "max_time": 9_000}
 
         press("Pause")
         expect(state).to_contain_text("pausing")

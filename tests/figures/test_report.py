@@ -228,7 +228,7 @@ def test_one_that_has_not_ended_says_so() -> None:
 
 
 def test_one_that_was_stopped_or_failed_says_why() -> None:
-    spec = replace(spec_of(asha(12)), stop_at=1.9)
+    spec = replace(spec_of(asha(12)), metric_at=1.9)
     workers = Workers(spec, power_law(3))
     workers.run()
     stopped = fold(History(spec), workers.entries)

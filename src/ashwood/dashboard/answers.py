@@ -156,7 +156,7 @@ class CurrentSettings:
     max_trials: int
     max_invalid_trials: int
     metric_at: float | None
-    max_seconds: float | None
+    max_time: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,8 +363,8 @@ def _settings(cached: CachedExperiment) -> CurrentSettings:
         max_concurrent_trials=(spec.search if changed is None else changed).max_concurrent_trials,
         max_trials=progress.trials_planned,
         max_invalid_trials=progress.max_invalid_trials,
-        metric_at=(spec if changed is None else changed).stop_at,
-        max_seconds=(spec if changed is None else changed).max_seconds,
+        metric_at=(spec if changed is None else changed).metric_at,
+        max_time=(spec if changed is None else changed).max_time,
     )
 
 

@@ -240,10 +240,10 @@ def _method(history: History) -> str:
     if settings.sampler != "random":
         parts.append(f"hyperparameters drawn by {settings.sampler}")
     bounds = history.spec if history.progress.settings is None else history.progress.settings
-    if bounds.stop_at is not None:
-        parts.append(f"until {history.spec.metric} is {format_value(bounds.stop_at)} or better")
-    if bounds.max_seconds is not None:
-        parts.append(f"for {format_duration(bounds.max_seconds)} at most")
+    if bounds.metric_at is not None:
+        parts.append(f"until {history.spec.metric} is {format_value(bounds.metric_at)} or better")
+    if bounds.max_time is not None:
+        parts.append(f"for {format_duration(bounds.max_time)} at most")
     return ", ".join(parts) + "."
 
 
