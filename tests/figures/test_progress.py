@@ -47,9 +47,9 @@ def test_results_lie_behind_and_none_is_better_than_the_line(against: Against) -
     assert max(results.x) <= max(line.x) + 1e-4
 
 
-def test_what_it_can_be_drawn_against_is_told() -> None:
+def test_comparison_refuses_unknown_axis() -> None:
     with pytest.raises(AshwoodError, match=r"against 'money': expected time, trials or units"):
-        draw_best_so_far(simulated(4), against="money")  # type: ignore[arg-type]
+        compare({"one": simulated(4)}, against="money")  # type: ignore[arg-type]
 
 
 def test_before_the_first_report_it_says_so() -> None:
