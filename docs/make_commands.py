@@ -67,8 +67,8 @@ def _name(parameter: TyperArgument | TyperOption, command: Any) -> str:
 def _choices(parameter: TyperArgument | TyperOption, command: Any) -> Sequence[str]:
     """Return the values that are allowed for a parameter, or an empty list if there is no fixed set."""
     signature = inspect.signature(command.callback)
-    kinds = get_args(signature.parameters[str(parameter.name)].annotation)
-    kinds = [*kinds, *(kind for each in kinds for kind in get_args(each))]
+    outer = get_args(signature.parameters[str(parameter.name)].annotation)
+    kinds = [*outer, *(kind for each in outer for kind in get_args(each))]
     return [str(value) for kind in kinds if inspect.isclass(kind) and issubclass(kind, StrEnum) for value in kind]
 
 

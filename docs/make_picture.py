@@ -33,11 +33,10 @@ def main() -> None:
             entries = [entry for _, entry in home.store.log(1).read()]
     screen = Screen(1, spec)
     screen.observe(entries[: int(len(entries) * PART_OF_THE_WAY)])
-    progress = screen.progress
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=124, height=40, file=nowhere, force_terminal=True, highlight=False)
         console.print(f"$ ashwood {' '.join(RUN)}", style="bold")
-        console.print(opening(1, progress, progress.trials.spending.slots))
+        console.print(opening(1, screen.progress, screen.progress.trials.spending.slots))
         console.print(render(screen, screen.latest[-1].at, console, "inline"))
     # The picture must look the same without a network, so it names no fonts of other servers.
     OUT.write_text(re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="ashwood"), flags=re.DOTALL))

@@ -21,7 +21,6 @@ from rich.console import Console
 from ashwood.cli import remote
 from ashwood.engine import Home
 from ashwood.errors import NotFound
-from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import Asked, LeaveExperiment, Warn
 from ashwood.experiment.entry import Entry
@@ -34,6 +33,7 @@ from ashwood.terminal.messages import named_trials
 from ashwood.terminal.screen import render
 from ashwood.terminal.watch import LogFollower, WatchedScreen
 from ashwood.views.ladder import Ladder
+from tests.eventlog.memory_store import MemoryStore
 from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 

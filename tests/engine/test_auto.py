@@ -5,7 +5,6 @@ import pytest
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.eventlog.fold_cache import fold
-from ashwood.eventlog.memory import MemoryLog, MemoryStore
 from ashwood.experiment.decisions import CreateTrial
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -13,6 +12,7 @@ from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, 
 from ashwood.forecast.training import Setting, Trained
 from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
+from tests.eventlog.memory_store import MemoryLog, MemoryStore
 
 
 class Bowl:

@@ -12,7 +12,6 @@ from ashwood.engine import loop
 from ashwood.engine.clock import WallClock
 from ashwood.engine.loop import Engine
 from ashwood.errors import DiskFull, LeaseLost
-from ashwood.eventlog.memory import MemoryLog, MemoryStore
 from ashwood.eventlog.port import Answer, RequestId, Seq, UnreadableRequest
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
@@ -26,6 +25,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from tests.eventlog.memory_store import MemoryLog, MemoryStore
 
 from .instant_backend import InstantBackend
 from .test_loop import SPEC, entries, objective

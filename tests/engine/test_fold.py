@@ -11,10 +11,10 @@ from ashwood.engine.loop import Engine
 from ashwood.errors import ReplayDivergence
 from ashwood.eventlog import fold_cache
 from ashwood.eventlog.fold_cache import Folded, fold, save
-from ashwood.eventlog.memory import MemoryLog
 from ashwood.experiment.decisions import PauseTrial
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment
+from tests.eventlog.memory_store import MemoryLog
 from tests.experiment.world import state_of
 
 from .instant_backend import InstantBackend

@@ -9,7 +9,6 @@ import pytest
 from ashwood.engine.loop import Engine
 from ashwood.errors import BackendError, EventLogError, ReplayDivergence
 from ashwood.eventlog.fold_cache import fold
-from ashwood.eventlog.memory import MemoryLog, MemoryStore
 from ashwood.eventlog.port import Answer, RequestId, Seq
 from ashwood.experiment.decisions import CompleteTrial, PauseTrial, TrainTrial
 from ashwood.experiment.entry import Entry
@@ -19,6 +18,7 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
+from tests.eventlog.memory_store import MemoryLog, MemoryStore
 
 from .instant_backend import InstantBackend
 

@@ -17,7 +17,6 @@ from ashwood.engine.loop import Engine
 from ashwood.engine.simulate import simulate
 from ashwood.errors import BackendError
 from ashwood.eventlog.fold_cache import fold
-from ashwood.eventlog.memory import MemoryLog
 from ashwood.experiment.decisions import CreateTrial, Preempted, Recovered, Retried, TrainTrial
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
@@ -39,6 +38,7 @@ from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
 from ashwood.testing.search_method import search_settings
+from tests.eventlog.memory_store import MemoryLog
 
 from .test_loop import SPEC, entries, new_log
 

@@ -13,7 +13,6 @@ import pytest
 from ashwood.engine.loop import Engine
 from ashwood.eventlog import fold_cache
 from ashwood.eventlog.fold_cache import FOLDING_PACKAGES, LogSnapshot, read_snapshot, write_snapshot
-from ashwood.eventlog.memory import MemoryStore
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import DriverStarted
 from ashwood.experiment.experiment import Experiment
@@ -22,6 +21,7 @@ from ashwood.views.history import History
 from ashwood.views.progress import Progress
 from tests.engine.instant_backend import InstantBackend
 from tests.engine.test_loop import SPEC, new_log, objective
+from tests.eventlog.memory_store import MemoryStore
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from ashwood.errors import ExperimentBusy, LeaseLost, NotFound
 from ashwood.eventlog import driver as drivers
 from ashwood.eventlog.driver import is_alive, this_driver
 from ashwood.eventlog.lease import is_driven, take_lease
-from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import Driver, LeaseState, Store
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.testing.records import a_driver, full_spec
+from tests.eventlog.memory_store import MemoryStore
 
 HOLD = """
 import sys

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from ashwood.errors import EventLogError, ExperimentBusy
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.driver import is_alive
-from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import Answer, UnreadableRequest
 from ashwood.eventlog.postgres import PostgresStore
 from ashwood.eventlog.sql import SqlStore
@@ -19,6 +20,8 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import PauseRequested, TrialKillRequested
 from ashwood.testing.records import a_driver, edge_case_entries, full_spec
 from ashwood.testing.store import StoreContract
+from tests.eventlog.memory_store import MemoryStore
+from tests.eventlog.store_model import BesideTheModel
 from tests.postgres import PostgresServer
 
 UNREADABLE_REQUESTS = [
@@ -37,7 +40,20 @@ UNREADABLE_REQUESTS = [
 ]
 
 
-class SqlStoreContract(StoreContract):
+class ModelledStoreContract(StoreContract):
+    """The contract of stores, and a comparison with the simplest store."""
+
+    def test_store_behaves_like_memory_store(self, tmp_path: Path) -> None:
+        # Two connections take turns.
+        class Machine(BesideTheModel):
+            def __init__(machine) -> None:  # noqa: N805 - self is the contract
+                super().__init__(lambda: self.open_store(tmp_path), connections=2 if self.durable else 1)
+
+        few = settings(max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+        run_state_machine_as_test(Machine, settings=few)
+
+
+class SqlStoreContract(ModelledStoreContract):
     """The contract of stores in SQL databases: also with damaged rows."""
 
     @pytest.mark.parametrize(("version", "body", "why"), UNREADABLE_REQUESTS)
@@ -178,7 +194,7 @@ class SqlStoreContract(StoreContract):
             assert isinstance(unreadable, UnreadableRequest)
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(ModelledStoreContract):
     durable = False
 
     @contextmanager

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from ashwood.errors import AshwoodError
-from ashwood.figures.animation import Part, animate
+from ashwood.figures.animation import animate
 from ashwood.figures.frames import WIDTH, FrameRenderer
+from ashwood.figures.playback import Part
 from ashwood.search.settings import Method
 from tests.figures.test_playback import playback_of
 from tests.views.simulate import Workers, asha, power_law, spec_of

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -214,8 +215,12 @@ def test_kills_lose_no_result_and_leave_no_files(
     assert folders_of(tmp_path / "tortured" / "home") == []
 
 
-def test_clean_deletes_files_of_experiment_on_all_nodes(tmp_path: Path, nodes: Nodes) -> None:
-    key = f"ashwood-{tmp_path.name}"
+def test_clean_deletes_files_of_experiment_on_all_nodes(
+    tmp_path: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine, the actors that delete the files need longer to start than `clean` waits for them.
+    monkeypatch.setattr("ashwood.backends.ray.cluster._CLEAN_SECONDS", 100.0)
+    key = f"ashwood-{uuid4().hex}"
     ids = [node.node_id for node in nodes.there]
     for node_id in (*ids, "of a node that is gone"):
         Path(_home_of(key, node_id), "0-0-dead", "logs").mkdir(parents=True)

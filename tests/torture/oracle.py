@@ -10,7 +10,6 @@ from typing import Any
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.fold_cache import fold
-from ashwood.eventlog.memory import MemoryStore
 from ashwood.experiment.decisions import (
     CloseTrial,
     CompleteTrial,
@@ -29,6 +28,7 @@ from ashwood.experiment.events import AttemptStarted, CheckpointSaved, Validatio
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.table import to_json
+from tests.eventlog.memory_store import MemoryStore
 from tests.torture.training import loss_at
 
 Line = list[Any]

@@ -23,10 +23,10 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.search.settings import MOST_TRIALS
+from ashwood.terminal.messages import LONGEST_NAME
 from ashwood.terminal.text import brief, from_argument, say
 from ashwood.views.wording import format_duration, format_value
 
-_LONGEST_NAME = 60
 _LONGEST_LABELS = 200
 RELEASING = "running trials save a checkpoint and release their workers"
 
@@ -150,7 +150,7 @@ def rename_experiment(home: str | None, experiment: int, name: str) -> None:
         raise AshwoodError("the name must not be empty or blank")
     with open_home(home) as opened:
         opened.store.annotate(experiment, name=name)
-    say(f"experiment {experiment} is now called {brief(name, _LONGEST_NAME)}")
+    say(f"experiment {experiment} is now called {brief(name, LONGEST_NAME)}")
 
 
 def label_experiment(home: str | None, experiment: int, add: Sequence[str], remove: Sequence[str]) -> None:
@@ -161,7 +161,7 @@ def label_experiment(home: str | None, experiment: int, add: Sequence[str], remo
         missing = [label for label in remove if label not in before]
         if missing:
             raise RequestRefused(
-                f"experiment {experiment} has no label {brief(missing[0], _LONGEST_NAME)}; {_labels(before)}"
+                f"experiment {experiment} has no label {brief(missing[0], LONGEST_NAME)}; {_labels(before)}"
             )
         labels = tuple(dict.fromkeys(label for label in (*before, *add) if label not in remove))
         if labels != before:
@@ -198,13 +198,13 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
             for record in records:
                 trials = sum(record.summary.get("trials", {}).values())
                 say(
-                    f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}), {record.state}, {trials} trials",
+                    f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}), {record.state}, {trials} trials",
                     err=True,
                 )
             _confirm("Delete permanently, with all checkpoints, logs and files of its trials?")
         for record in records:
             remove_experiment(opened, record.id)
-            say(f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}) is deleted")
+            say(f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}) is deleted")
 
 
 def _confirm(question: str) -> None:

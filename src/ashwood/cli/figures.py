@@ -16,8 +16,8 @@ from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.figures import Figures
-from ashwood.figures.animation import Part, animate
-from ashwood.figures.playback import Playback
+from ashwood.figures.animation import animate
+from ashwood.figures.playback import Part, Playback
 from ashwood.forecast.costs import Costs
 from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings

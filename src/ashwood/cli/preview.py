@@ -24,12 +24,12 @@ from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.preview import Estimate, Preview, preview
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.terminal.messages import LONGEST_NAME
 from ashwood.terminal.output import make_console, print_json, print_table
 from ashwood.terminal.text import brief, say, warn
 from ashwood.views.plain import plain
 from ashwood.views.wording import format_length
 
-_LONGEST_NAME = 60
 _LONG_SIMULATION = 200_000
 """Number of trials from which on a preview announces that it takes long."""
 
@@ -68,7 +68,7 @@ def preview_file(file: Path, options: TrainingOptions, *, overrides: Sequence[st
 
 def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
     console = make_console()
-    console.print(f"[bold]{escape(brief(spec.name, _LONGEST_NAME))}[/bold]: {escape(_headline(spec))}")
+    console.print(f"[bold]{escape(brief(spec.name, LONGEST_NAME))}[/bold]: {escape(_headline(spec))}")
     for line in _settings(spec, shown):
         console.print(f"  {line}", markup=False)
     console.print()
@@ -87,7 +87,7 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
         console.print(line, markup=False)
     if (period := spec.min_validation_period) is not None and len(shown.lengths) > 1:
         console.print(
-            f"If a trial reports no {brief(spec.metric, _LONGEST_NAME)} at a rung, it trains until its next report, "
+            f"If a trial reports no {brief(spec.metric, LONGEST_NAME)} at a rung, it trains until its next report, "
             f"at most {format_length(period.count, period.unit)} longer and never past "
             f"{format_length(spec.search.max_length, spec.unit)}.",
             markup=False,
@@ -112,7 +112,7 @@ def _whose_workers(spec: ExperimentSpec) -> str:
 
 def _headline(spec: ExperimentSpec) -> str:
     better = "smaller" if spec.smaller_is_better else "larger"
-    return f"{spec.search.method} on {brief(spec.metric, _LONGEST_NAME)} ({better} is better)"
+    return f"{spec.search.method} on {brief(spec.metric, LONGEST_NAME)} ({better} is better)"
 
 
 def _settings(spec: ExperimentSpec, shown: Preview) -> Iterator[str]:

@@ -27,7 +27,16 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.time_left import Forecaster
 from ashwood.terminal.ladder import render_ladder
-from ashwood.terminal.messages import LONGEST_ERROR, how_to_resume, named_trials, no_best, time_left, warn_of_damage
+from ashwood.terminal.messages import (
+    LONGEST_ERROR,
+    LONGEST_NAME,
+    how_to_resume,
+    named_trials,
+    no_best,
+    status_line,
+    waiting_for,
+    warn_of_damage,
+)
 from ashwood.terminal.output import format_time, make_console, print_json, print_table
 from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event
@@ -42,7 +51,6 @@ _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
 _BESIDE_NAME = 40
 """Columns of the first line of ``describe`` that are reserved for the number and the state."""
-_LONGEST_NAME = 60
 _MOST_COLUMNS = 30
 _PATIENCE = 1.0
 """Time limit of a forecast in seconds."""
@@ -173,7 +181,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     labels = [brief(line, console.width) for line in _notes(record)]
     for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):
         console.print(line, markup=False)
-    console.print(f"created {format_time(record.created_at)}; {_status(forecaster, now)}", markup=False)
+    console.print(f"created {format_time(record.created_at)}; {status_line(forecaster, now)}", markup=False)
     _print_nodes(console, capacity)
     requests = [f"requested, not done yet: {_describe_request(request, spec.unit)}" for request in pending]
     without = [no_best(progress)] if best is None and progress.reports else []
@@ -260,7 +268,7 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
         print_json([_record(row, spec, storage) for row in best])
         return
     if not best:
-        metric = brief(spec.metric, _LONGEST_NAME)
+        metric = brief(spec.metric, LONGEST_NAME)
         say(f"No trial of experiment {experiment} has reported a {metric} that is a finite number.")
     for position, row in enumerate(best):
         if position:
@@ -312,16 +320,6 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
 def _write(text: str, is_terminal: bool) -> None:
     sys.stdout.write(without_sequences(text) if is_terminal else text)
     sys.stdout.flush()
-
-
-def _status(forecaster: Forecaster, now: float | None) -> str:
-    progress, forecast = forecaster.progress, forecaster.forecast(now)
-    left = "" if forecast.seconds is None or now is None else f", {time_left(forecast)}"
-    repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
-    return (
-        f"{forecast.fraction:.0%} done{left}, {progress.reports} reports, {progress.length_trained} "
-        f"{progress.spec.unit} trained{repeated}, workers {progress.utilisation(now):.0%} busy"
-    )
 
 
 def _capacity(progress: Progress, *, runs: bool) -> dict[str, Any]:
@@ -409,7 +407,7 @@ def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
     if before is not None:
         yield f"waiting for {brief(before, LONGEST_ERROR)}"
     if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
-        yield f"{state}: waiting for {named_trials(progress.waits_for)} to finish a step and save"
+        yield f"{state}: {waiting_for(progress.waits_for)}"
 
 
 def _state(home: Home, record: ExperimentRecord) -> str:
@@ -436,7 +434,7 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: st
     """Print a trial as YAML with comments, so that all lines can be pasted; the line ``seen`` is a comment, too."""
     import yaml  # slow to import, and `ashwood list` doesn't need it
 
-    metric, checkpoint = brief(spec.metric, _LONGEST_NAME), row.best_checkpoint
+    metric, checkpoint = brief(spec.metric, LONGEST_NAME), row.best_checkpoint
     if row.metric is not None:
         result = f"{metric} {row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
     else:

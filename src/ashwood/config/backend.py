@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ashwood.config.kinds import ANY, FLAG, Kind, choice, map_of, text
+from ashwood.config.kinds import ANY, FLAG, Kind, choice, map_of, single, text
 from ashwood.config.report import Report, Source
 from ashwood.config.section import Section, key, section
-from ashwood.config.wording import Path, shorten, shown
+from ashwood.config.wording import Path, must_be, shorten, shown
 from ashwood.experiment.spec import RayCluster
 
 _DEFAULT = RayCluster()
@@ -17,14 +17,14 @@ _TYPE = choice(("local", "ray"), "a backend")
 _RAY = ("ray",)
 
 
-def _address(value: Any, path: Path, report: Report) -> str | None:
-    if isinstance(value, str) and not value.strip():
-        report.error(path, "must not be empty; leave it out for RAY_ADDRESS, or else the cluster of this machine")
-    elif isinstance(value, str) and value.startswith(("http://", "https://")):
-        report.error(path, f"must be that of the cluster's head, such as 10.0.0.1:6379; {shown(value)} is a web page's")
-    elif (words := text("text such as 10.0.0.1:6379").read(value, path, report)) is not None:
-        return str(words).strip()
-    return None
+def _address(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(must_be("text such as 10.0.0.1:6379", value))
+    if not value.strip():
+        raise ValueError("must not be empty; leave it out for RAY_ADDRESS, or else the cluster of this machine")
+    if value.startswith(("http://", "https://")):
+        raise ValueError(f"must be that of the cluster's head, such as 10.0.0.1:6379; {shown(value)} is a web page's")
+    return value.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Backend(Section, at=("backend",), selector="type"):
 
     type: str = key(_TYPE, "Where trials run: local or ray.", "local", required="local or ray")
     address: str | None = key(
-        Kind(text().schema, _address),
+        single(text().schema, _address),
         "The head of the Ray cluster, such as 10.0.0.1:6379; local: a cluster of this machine alone, for one run.",
         otherwise="RAY_ADDRESS, or the cluster of this machine",
         only=_RAY,
@@ -66,9 +66,8 @@ class Backend(Section, at=("backend",), selector="type"):
 def _name(value: Any, path: Path, report: Report) -> Any:
     if isinstance(value, str) and "://" in value:
         written = shorten(value, 100)
-        report.error(path, f"is the name of a backend, not an address: write {{type: ray, address: {written}}}")
-        return None
-    return _TYPE.read(value, path, report)
+        raise ValueError(f"is the name of a backend, not an address: write {{type: ray, address: {written}}}")
+    return _TYPE.parse(value, path, report)
 
 
 BACKEND = section(Backend, Kind(_TYPE.schema, _name), "type")

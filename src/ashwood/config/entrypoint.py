@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from ashwood.config.hyperparameters import HYPERPARAMETERS, names
-from ashwood.config.kinds import Kind, list_of, single, text
+from ashwood.config.kinds import Kind, list_of, text
 from ashwood.config.report import Report
 from ashwood.config.wording import Path, must_be, shorten, shown
 from ashwood.errors import nearest
@@ -59,19 +59,16 @@ def _is_name(text: str) -> bool:
     return text.isidentifier() and not keyword.iskeyword(text)
 
 
-_TEXT = single({"type": "string"}, _parse)
-
-
 def _read(value: Any, path: Path, report: Report) -> Any:
     if isinstance(value, Entrypoint):
         return value
     if not isinstance(value, list) or not value:
-        return _TEXT.read("" if value == [] else value, path, report)
+        return _parse("" if value == [] else value)
     words = _WORDS.read(value, path, report)
     return None if words is None else Entrypoint(EntrypointKind.COMMAND, " ".join(_quoted(word) for word in words))
 
 
-ENTRYPOINT = Kind({"anyOf": [_TEXT.schema, _WORDS.schema]}, _read)
+ENTRYPOINT = Kind({"anyOf": [{"type": "string"}, _WORDS.schema]}, _read)
 
 
 def _quoted(word: str) -> str:

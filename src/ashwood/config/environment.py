@@ -18,8 +18,7 @@ def _read(value: Any, path: Path, report: Report) -> dict[str, str] | None:
     if isinstance(value, list):
         return _from_list(value, path, report)
     if not isinstance(value, Mapping):
-        report.error(path, must_be('a list of "NAME=value" or a map', value))
-        return None
+        raise ValueError(must_be('a list of "NAME=value" or a map', value))
     if value and all(name in _DEVICES and (each is None or isinstance(each, list)) for name, each in value.items()):
         return _from_devices(value, path, report)
     return {name: str(text) for name, text in value.items() if _is_variable(name, text, (*path, name), report)}

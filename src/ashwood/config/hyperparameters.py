@@ -92,8 +92,7 @@ _MOST_DIGITS = 300  # Floats end at about 1e308, and lose precision below 1e-308
 
 def _read_space(tree: Any, path: Path, report: Report) -> Tree | None:
     if not isinstance(tree, Mapping):
-        report.error(path, must_be("a map (key: value)", tree))
-        return None
+        raise ValueError(must_be("a map (key: value)", tree))
     space_tree = {name: _read(value, (*path, name), report) for name, value in tree.items()}
     seen: set[str] = set()
     for inner, _ in space.Space(space_tree).leaves():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any
 
 from ashwood.config import determined
 from ashwood.config.report import Report
@@ -16,8 +16,6 @@ from ashwood.config.wording import MOST_WHOLE, Path, any_of, must_be, not_one_of
 from ashwood.config.wording import number as digits
 from ashwood.errors import nearest
 from ashwood.experiment.spec import Length, Unit
-
-Reader: TypeAlias = Callable[[Any, Path, Report], Any]
 
 UNITS = ("batches", "records", "epochs")
 LENGTH_FORMS = "{epochs: n}, {records: n}, {batches: n} or a bare number"
@@ -36,27 +34,27 @@ class Kind:
 
     Attributes:
         schema: its JSON schema.
-        read: function of a value, its path and the report.  It returns the value as the program uses it.  It reports
-            a wrong value and returns None.
+        parse: function of a value, its path and the report, which returns the value as the program uses it.  If the
+            value is wrong, it raises ValueError with the message, or reports a part of the value and returns None.
         model: function that returns the value if the file has none, for the kind of a section.
     """
 
     schema: dict[str, Any]
-    read: Reader
+    parse: Callable[[Any, Path, Report], Any]
     model: Callable[[], Any] | None = None
 
-
-def single(schema: dict[str, Any], parse: Callable[[Any], Any]) -> Kind:
-    """Return a kind of values without parts.  If a value is wrong, ``parse`` raises ValueError with the message."""
-
-    def read(value: Any, path: Path, report: Report) -> Any:
+    def read(self, value: Any, path: Path, report: Report) -> Any:
+        """Return the value as the program uses it, or None if it is wrong, which is reported."""
         try:
-            return parse(value)
+            return self.parse(value, path, report)
         except ValueError as error:
             report.error(path, str(error))
             return None
 
-    return Kind(schema, read)
+
+def single(schema: dict[str, Any], parse: Callable[[Any], Any]) -> Kind:
+    """Return a kind of values without parts, whose path does not matter."""
+    return Kind(schema, lambda value, _path, _report: parse(value))
 
 
 def _any(value: Any, path: Path, report: Report) -> Any:
@@ -150,15 +148,13 @@ def list_of(item: Kind, *, least: int = 0, most: int | None = None) -> Kind:
 
     def read(value: Any, path: Path, report: Report) -> list[Any] | None:
         if not isinstance(value, list | tuple):
-            report.error(path, must_be("a list", value))
-        elif len(value) < least:
-            report.error(path, "must hold at least one value, not an empty list")
-        elif most is not None and len(value) > most:
-            report.error(path, f"must hold at most {most} values, not {len(value):,}")
-        else:
-            items = [item.read(each, (*path, position), report) for position, each in enumerate(value)]
-            return items if item is ANY or None not in items else None
-        return None
+            raise ValueError(must_be("a list", value))
+        if len(value) < least:
+            raise ValueError("must hold at least one value, not an empty list")
+        if most is not None and len(value) > most:
+            raise ValueError(f"must hold at most {most} values, not {len(value):,}")
+        items = [item.read(each, (*path, position), report) for position, each in enumerate(value)]
+        return items if item is ANY or None not in items else None
 
     bounds = ({"minItems": least} if least else {}) | ({} if most is None else {"maxItems": most})
     return Kind({"type": "array", "items": item.schema} | bounds, read)
@@ -169,8 +165,7 @@ def map_of(item: Kind, expected: str = "a map (key: value)", at: Path = ()) -> K
 
     def read(value: Any, path: Path, report: Report) -> dict[str, Any] | None:
         if not isinstance(value, Mapping):
-            report.error(path, must_be(expected, value))
-            return None
+            raise ValueError(must_be(expected, value))
         values = {}
         for name, each in value.items():
             if at and (message := determined.refusal(at, name, each)):
@@ -268,37 +263,47 @@ def _is_zero(value: Any) -> bool:
 
 def length(least: int) -> Kind:
     """Return the kind of training lengths: a map with one unit, or a bare number."""
-    counts = whole(least)
+    bare, counted = _count(least, f"a length: {LENGTH_FORMS}"), _count(least, "a whole number")
 
-    def read(value: Any, path: Path, report: Report) -> Length | None:
+    def parse(value: Any, path: Path, report: Report) -> Length | None:
+        unit, amount = "steps", value
         if not isinstance(value, Mapping):
-            return count(value, path, report, Unit.STEPS, f"a length: {LENGTH_FORMS}")
-        if len(value) != 1:
-            report.error(path, f"must hold exactly one unit, {any_of(UNITS)}, not {len(value)}")
-            return None
-        [(unit, amount)] = value.items()
-        if unit in UNITS:
-            return count(amount, (*path, unit), report, Unit(unit), "a whole number")
-        close = nearest(unit, UNITS)
-        hint = f"did you mean {close}?" if close else f"it is {any_of(UNITS)}"
-        report.error((*path, unit), f"unknown unit; {hint}")
-        return None
+            amount = bare.read(value, path, report)
+        elif len(value) != 1:
+            raise ValueError(f"must hold exactly one unit, {any_of(UNITS)}, not {len(value)}")
+        else:
+            [(unit, amount)] = value.items()
+            amount = (counted if unit in UNITS else _UNKNOWN_UNIT).read(amount, (*path, unit), report)
+        return None if amount is None else Length(amount, Unit(unit))
 
-    def count(value: Any, path: Path, report: Report, unit: Unit, expected: str) -> Length | None:
-        if isinstance(value, float) and not value.is_integer() and unit is Unit.EPOCHS:
-            finer = " (count records or batches for less than an epoch)"
-            report.error(path, f"must be a whole number, not {shown(value)}{finer}")
-        elif isinstance(value, str) and (words := _AMOUNT.fullmatch(value)) and words[2] in UNITS:
-            report.error(path, f"must be a length, not {shown(value)}: write {{{words[2]}: {shorten(words[1], 20)}}}")
-        elif isinstance(value, bool) or not isinstance(value, int | float | str):
-            report.error(path, must_be(expected, value))
-        elif (found := counts.read(value, path, report)) is not None:
-            return Length(found, unit)
-        return None
-
-    units = {unit: {**counts.schema, "description": f"Number of {unit}."} for unit in UNITS}
+    units = {unit: {**counted.schema, "description": f"Number of {unit}."} for unit in UNITS}
     mapped = {"properties": units, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
-    return Kind({"anyOf": [{"type": "object", **mapped}, counts.schema]}, read)
+    return Kind({"anyOf": [{"type": "object", **mapped}, bare.schema]}, parse)
+
+
+def _count(least: int, expected: str) -> Kind:
+    """Return the kind of the number in a length."""
+    number = whole(least)
+
+    def parse(value: Any, path: Path, report: Report) -> Any:
+        if path[-1] == "epochs" and isinstance(value, float) and not value.is_integer():
+            finer = "count records or batches for less than an epoch"
+            raise ValueError(f"must be a whole number, not {shown(value)} ({finer})")
+        if isinstance(value, str) and (words := _AMOUNT.fullmatch(value)) and words[2] in UNITS:
+            raise ValueError(f"must be a length, not {shown(value)}: write {{{words[2]}: {shorten(words[1], 20)}}}")
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(must_be(expected, value))
+        return number.parse(value, path, report)
+
+    return Kind(number.schema, parse)
+
+
+def _unknown_unit(_value: Any, path: Path, _report: Report) -> None:
+    close = nearest(str(path[-1]), UNITS)
+    raise ValueError(f"unknown unit; {f'did you mean {close}?' if close else f'it is {any_of(UNITS)}'}")
+
+
+_UNKNOWN_UNIT = Kind({}, _unknown_unit)
 
 
 def parse_length(words: str) -> Length:

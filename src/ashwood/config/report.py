@@ -51,10 +51,11 @@ class Report:
         self._problems: list[Problem] = []
         self._warnings: list[Problem] = []
         self._paths: set[Path] = set()
+        self._around: set[Path] = set()  # The paths and all that are around them.
 
     def error(self, path: Path, message: str, *, line: int | None = None) -> None:
         """Add the problem that the value at ``path`` is wrong or missing."""
-        self._paths.add(path)
+        self.excuse(path)
         self.add(self._placed(path, message, line))
 
     def missing(self, path: Path, what: str) -> None:
@@ -80,16 +81,12 @@ class Report:
     @property
     def is_full(self) -> bool:
         """Whether the limit of reported problems is reached, so that further ones are dropped."""
-        return self.room == 0
-
-    @property
-    def room(self) -> int:
-        """Number of problems that can still be added."""
-        return _MOST_PROBLEMS - len(self._problems)
+        return len(self._problems) == _MOST_PROBLEMS
 
     def excuse(self, path: Path) -> None:
         """Suppress problems of ``path``, because another message covers them: for example, its key is misspelt."""
         self._paths.add(path)
+        self._around.update(path[:end] for end in range(len(path) + 1))
 
     def known_bad(self, path: Path) -> bool:
         """Return whether a problem at this path or around it was reported, so that no further message is needed."""
@@ -97,7 +94,7 @@ class Report:
 
     def known_bad_within(self, path: Path) -> bool:
         """Return whether a problem at, around or below this path was reported."""
-        return self.known_bad(path) or any(bad[: len(path)] == path for bad in self._paths)
+        return self.known_bad(path) or path in self._around
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -69,9 +69,8 @@ class StopWhen(Section, at=("searcher", "stop_when")):
 
 def _max_time(value: Any, path: Path, report: Report) -> Any:
     if isinstance(value, str) and parse_duration(value) is not None:
-        report.error(path, f"is a length that time_metric counts; {_instead_of_max_time(value)}")
-        return None
-    return _COUNT.read(value, path, report)
+        raise ValueError(f"is a length that time_metric counts; {_instead_of_max_time(value)}")
+    return _COUNT.parse(value, path, report)
 
 
 def _instead_of_max_time(value: Any) -> str:
@@ -92,9 +91,8 @@ def _source_trial(value: Any) -> str:
 def _source_checkpoint(value: Any, path: Path, report: Report) -> Any:
     if isinstance(value, str) and _UUID.fullmatch(value):
         message = "is a checkpoint's id in Determined; give the directory of a checkpoint instead"
-        report.error(path, f"{shown(value)} {message}")
-        return None
-    return text().read(value, path, report)
+        raise ValueError(f"{shown(value)} {message}")
+    return text().parse(value, path, report)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +192,9 @@ def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: 
     if method is None:
         return None
     if searcher.bracket_rungs and method is _ADAPTIVE:
-        for key_name in searcher.given & {"mode", "max_rungs"}:
-            report.warn(_key(key_name), "has no effect, since bracket_rungs says which brackets there are")
+        for name in ("mode", "max_rungs"):
+            if name in searcher.given:
+                report.warn(_key(name), "has no effect, since bracket_rungs says which brackets there are")
     max_trials = _read_max_trials(searcher, method, tree, report)
     auto = method is _ADAPTIVE and searcher.mode is Mode.AUTO and not searcher.bracket_rungs
     defaults = AUTO_DEFAULTS if auto else DEFAULTS

@@ -136,8 +136,7 @@ def read_keys(
 
 def _read(model: type[_S], data: Any, report: Report) -> _S | None:
     if not isinstance(data, Mapping):
-        report.error(model.at, must_be("a map (key: value)", data))
-        return None
+        raise ValueError(must_be("a map (key: value)", data))
     keys = model.declared()
     values = read_keys(keys, data, model.at, report, lambda name, each: _report_unknown(model, name, each, report))
     chosen = values.get(model.selector)

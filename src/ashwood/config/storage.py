@@ -164,27 +164,21 @@ class Storage(Section, at=("checkpoint_storage",), selector="type"):
         return f"{_SCHEMES[self.type or '']}://{main.strip('/')}{prefix and '/'}{prefix}{query and '?'}{query}"
 
 
-def _store(value: Any, path: Path, report: Report) -> str | None:
-    words = text().read(value, path, report)
-    if words is None:
-        return None
+def _store(value: Any, path: Path, report: Report) -> str:
+    words: str = text().parse(value, path, report)
     # Messages must not contain the password of the URL, so they show its scheme only.
     try:
         url = urlsplit(words)
         password = url.password
     except ValueError as error:
-        report.error(path, f"is no URL ({shorten(str(error))}): write postgresql://HOST/DATABASE")
-        return None
+        raise ValueError(f"is no URL ({shorten(str(error))}): write postgresql://HOST/DATABASE") from None
     if url.scheme not in ("postgresql", "postgres"):
         instead = f"{shorten(url.scheme)}://…" if "://" in words else shown(words)
-        report.error(
-            path,
-            f"must be the URL of a database, postgresql://HOST/DATABASE, not {instead}; "
-            "a directory is named with --home or ASHWOOD_HOME",
-        )
-    elif password is not None:
+        expected = f"must be the URL of a database, postgresql://HOST/DATABASE, not {instead}"
+        raise ValueError(f"{expected}; a directory is named with --home or ASHWOOD_HOME")
+    if password is not None:
         report.warn(path, "holds a password, for all who read the file: leave it to ~/.pgpass or PGPASSWORD")
-    return str(words)
+    return words
 
 
 STORE = Kind(text().schema, _store)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ashwood.errors import AshwoodError
 from ashwood.figures.extras import check_matplotlib
-from ashwood.figures.playback import Playback
+from ashwood.figures.playback import Part
 
 if TYPE_CHECKING:
     from ashwood.figures.frames import FrameRenderer
@@ -24,14 +24,6 @@ _TIME_EXPONENT = 1.6
 _SETTLING, _RESTING = 0.5, 2.0
 # Shares of the search's time whose frames together have every colour of the animation.
 _SAMPLES = (0.05, 0.3, 0.6, 1.0)
-
-
-class Part(NamedTuple):
-    """A search that an animation shows beside others, with a short title and a line of details."""
-
-    playback: Playback
-    title: str
-    subtitle: str
 
 
 def animate(parts: Sequence[Part], out: Path, *, headline: str, seconds: float, fps: int) -> int:

@@ -14,10 +14,9 @@ from matplotlib.patches import Polygon
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from ashwood.figures.animation import Part
 from ashwood.figures.layout import Layout, outline
 from ashwood.figures.panel import BAND, Panel, mark_moving, marker_size, short_duration
-from ashwood.figures.playback import qualities
+from ashwood.figures.playback import Part, qualities
 from ashwood.figures.theme import LIGHT
 
 WIDTH = 900

@@ -148,6 +148,14 @@ class Playback:
         return min(max((trained - below) / (span.target - below), 0.0), 1.0)
 
 
+class Part(NamedTuple):
+    """A search that an animation shows beside others, with a short title and a line of details."""
+
+    playback: Playback
+    title: str
+    subtitle: str
+
+
 def qualities(ladders: Sequence[Ladder]) -> Mapping[TrialId, float]:
     """Return the quality of each trial, from 0 (worst) to 1 (best); a trial at a higher rung is better.
 

@@ -69,15 +69,15 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     )
 
 
-def status_line(forecaster: Forecaster, now: float) -> str:
-    """Return the progress as one line."""
+def status_line(forecaster: Forecaster, now: float | None) -> str:
+    """Return the progress as one line; ``now`` is None if no driver is running."""
     progress, forecast = forecaster.progress, forecaster.forecast(now)
-    states = progress.trials.states
+    trained = format_length(progress.length_trained, progress.spec.unit)
+    repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
     return (
-        f"{forecast.fraction:.0%} done, {time_left(forecast)}; "
-        f"{format_length(states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
-        f"{format_length(progress.length_trained, progress.spec.unit)} trained, "
-        f"workers {progress.utilisation(now):.0%} busy"
+        f"{forecast.fraction:.0%} done{'' if now is None else f', {time_left(forecast)}'}; "
+        f"{format_length(progress.trials.states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
+        f"{trained} trained{repeated}, workers {progress.utilisation(now):.0%} busy"
     )
 
 
@@ -98,6 +98,11 @@ def named_trials(trials: Sequence[TrialId]) -> str:
     if len(trials) > _MOST_TRIALS:
         return f"{len(trials):,} trials: {', '.join([*others, last])}, …"
     return f"trials {', '.join(others)} and {last}" if others else f"trial {last}"
+
+
+def waiting_for(trials: Sequence[TrialId]) -> str:
+    """Return what a driver waits for while the experiment pauses or stops."""
+    return f"waiting for {named_trials(trials)} to finish a step and save"
 
 
 def leaving(state: ExperimentState, why: WhyLeave) -> str:

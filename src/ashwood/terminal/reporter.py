@@ -190,16 +190,13 @@ class Reporter:
 
     def _show_final_failure(self, trial: TrialId, why: GaveUp) -> None:
         """Show why a trial is not retried, with the last lines of its error, once for each error."""
-        errors = self.progress.trials.rows[trial].errors
-        error, _, details = (
-            errors[-1] if errors else "it exited before it had trained to the length of its job"
-        ).partition("\n")
+        errors = self.progress.trials.rows[trial].errors or ["it exited before it had trained to the length of its job"]
+        error, _, details = errors[-1].partition("\n")
         if error not in self._final_errors:
             self._final_errors.add(error)
             self._seen_errors.add(error)
-            quoted = "".join(
-                f"\n  | {cut(line, LONGEST_ERROR)}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:]
-            )
+            lines = details.rstrip().splitlines()[-_DETAIL_LINES:]
+            quoted = "".join(f"\n  | {cut(line, LONGEST_ERROR)}" for line in lines)
             self.warn(f"trial {trial} {why} and will not be retried: {brief(error, LONGEST_ERROR)}{quoted}")
 
 

@@ -30,8 +30,8 @@ from ashwood.terminal.messages import (
     how_it_ended,
     how_to_resume,
     leaving,
-    named_trials,
     time_left,
+    waiting_for,
     what_next,
 )
 from ashwood.terminal.reporter import Reporter
@@ -216,7 +216,7 @@ def _matters(screen: Screen) -> Iterator[str]:
             progress.leaving.why,
         )
         if trials := progress.waits_for:
-            yield f"waiting for {named_trials(trials)} to finish a step and save"
+            yield waiting_for(trials)
     elif not progress.trials.spending.slots:
         yield "waiting for workers"
 

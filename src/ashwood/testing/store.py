@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from ashwood.errors import EventLogError, ExperimentBusy, LeaseLost, NotFound
 from ashwood.eventlog.port import Answer, ExperimentRecord, LeaseState, Store
@@ -29,7 +27,6 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted, KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import a_driver, control_entries, edge_case_entries, full_spec, sample_requests
-from ashwood.testing.store_model import BesideTheModel
 
 
 class StoreContract:
@@ -323,13 +320,3 @@ class StoreContract:
             assert len(list(log.read())) == len(edge_case_entries())
             assert log.append(edge_case_entries()) == 2 * len(edge_case_entries())
             assert store.create(full_spec(), at=2.0) != experiment
-
-    def test_store_behaves_like_memory_store(self, tmp_path: Path) -> None:
-        """Random calls, alternating between two connections, have the same results as with a `MemoryStore`."""
-
-        class Machine(BesideTheModel):
-            def __init__(machine) -> None:  # noqa: N805 - self is the contract
-                super().__init__(lambda: self.open_store(tmp_path), connections=2 if self.durable else 1)
-
-        few = settings(max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
-        run_state_machine_as_test(Machine, settings=few)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from ashwood.errors import AshwoodError
-from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import Answer, Driver, EventLog, ExperimentRecord, LeaseState, Store
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.testing.records import a_driver, control_entries, edge_case_entries, full_spec, sample_requests
+from tests.eventlog.memory_store import MemoryStore
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""A store in memory, for tests and simulations."""
+"""A store in memory: the simplest one, with which the others are compared."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class MemoryStore:
         if self._owns(experiment, token):
             self._find(experiment).owner = None
 
-    def post(self, experiment: ExperimentId, request: Request, *, at: float) -> RequestId:  # noqa: ARG002
+    def post(self, experiment: ExperimentId, request: Request, *, at: float) -> RequestId:
         """Add a request to the inbox of an experiment, and return its number."""
         stored = self._find(experiment)
         number = next(self._request_numbers)
