@@ -213,7 +213,7 @@ def test_failures_are_counted_by_their_first_lines(page: Page) -> None:
     assert "Traceback" not in page.said
 
 
-def test_one_that_has_not_ended_says_so() -> None:
+def test_report_of_unended_experiment_says_that_it_may_change() -> None:
     workers = ran(40, stop_after=80)
     spec = workers.experiment.spec
     half = fold(History(spec), workers.entries[:60])

@@ -134,7 +134,7 @@ def _code(spec: ExperimentSpec) -> Child:
     kind, target = spec.entrypoint.kind, spec.entrypoint.target
     if kind is EntrypointKind.PICKLE:
         return "a function of a notebook"
-    # Reports are sent to others, who need not know the path on this machine.
+    # Reports are sent to other people, who should not see paths of this machine.
     return h("code", target.rpartition("/")[2] if kind is EntrypointKind.SCRIPT else target)
 
 
@@ -345,8 +345,8 @@ def _short(value: Any) -> str:
     """Return a value shortened for the table; the section about the best trial shows all of its digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    said = " ".join(format_value(value).split())
-    return said if len(said) <= _LONGEST_CELL else said[: _LONGEST_CELL - 1] + "…"
+    text = " ".join(format_value(value).split())
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
 
 
 # -- trouble -----------------------------------------------------------------------------------------
@@ -362,8 +362,8 @@ def trouble(history: History) -> Child:
         (progress.trials.states[TrialState.INVALID], "trials declared their hyperparameters invalid"),
         (progress.warnings, "warnings"),
     ]
-    said = [_counted(count, words) for count, words in counts if count]
-    if not said:
+    found = [_counted(count, words) for count, words in counts if count]
+    if not found:
         return None
     reasons = Counter[str]()
     trials: dict[str, list[int]] = {}
@@ -378,7 +378,7 @@ def trouble(history: History) -> Child:
     recent = list(dict.fromkeys(progress.recent_warnings))
     return _section(
         "What went wrong",
-        h("p", f"{'; '.join(said)}."),
+        h("p", f"{'; '.join(found)}."),
         _wide(_table(("times", "first line", "trials"), rows, numbers=[0])) if rows else None,
         h("p", f"And {more:,} more kinds of failures.", class_="muted small") if more > 0 else None,
         h("h3", "The latest warnings") if recent else None,
@@ -486,4 +486,4 @@ def _moment(at: float) -> str:
 
 def made(about: ReportHeader, version: str) -> str:
     """Return the line that says how and when the report was made."""
-    return f"Made with Ashwood {version} on {_moment(about.made_at)} from the record of experiment {about.id}."
+    return f"Made with Ashwood {version} on {_moment(about.made_at)} from the event log of experiment {about.id}."
