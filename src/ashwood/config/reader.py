@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.config import overrides as command_line
-from ashwood.config.backend import Backend
+from ashwood.config.backend import BackendSection
 from ashwood.config.document import Document, parse
 from ashwood.config.entrypoint import check_entrypoint
 from ashwood.config.file import FILE, ExperimentFile
@@ -142,7 +142,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     source = read_source(searcher, workdir, report)
     ray = file.backend.cluster()
     # A wrong backend has its own message.  Treat it as Ray, so that keys for Ray are not reported, too.
-    on_ray = ray is not None or report.known_bad_within(Backend.at)
+    on_ray = ray is not None or report.known_bad_within(BackendSection.at)
     slots, demand = file.resources.slots(report, ray=on_ray), file.resources.demand(report, ray=on_ray)
     storage, policy = file.checkpoint_storage.location(report), file.checkpoint_storage.policy(report)
     report.check()
