@@ -28,12 +28,14 @@ from ashwood.dashboard.live import experiment_events, message, resume_position, 
 from ashwood.dashboard.routes import figures
 from ashwood.dashboard.routes.files import _read_log
 from ashwood.dashboard.store_thread import StoreThread
+from ashwood.engine.control import ask
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.entry import fold
 from ashwood.experiment.events import (
     AttemptFailed,
+    CancelRequested,
     KillRequested,
     PauseRequested,
     SettingsChanged,
@@ -69,6 +71,14 @@ def test_list_contains_every_experiment(client: TestClient, told: History) -> No
     assert cards[2]["best"] == told.progress.summary()["best"]
     assert cards[2]["trials"] == told.progress.summary()["trials"]
     assert cards[2]["labels"] == ["nice", f"l{NASTY}"]
+
+
+def test_list_contains_experiment_that_was_canceled_without_driver(tmp_path: Path) -> None:
+    with open_home(a_home(tmp_path)) as home:
+        ask(home, 2, CancelRequested())
+    with TestClient(create_app(lambda: open_home(tmp_path), name="home"), base_url="http://127.0.0.1") as client:
+        states = {card["id"]: card["state"] for card in get(client, "experiments")["experiments"]}
+    assert states == {1: "completed", 2: "canceled", 3: "created"}
 
 
 def test_experiment_page_agrees_with_event_log(client: TestClient, told: History) -> None:

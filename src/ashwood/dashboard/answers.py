@@ -290,13 +290,14 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
         return ExperimentSummary(**common | {"state": DAMAGED, "damage": damage})
     state = INTERRUPTED if record.state.active and not listed.driven else record.state
     left, ran = summary.get("seconds_left"), summary.get("seconds")
-    since = now - summary.get("at", now)
+    # A summary that was stored without a driver has no time, and nothing has passed since.
+    since = 0.0 if (at := summary.get("at")) is None else max(0.0, now - at)
     known = {
         "state": state,
         "driven": listed.driven,
         "fraction": summary.get("fraction", 0.0),
         "seconds_left": None if left is None or state != ExperimentState.RUNNING else max(0.0, left - since),
-        "seconds": ran + max(0.0, since) if listed.driven and ran is not None else ran,
+        "seconds": ran + since if listed.driven and ran is not None else ran,
         "trials": summary.get("trials", {}),
         "trials_created": sum(summary.get("trials", {}).values()),
         "trials_planned": summary.get("trials_planned"),
