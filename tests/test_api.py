@@ -11,7 +11,7 @@ import ashwood
 from ashwood.errors import AshwoodError, ConfigError, NotFound, RequestRefused
 from ashwood.search.space import Categorical, Double
 
-pytestmark = pytest.mark.filterwarnings("ignore:hyperparameters. nothing varies")
+pytestmark = pytest.mark.filterwarnings("ignore:hyperparameters. no hyperparameter varies")
 
 
 def objective(trial: ashwood.Trial) -> None:

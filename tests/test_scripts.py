@@ -28,7 +28,7 @@ SEARCH = """
 """
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:hyperparameters. nothing varies")
+pytestmark = pytest.mark.filterwarnings("ignore:hyperparameters. no hyperparameter varies")
 
 
 def run(directory: Path, *command: str, code: int = 0, **files: str) -> str:

@@ -124,13 +124,13 @@ class TrainingCodeError(AshwoodError):
     """The user's training code cannot be loaded or called, or it calls Ashwood in a wrong way."""
 
 
-_SHORT = 4  # Words up to this length need less similarity: one wrong letter is a large part of lgo (log).
-_TELLING = 3  # Least length of a beginning or end that can mean a longer word: min means minval.
+_SHORT = 4  # Words up to this length need less similarity: a typing mistake changes a large part of them.
+_TELLING = 3  # A word of at least this length can abbreviate one that begins or ends with it (min for minval).
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that the user most likely meant, for a message, or None if no word is similar."""
-    from difflib import get_close_matches  # Only messages need it, and workers start faster without it.
+    from difflib import get_close_matches  # imported here, so that workers start faster
 
     by_plain_form = {_plain(name): name for name in known}
     plain = _plain(word)

@@ -39,7 +39,7 @@ def curves(*given: tuple[list[float], list[float]]) -> Callable[[int], Curve]:
 THREE_STEPS = curves(([5, 7, 6], [1, 2, 3]), ([6, 9, 10], [10, 20, 30]))
 
 
-def test_one_worker_trains_a_stretch_after_the_other() -> None:
+def test_one_worker_trains_one_segment_after_another() -> None:
     script = Script([Job(0, 2), Job(1, 2), Job(0, 3), Job(1, 3)])
     # Steps end at 1, 2 (trial 0), 12, 22 (trial 1), 23 (trial 0), 33 (trial 1).
     assert run(script, THREE_STEPS, workers=1, budget=33) == Trace(
@@ -48,14 +48,14 @@ def test_one_worker_trains_a_stretch_after_the_other() -> None:
     assert script.told == [(0, 2, 7), (1, 2, 9), (0, 3, 6), (1, 3, 10)]
 
 
-def test_steps_count_up_to_the_end_of_the_budget_and_no_further() -> None:
+def test_steps_after_the_budget_do_not_count() -> None:
     script = Script([Job(0, 3), Job(1, 3)])
     trace = run(script, THREE_STEPS, workers=2, budget=20)
     assert trace == Trace([1, 2, 20], [5, 7, 9], trials=2, length=5, completed=1, first_completed=3)
     assert script.told == [(0, 3, 6)]
 
 
-def test_a_worker_that_goes_on_is_not_free_and_one_that_idles_is_asked_again() -> None:
+def test_continuing_worker_is_busy_and_idle_worker_asks_again() -> None:
     script = Script([Job(0, 1), None, Job(1, 1)], answers=[2])
     trace = run(script, THREE_STEPS, workers=2, budget=inf)
     # Trial 0 ends at 1 and goes on until 2; the other worker is asked again at 1 and starts trial 1.
@@ -63,7 +63,7 @@ def test_a_worker_that_goes_on_is_not_free_and_one_that_idles_is_asked_again() -
     assert trace.times == [1, 2]
 
 
-def test_of_validations_at_one_moment_the_first_to_start_is_told_first() -> None:
+def test_simultaneous_reports_are_ordered_by_start() -> None:
     script = Script([Job(0, 2), Job(1, 1), Job(2, 1)])
     alike = curves(([1, 1], [1, 2]), ([1, 1], [2, 4]), ([1, 1], [2, 4]))
     run(script, alike, workers=3, budget=inf)
@@ -76,7 +76,7 @@ def problem(metric: NDArray[np.float32], seconds_a_step: float = 1.0) -> Problem
     return Problem("7", Curves((metric[:, None] * steps), seconds_a_step * np.cumsum(steps, axis=1)))
 
 
-def test_random_search_finds_what_is_to_be_expected() -> None:
+def test_random_search_has_expected_regret() -> None:
     table = problem(np.arange(1, 1001, dtype=np.float32))
     n = 40
     best = [
@@ -90,7 +90,7 @@ def test_random_search_finds_what_is_to_be_expected() -> None:
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_early_stopping_finds_the_best_setting_where_the_first_step_tells_it(mode: Mode) -> None:
+def test_early_stopping_finds_best_setting_if_first_step_predicts_it(mode: Mode) -> None:
     table = problem(np.arange(100.0, dtype=np.float32))
     settings = SearchSettings(method=Method.ADAPTIVE_ASHA, mode=mode, max_length=STEPS, max_trials=100)
     trace = run(ours.Tournaments(settings), rows(table.curves, table.order(0)), 4, inf)
@@ -99,7 +99,7 @@ def test_early_stopping_finds_the_best_setting_where_the_first_step_tells_it(mod
     assert trace.completed < 50
 
 
-def test_i_epoch_trains_all_for_some_steps_and_the_best_to_the_end() -> None:
+def test_i_epoch_trains_all_trials_for_some_steps_and_best_to_full_length() -> None:
     method = ours.EpochsThenBest(steps=3, trials=4, best=2)
     asked = []
     for metric in [0.1, 0.4, 0.3, 0.2]:
@@ -130,7 +130,7 @@ def test_regret_is_0_for_the_best_setting_and_100_for_the_median_one() -> None:
     assert at.tolist() == [200, 100, 100, 20, 20]
 
 
-def test_ranks_are_shared_by_equals() -> None:
+def test_equal_methods_share_rank() -> None:
     found = score(random=trace([0.05], [5]), same=trace([0.05], [5]), late=trace([0.05, 0.4], [4, 10]))
     assert {name: scored.ranks.tolist() for name, scored in found.items()} == {
         "random": [1.5, 1.5, 2.5, 2.5],
@@ -139,14 +139,14 @@ def test_ranks_are_shared_by_equals() -> None:
     }
 
 
-def test_the_speedup_is_how_much_sooner_a_method_is_as_good_as_random_search_at_the_end() -> None:
+def test_speedup_compares_times_to_final_result_of_random_search() -> None:
     found = score(random=trace([0.1, 0.8], [1, 8]), fast=trace([0.2], [9]), poor=trace([0.2], [7]))
     assert found["fast"].speedup == pytest.approx(5, rel=0.01)
     assert (found["poor"].speedup, found["poor"].never) == (1, 1)
     assert found["random"].speedup == pytest.approx(1.25, rel=0.01)
 
 
-def test_a_method_with_fewer_searches_is_ranked_where_it_searched() -> None:
+def test_method_with_fewer_searches_is_ranked_only_in_those() -> None:
     table = problem(np.arange(11.0, dtype=np.float32))
     end = wall_clock(table, 4)
     good, fair = trace([0.01 * end], [9]), trace([0.01 * end], [5])

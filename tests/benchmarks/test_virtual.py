@@ -15,7 +15,7 @@ from ashwood.search.vocabulary import Created, Exit, Job
 from benchmarks import robustness, scaling
 
 
-def test_the_course_of_a_search_that_trains_every_trial_to_the_end() -> None:
+def test_course_of_search_without_early_stopping() -> None:
     spec = spec_of(SearchSettings(method=Method.RANDOM, max_length=10, max_trials=5, max_concurrent_trials=0))
     course = Course(Experiment(spec), SimulatedBackend(spec, Exchangeable(), 2))
     assert (course.full, course.work_until_full) == (20.0, 40.0)
@@ -23,7 +23,7 @@ def test_the_course_of_a_search_that_trains_every_trial_to_the_end() -> None:
     assert course.worked == [10.0] * 5
 
 
-def test_what_a_search_is_measured_by() -> None:
+def test_measures_of_search() -> None:
     scale = Scale(
         workers=10, wall=50.0, work=200.0, full=15.0, work_until_full=135.0, usual=16.0, longest=32.0, last_rung=0.75
     )
@@ -56,7 +56,7 @@ def next_job(search: SyncBrackets) -> Job:
     return job
 
 
-def test_a_bracket_begins_when_those_before_have_no_job() -> None:
+def test_bracket_begins_when_earlier_brackets_have_no_job() -> None:
     search = sync(4, 2)
     jobs = [next_job(search) for _ in range(5)]
     assert [job.why for job in jobs] == [Created(0, nth) for nth in range(4)] + [Created(1, 0)]
@@ -65,7 +65,7 @@ def test_a_bracket_begins_when_those_before_have_no_job() -> None:
     assert (next_job(search).trial, next_job(search).why) == (0, Created(1, 1))
 
 
-def test_a_bracket_whose_best_trial_is_lost_sends_no_other_to_the_end() -> None:
+def test_bracket_that_lost_its_best_trial_promotes_no_other_to_last_rung() -> None:
     search = sync(4, 1)
     for job in [next_job(search) for _ in range(4)]:
         search.report(job.trial, job.target, float(job.trial))
@@ -74,13 +74,13 @@ def test_a_bracket_whose_best_trial_is_lost_sends_no_other_to_the_end() -> None:
     assert search.done
 
 
-def test_training_from_scratch_takes_all_of_it_each_time() -> None:
+def test_training_without_checkpoints_repeats_whole_length() -> None:
     model = Exchangeable(unit_seconds=2.0)
     assert FromScratch(model).train(Setting(0, 7), 4, 16) == model.train(Setting(0, 7), 0, 16)
 
 
 @pytest.mark.parametrize("method", [METHODS[0], pytest.param(METHODS[1], marks=pytest.mark.slow)])
-def test_drops_cost_what_they_have_to(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_lost_attempts_delay_first_completed_trial(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.setattr(robustness, "TIME", 450.0)
     calm, lossy = (robustness._simulate((Case(method, 0.1, drop), 0))[1] for drop in (0.0, 0.01))
     assert calm.completed > lossy.completed

@@ -76,7 +76,7 @@ def test_trimmed_log_keeps_beginning_and_end_and_says_what_is_left_out(
     assert not trim(log, 10 * LIMIT)
 
 
-def test_what_is_written_while_the_end_is_copied_is_kept(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_during_copy_of_log_end_is_kept(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limited, "_collapse", copies(lambda: append(log, "while it is trimmed\n")))
     append(log, lines(0, 20_000))
     trim(log, LIMIT)
@@ -103,7 +103,7 @@ def test_log_that_grows_faster_than_it_is_copied_loses_nothing(log: Path, monkey
     assert log.read_text().endswith(lines(last - 50, last))
 
 
-def test_nothing_of_several_processes_is_lost_but_what_is_left_out(log: Path) -> None:
+def test_log_of_several_processes_loses_only_the_gap(log: Path) -> None:
     if not can_collapse(log):
         pytest.skip("this file system removes no part of a file")
     log.write_bytes(b"--- the header\n")

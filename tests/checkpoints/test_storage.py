@@ -120,7 +120,7 @@ def test_link_inside_a_checkpoint_is_kept_as_a_relative_link(storage: Storage, k
     assert storage.manifest(NAME).size == len("weights" + "weights of a step")
 
 
-def test_error_about_a_link_does_not_count_as_one_that_may_pass(tmp_path: Path) -> None:
+def test_error_about_link_is_not_temporary(tmp_path: Path) -> None:
     (tmp_path / "last").symlink_to("nowhere")
     with pytest.raises(TrainingCodeError, match="cannot be followed") as raised:
         settle_links(tmp_path)
@@ -218,9 +218,7 @@ def test_error_of_training_code_is_raised_and_leaves_no_files(storage: Storage, 
     assert files.list() == []
 
 
-def test_an_absolute_directory_needs_no_manifest_but_is_held_to_the_one_it_has(
-    storage: Storage, tmp_path: Path
-) -> None:
+def test_absolute_directory_is_verified_only_if_it_has_manifest(storage: Storage, tmp_path: Path) -> None:
     old = tmp_path / "elsewhere" / "trial-1" / "length-2-attempt-1"
     old.mkdir(parents=True)
     (old / "model").write_text("weights")
@@ -278,9 +276,7 @@ DAMAGES: dict[str, tuple[Callable[[Files], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_refused_and_what_is_wrong_is_named(
-    storage: Storage, files: Files, damage: str
-) -> None:
+def test_damaged_checkpoint_is_refused_with_damaged_file(storage: Storage, files: Files, damage: str) -> None:
     storage.save(NAME, writes(model="weights", a__b="more"))
     inflict, words = DAMAGES[damage]
     inflict(files)
@@ -290,7 +286,7 @@ def test_a_damaged_checkpoint_is_refused_and_what_is_wrong_is_named(
     assert not isinstance(caught.value, StorageUnreachable)
 
 
-def test_a_checkpoint_that_is_set_aside_is_kept_and_found_no_more(storage: Storage, files: Files) -> None:
+def test_set_aside_moves_checkpoint_out_of_listing(storage: Storage, files: Files) -> None:
     storage.save(NAME, writes(model="weights", a__b="more"))
     place = storage.set_aside(NAME)
     assert place.endswith(f"set-aside/{NAME}")
@@ -303,7 +299,7 @@ def test_a_checkpoint_that_is_set_aside_is_kept_and_found_no_more(storage: Stora
     assert files.read(f"set-aside/{NAME}.1/model.pt") == b"another"
 
 
-def test_a_checkpoint_of_another_experiment_or_draw_is_not_fetched(storage: Storage) -> None:
+def test_checkpoint_of_another_experiment_or_draw_is_not_fetched(storage: Storage) -> None:
     storage.save(NAME, writes(model="weights"), lambda: CheckpointInfo({}, "mine", "drawn so"))
     for fits in (
         CheckpointInfo(),
@@ -325,7 +321,7 @@ SAID = CheckpointInfo({"loss": 0.1, "é": math.nan}, "an experiment", "a draw", 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_no_single_byte_can_change_unnoticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_change_of_any_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     root = tmp_path_factory.mktemp("flip")
     storage = open_storage(root)
     storage.save(NAME, writes(model=data.draw(st.binary(min_size=1, max_size=64))), lambda: SAID)
@@ -338,7 +334,7 @@ def test_no_single_byte_can_change_unnoticed(tmp_path_factory: pytest.TempPathFa
         pass
 
 
-def test_a_checkpoint_that_is_not_there(storage: Storage) -> None:
+def test_missing_checkpoint_raises(storage: Storage) -> None:
     storage.save(NAME, writes(model="weights"))
     with pytest.raises(CheckpointError, match="there is no checkpoint") as caught:
         contents(storage, "trial-3/length-8-attempt-1")
@@ -348,7 +344,7 @@ def test_a_checkpoint_that_is_not_there(storage: Storage) -> None:
 # -- lists and deletions -------------------------------------------------------------------------
 
 
-def test_complete_lists_what_is_complete_in_order(storage: Storage, files: Files) -> None:
+def test_complete_lists_complete_checkpoints_in_order(storage: Storage, files: Files) -> None:
     assert storage.complete() == []
     for name in ("trial-10/length-4-attempt-1", "trial-9/length-16-attempt-2", "trial-9/length-4-attempt-1-batches-7"):
         storage.save(name, writes(model="weights", more="12"))
@@ -379,7 +375,7 @@ def test_delete_removes_a_checkpoint_and_may_be_repeated(storage: Storage, files
 @pytest.mark.parametrize(
     "name", ["", "trial-3", "../trial-3/length-4-attempt-1", "trial-3/../..", "/etc/passwd", "x/y"]
 )
-def test_delete_touches_nothing_but_checkpoints_of_its_own(storage: Storage, files: Files, name: str) -> None:
+def test_delete_removes_only_checkpoints_of_its_storage(storage: Storage, files: Files, name: str) -> None:
     storage.save(NAME, writes(model="weights"))
     before = files.list()
     with pytest.raises(CheckpointError, match="is not deleted"):
@@ -394,7 +390,7 @@ def test_leftovers_can_be_deleted(storage: Storage, files: Files) -> None:
     assert files.list() == []
 
 
-def test_probe_leaves_nothing(storage: Storage, files: Files) -> None:
+def test_probe_leaves_no_files(storage: Storage, files: Files) -> None:
     storage.probe()
     assert files.list() == []
 
@@ -407,7 +403,7 @@ counts = st.integers(0, 10**6)
 @given(
     counts, counts, counts, st.none() | st.tuples(st.sampled_from(["epochs", "batches", "records", "steps"]), counts)
 )
-def test_names_say_what_they_are_names_of(
+def test_checkpoint_name_contains_trial_length_and_attempt(
     trial: int, length: int, attempt: int, position: tuple[str, int] | None
 ) -> None:
     name = checkpoint_name(trial, length, attempt, position)
@@ -429,7 +425,7 @@ def test_join_url(url: str, joined: str) -> None:
     assert join_url(url, "x") == joined
 
 
-def test_a_package_that_is_not_installed_is_named() -> None:
+def test_error_names_missing_package() -> None:
     for name, extra in {"gs://b/p": r"ashwood\[gcs\]", "abfs://c/p": r"ashwood\[azure\]"}.items():
         with pytest.raises(StorageUnreachable, match=extra):
             open_storage(name).probe()

@@ -69,7 +69,7 @@ def save_new(storage: Storage) -> None:
     storage.save(NAME, writes(model="the new one", a__b="y"))
 
 
-def test_a_save_that_is_killed_leaves_no_half_checkpoint(storage: Storage, files: Files) -> None:
+def test_killed_save_leaves_no_incomplete_checkpoint(storage: Storage, files: Files) -> None:
     for nth in kills(lambda: save_new(storage)):
         assert storage.complete() == [] or contents(storage, NAME) == NEW, f"killed before effect {nth}"
         for leftover in storage.leftovers():
@@ -79,7 +79,7 @@ def test_a_save_that_is_killed_leaves_no_half_checkpoint(storage: Storage, files
     assert contents(storage, NAME) == NEW
 
 
-def test_a_replacement_that_is_killed_leaves_the_old_or_the_new_one(storage: Storage, files: Files) -> None:
+def test_killed_replacement_leaves_old_or_new_checkpoint(storage: Storage, files: Files) -> None:
     storage.save(NAME, writes(model="old", more="x"))
     for nth in kills(lambda: save_new(storage)):
         assert [stored.name for stored in storage.complete()] == [NAME], f"killed before effect {nth}"
@@ -90,7 +90,7 @@ def test_a_replacement_that_is_killed_leaves_the_old_or_the_new_one(storage: Sto
     assert all(path.startswith(f"{NAME}/") for path in files.list())
 
 
-def test_a_deletion_that_is_killed_leaves_a_whole_checkpoint_or_a_leftover(storage: Storage, files: Files) -> None:
+def test_killed_deletion_leaves_complete_checkpoint_or_leftover(storage: Storage, files: Files) -> None:
     save_new(storage)
     for nth in kills(lambda: storage.delete(NAME)):
         assert storage.complete() == [] or contents(storage, NAME) == NEW, f"killed before effect {nth}"
@@ -100,7 +100,7 @@ def test_a_deletion_that_is_killed_leaves_a_whole_checkpoint_or_a_leftover(stora
     assert files.list() == []
 
 
-def test_a_full_disk_passes_through_and_costs_only_the_new_checkpoint(
+def test_full_disk_raises_and_loses_only_new_checkpoint(
     storage: Storage, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.save(NAME, writes(model="old", more="x"))
@@ -131,7 +131,7 @@ def test_checkpoint_that_is_being_written_is_leftover_and_not_complete(storage: 
     assert [leftover.name for leftover in leftovers] == ["trial-3/.writing-length-4-attempt-1"]
 
 
-def test_a_save_survives_that_the_directory_of_its_trial_is_deleted_as_empty(
+def test_save_succeeds_if_empty_trial_directory_is_deleted_meanwhile(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = Path.mkdir
@@ -149,7 +149,7 @@ def test_a_save_survives_that_the_directory_of_its_trial_is_deleted_as_empty(
     assert contents(storage, NAME) == {"model.pt": b"weights"}
 
 
-def test_absolute_names_of_old_logs_are_deleted_only_inside(storage: Storage, tmp_path: Path) -> None:
+def test_absolute_names_are_deleted_only_inside_storage(storage: Storage, tmp_path: Path) -> None:
     inside = tmp_path / "trial-1" / "length-2-attempt-1"
     inside.mkdir(parents=True)
     (inside / "model").write_text("weights")
@@ -165,13 +165,13 @@ def test_unmounted_storage_is_unreachable_not_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="everything is allowed to root")
-def test_a_storage_without_rights(tmp_path: Path) -> None:
+def test_storage_without_permission_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StorageUnreachable, match="Permission denied"):
         open_storage(tmp_path / "here").probe()
 
 
-def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
+def test_storage_at_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageUnreachable, match=r"cannot save checkpoints in .*file.*set checkpoint_storage"):
         open_storage(tmp_path / "file").probe()
@@ -194,7 +194,7 @@ def test_probe_is_not_disturbed_by_another_with_the_same_process_id(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_was_given_up_clears_away_nothing_of_its_successor(storage: Storage, tmp_path: Path) -> None:
+def test_lost_process_does_not_delete_files_of_its_successor(storage: Storage, tmp_path: Path) -> None:
     unfinished = tmp_path / "trial-3" / ".writing-length-4-attempt-2"
     unfinished.mkdir(parents=True)
     storage.save("trial-3/length-4-attempt-1", writes(model="old"))
@@ -204,7 +204,7 @@ def test_a_process_that_was_given_up_clears_away_nothing_of_its_successor(storag
 
 
 @pytest.mark.parametrize("replace", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
-def test_a_manifest_that_is_no_regular_file_is_damage_and_not_waited_for(
+def test_manifest_that_is_not_regular_file_is_damage_and_does_not_block(
     tmp_path: Path, replace: Callable[[Path], None]
 ) -> None:
     storage = open_storage(tmp_path)

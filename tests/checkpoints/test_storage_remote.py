@@ -81,7 +81,7 @@ def cut_short(action: Callable[[], object], nth: int) -> bool:
     return False
 
 
-def test_an_upload_that_is_cut_short_is_never_taken_as_complete(storage: Storage, files: Files) -> None:
+def test_interrupted_upload_is_never_complete(storage: Storage, files: Files) -> None:
     nth = 1
     while cut_short(lambda: storage.save(NAME, writes(model="weights", a__b="x")), nth):
         assert storage.complete() == []
@@ -95,13 +95,13 @@ def test_an_upload_that_is_cut_short_is_never_taken_as_complete(storage: Storage
     assert contents(storage, NAME) == {"model.pt": b"weights", "a/b.pt": b"x"}
 
 
-def test_remains_of_an_upload_are_no_part_of_the_next(storage: Storage, files: Files) -> None:
+def test_leftovers_of_upload_are_not_part_of_next_one(storage: Storage, files: Files) -> None:
     files.write(f"{NAME}/shard-2.pt", b"of an upload that was cut short")
     storage.save(NAME, writes(model="weights"))
     assert contents(storage, NAME) == {"model.pt": b"weights"}
 
 
-def test_a_deletion_that_is_cut_short_leaves_nothing_that_looks_complete(storage: Storage, files: Files) -> None:
+def test_interrupted_deletion_leaves_no_complete_checkpoint(storage: Storage, files: Files) -> None:
     storage.save(NAME, writes(model="weights", a__b="x"))
     nth = 1
     while cut_short(lambda: storage.delete(NAME), nth):
@@ -112,7 +112,7 @@ def test_a_deletion_that_is_cut_short_leaves_nothing_that_looks_complete(storage
     assert files.list() == []
 
 
-def test_failures_that_pass_are_tried_again(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_failures_are_retried(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     failures: dict[str, int] = dict.fromkeys(OPERATIONS, 0)
 
     def before(operation: str) -> None:
@@ -127,7 +127,7 @@ def test_failures_that_pass_are_tried_again(storage: Storage, monkeypatch: pytes
     assert storage.complete() == []
 
 
-def test_a_failure_that_stays_is_told_with_the_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permanent_failure_is_reported_with_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = open_storage(url, ONCE)
     storage.save(NAME, writes(model="weights"))
 
@@ -148,7 +148,7 @@ def test_a_failure_that_stays_is_told_with_the_url(url: str, monkeypatch: pytest
         assert url in str(caught.value)
 
 
-def test_missing_rights_are_told_at_once(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_missing_permission_is_reported_without_retry(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     tries = []
 
     def before(_operation: str) -> None:
@@ -176,7 +176,7 @@ def test_probe_is_not_disturbed_by_another_with_the_same_process_id(
     assert files.list() == []
 
 
-def test_a_full_disk_here_is_not_the_servers_fault(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_local_disk_is_not_reported_as_storage_outage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(NAME, writes(model="weights"))
 
     def before(operation: str) -> None:
@@ -188,7 +188,7 @@ def test_a_full_disk_here_is_not_the_servers_fault(storage: Storage, monkeypatch
         contents(storage, NAME)
 
 
-def test_a_downloaded_checkpoint_is_gone_afterwards(storage: Storage) -> None:
+def test_downloaded_checkpoint_is_deleted_after_use(storage: Storage) -> None:
     storage.save(NAME, writes(model="weights"))
     with storage.fetch(NAME) as directory:
         assert (directory / "model.pt").read_bytes() == b"weights"
@@ -205,7 +205,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_live_one_has_stays(temporary: Path) -> None:
+def test_scratch_of_killed_process_is_removed_and_of_live_one_kept(temporary: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of other tests' servers sleep
         child = os.fork()
@@ -223,14 +223,14 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_has_stays(tem
     assert list(temporary.glob("ashwood-*/*")) == []
 
 
-def test_the_lock_of_the_whole_is_held_only_for_a_moment(temporary: Path) -> None:
+def test_scratch_base_lock_is_held_briefly(temporary: Path) -> None:
     with scratch() as directory:
         handle = os.open(directory.parent, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(handle)
 
 
-def test_a_place_that_another_user_took_is_not_used(temporary: Path) -> None:
+def test_scratch_base_that_is_link_is_not_used(temporary: Path) -> None:
     (temporary / f"ashwood-{os.getuid()}").symlink_to(temporary)
     with scratch() as directory:
         assert directory.parent.parent == temporary

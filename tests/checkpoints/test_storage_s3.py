@@ -63,7 +63,7 @@ def make(tmp_path: Path, place: str, s3: S3) -> Iterator[Make]:
     "how",
     ["inline", pytest.param("forked", marks=pytest.mark.slow), pytest.param("command", marks=pytest.mark.slow)],
 )
-def test_a_trial_goes_on_from_its_checkpoint_unless_that_is_damaged(make: Make, place: str, how: str) -> None:
+def test_trial_resumes_from_checkpoint_unless_it_is_damaged(make: Make, place: str, how: str) -> None:
     backend = make(how)
     events = drive(backend, [job(target=2)])
     saved = events[-2]
@@ -81,7 +81,7 @@ def test_a_trial_goes_on_from_its_checkpoint_unless_that_is_damaged(make: Make, 
     assert event.why == f"the checkpoint {place}/{damaged} is damaged: the content of length has changed"
 
 
-def test_an_upload_that_fails_for_a_while_is_repeated(make: Make, place: str, s3: S3) -> None:
+def test_upload_is_retried_during_outage(make: Make, place: str, s3: S3) -> None:
     failures: Counter[str] = Counter()
 
     def spoil(method: str, path: str) -> bool:
@@ -94,9 +94,7 @@ def test_an_upload_that_fails_for_a_while_is_repeated(make: Make, place: str, s3
     assert [stored.name for stored in open_storage(place).complete()] == ["trial-0/length-1-attempt-1"]
 
 
-def test_an_upload_whose_process_is_killed_is_never_taken_as_complete(
-    make: Make, place: str, s3: S3, tmp_path: Path
-) -> None:
+def test_upload_of_killed_process_is_never_complete(make: Make, place: str, s3: S3, tmp_path: Path) -> None:
     told = tmp_path / "pid"
 
     def spoil(method: str, path: str) -> bool:
@@ -117,7 +115,7 @@ def test_an_upload_whose_process_is_killed_is_never_taken_as_complete(
     assert drive(backend, [job(target=1, attempt=2)])[-1] == AttemptEnded(0, 2, 1)
 
 
-def test_a_server_that_does_not_answer_damages_nothing(place: str, s3: S3) -> None:
+def test_silent_server_causes_no_damage(place: str, s3: S3) -> None:
     storage = open_storage(place, ONCE)
     storage.save(NAME, writes(model="weights"))
     s3.spoil = lambda method, _path: method == "GET"
@@ -127,7 +125,7 @@ def test_a_server_that_does_not_answer_damages_nothing(place: str, s3: S3) -> No
     assert contents(storage, NAME) == {"model.pt": b"weights"}
 
 
-def test_a_bucket_that_is_not_there(s3: S3) -> None:
+def test_missing_bucket_is_reported(s3: S3) -> None:
     for storage in (open_storage(url, ONCE) for url in ("s3://nowhere/x", "s3://nowhere")):
         for action in (storage.probe, storage.complete, lambda: contents(storage, NAME)):  # noqa: B023
             with pytest.raises(StorageUnreachable, match="bucket does not exist; create it"):
@@ -161,7 +159,7 @@ def test_credentials_are_read_again_after_a_failure(
     assert set(s3.keys[3:]) == {"renewed"}
 
 
-def test_silent_server_is_given_up(s3: S3, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_call_to_silent_server_ends_after_patience(s3: S3, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s3fs.S3FileSystem.read_timeout", 0.2)
     s3.spoil = lambda _method, _path: "silence"
     with pytest.raises(StorageUnreachable, match="Read timeout on endpoint"):
@@ -170,7 +168,7 @@ def test_silent_server_is_given_up(s3: S3, place: str, monkeypatch: pytest.Monke
     assert open_storage(place).complete() == []
 
 
-def test_unfinished_multipart_uploads_are_aborted_and_those_of_others_are_not(s3: S3, place: str) -> None:
+def test_abort_uploads_aborts_only_own_multipart_uploads(s3: S3, place: str) -> None:
     import boto3
 
     client, prefix = boto3.client("s3"), place.removeprefix("s3://bucket/")
@@ -199,7 +197,7 @@ def test_large_file_is_uploaded_and_downloaded_in_parts(s3: S3, place: str, tmp_
     assert parts.count("GET model.pt") >= 3
 
 
-def test_an_endpoint_in_the_url_goes_over_the_environment(s3: S3, place: str) -> None:
+def test_endpoint_in_url_overrides_environment(s3: S3, place: str) -> None:
     there = f"{place}?endpoint_url={os.environ['AWS_ENDPOINT_URL']}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

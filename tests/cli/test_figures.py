@@ -31,7 +31,7 @@ def test_a_timeline_of_another_format_is_refused(finished: Workplace) -> None:
     assert "no/such" in finished.ashwood("timeline", "1", "--out", "no/such/page.html", code=1)
 
 
-def test_an_experiment_has_figures(finished: Workplace) -> None:
+def test_figures_of_python_experiment(finished: Workplace) -> None:
     from ashwood import open_experiment
 
     experiment = open_experiment(1, home=finished.path / ".ashwood")
@@ -49,12 +49,12 @@ def test_animate_draws_recorded_experiment(finished: Workplace) -> None:
     assert (finished.path / "search.gif").stat().st_size > 10_000
 
 
-def test_a_recorded_experiment_has_the_workers_that_it_had(finished: Workplace) -> None:
+def test_animation_has_recorded_number_of_workers(finished: Workplace) -> None:
     said = finished.ashwood("animate", "1", "--out", "search.gif", "--workers", "3", code=2)
     assert "are for a simulated search" in said
 
 
-def test_simulated_searches_are_the_same_trials() -> None:
+def test_simulated_searches_have_same_trials() -> None:
     from ashwood.cli.figures import simulated
 
     sync, asynchronous = (simulated(method, 4, 27, 1) for method in (Method.SYNC_HALVING, Method.ASYNC_HALVING))

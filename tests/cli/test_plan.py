@@ -81,7 +81,7 @@ def test_planned_file_has_the_planned_search_in_any_mode(workplace: Workplace) -
     assert (float(search.divisor), search.max_trials) == (settings["divisor"], settings["max_trials"])
 
 
-def test_too_small_budget_names_smallest_one(workplace: Workplace) -> None:
+def test_plan_for_too_small_budget_names_smallest_one(workplace: Workplace) -> None:
     said = workplace.ashwood("plan", *TRAINING, "--deadline", "4min", code=1)
     assert "no search fits the deadline of 4 min 00 s: in nine of ten cases a single trial of 8 epochs takes" in said
     assert "train at most about" in said
@@ -90,7 +90,7 @@ def test_too_small_budget_names_smallest_one(workplace: Workplace) -> None:
     assert "use fewer workers" in said
 
 
-def test_nothing_is_overwritten(workplace: Workplace) -> None:
+def test_plan_does_not_overwrite_file(workplace: Workplace) -> None:
     before = workplace.file.read_text()
     assert "already exists" in workplace.ashwood("plan", *TRAINING, *BUDGET, "--out", "toy.yaml", code=1)
     assert workplace.file.read_text() == before

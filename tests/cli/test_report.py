@@ -49,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     return workplace
 
 
-def test_a_report_is_one_page(finished: Workplace) -> None:
+def test_report_is_one_page(finished: Workplace) -> None:
     said = finished.ashwood("report", "1", "--out", "report.html")
     assert re.fullmatch(r"Wrote report\.html \(\d\.\d MB\)\.\n", said)
     page = (finished.path / "report.html").read_text()
@@ -58,7 +58,7 @@ def test_a_report_is_one_page(finished: Workplace) -> None:
     assert not list(finished.path.glob(".report*"))
 
 
-def test_an_experiment_reports(finished: Workplace) -> None:
+def test_experiment_writes_report(finished: Workplace) -> None:
     from ashwood import open_experiment
 
     out = finished.path / "from_python.html"
@@ -82,7 +82,7 @@ def test_report_of_experiment_that_ends_during_reading_shows_it_ended(
         assert '<span class="state good">completed</span>' in make_page(home, experiment)
 
 
-def test_what_cannot_be_written_is_refused(finished: Workplace) -> None:
+def test_report_refuses_path_that_cannot_be_written(finished: Workplace) -> None:
     assert "must end in .html" in finished.ashwood("report", "1", "--out", "report.docx", code=1)
     assert "no directory no/such" in finished.ashwood("report", "1", "--out", "no/such/report.html", code=1)
     assert "no experiment" in finished.ashwood("report", "7", "--out", "report7.html", code=1)
@@ -126,7 +126,7 @@ def test_a_browser_that_fails_leaves_no_file(tmp_path: Path, script: str, words:
     assert not out.exists()
 
 
-def test_a_browser_that_hangs_is_ended_with_all_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hung_browser_is_killed_with_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser, "SECONDS", 0.3)
     # As long as anybody holds its output, reading it would wait.
     program = _program(tmp_path, f"{sys.executable} -c 'import time; time.sleep(100)' & wait")
@@ -142,7 +142,7 @@ def test_picture_without_drawn_figures_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_browser
-def test_a_report_on_paper(finished: Workplace) -> None:
+def test_report_as_pdf(finished: Workplace) -> None:
     assert "Wrote report.pdf (" in finished.ashwood("report", "1", "--out", "report.pdf")
     written = (finished.path / "report.pdf").read_bytes()
     assert written.startswith(b"%PDF-")
@@ -167,7 +167,7 @@ def test_a_picture_has_room_for_many_hyperparameters_with_long_names(tmp_path: P
 
 @pytest.mark.slow
 @needs_browser
-def test_a_report_as_a_picture(finished: Workplace) -> None:
+def test_report_as_png(finished: Workplace) -> None:
     assert "Wrote report.png (" in finished.ashwood("report", "1", "--out", "report.png")
     written = (finished.path / "report.png").read_bytes()
     assert written.startswith(b"\x89PNG")

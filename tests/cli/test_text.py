@@ -141,7 +141,7 @@ def test_a_log_reaches_a_terminal_without_control_characters(nasty: Workplace) -
 # -- pieces -------------------------------------------------------------------------------------------
 
 
-def test_printable_keeps_what_is_harmless() -> None:
+def test_printable_keeps_harmless_characters() -> None:
     harmless = "größer ☃ 世界 \N{NO-BREAK SPACE}\t👩\u200d👩\u200d👧\n"
     assert printable(harmless) == harmless
     assert printable("\x00\x1b\x7f\x9b\ud800\u202e") == "??????"
@@ -161,12 +161,12 @@ def test_sequences_of_control_characters_are_left_out() -> None:
     assert without_sequences("\x1b[1;31mred\x1b[0m\r\n\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x1bZ") == "red\nlink "
 
 
-def test_cells_are_no_markup_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_cells_are_plain_text_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["[red]a", "b"], [["[bold]x[/nothing]", "c\nd\x1b"]])
     assert capsys.readouterr().out.splitlines()[1].split() == ["[bold]x[/nothing]", "c", "d?"]
 
 
-def test_json_holds_what_can_not_be_printed_as_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_escapes_unprintable_characters(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": NASTY + "\ud800"})
     said = capsys.readouterr().out
     assert not CONTROL.search(said)

@@ -276,7 +276,7 @@ def test_divisor_is_exact_decimal(tmp_path: Path, text: str, number: Fraction) -
 def test_max_length_is_read_in_both_spellings(tmp_path: Path, text: str, count: int, unit: Unit) -> None:
     spec, warnings = read(tmp_path, with_searcher(f"name: random, max_trials: 9, {text}"))
     assert (spec.search.max_length, spec.unit) == (count, unit)
-    assert ("tokens" in text) == any("is no unit" in warning for warning in warnings)
+    assert ("tokens" in text) == any("is not a unit" in warning for warning in warnings)
 
 
 def test_zero_period_means_none(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_zero_period_means_none(tmp_path: Path) -> None:
         (
             "name: random, max_trials: 9, max_length: {batches: 9}",
             "{global_batch_size: {type: int, minval: 8, maxval: 64}}",
-            "records or epochs compare trials fairly",
+            "for a fair comparison, use records or epochs",
         ),
         (
             "name: random, max_trials: 9, max_length: 9",
@@ -300,12 +300,12 @@ def test_zero_period_means_none(tmp_path: Path) -> None:
         (
             "name: random, max_trials: 9, max_length: 9",
             "{lr: 1}",
-            "nothing varies (1 setting): all 9 trials",
+            "no hyperparameter varies: all 9 trials",
         ),
         (
             "name: adaptive_asha, max_trials: 9, max_length: 9, bracket_rungs: [1], mode: standard",
             "{n: {type: int, minval: 8, maxval: 64}}",
-            "bracket_rungs says which brackets",
+            "bracket_rungs defines the brackets",
         ),
     ],
 )
@@ -497,7 +497,7 @@ def test_store_is_not_part_of_spec(tmp_path: Path) -> None:
     assert loaded.spec.max_common_failures == 0
     file.write_text(LEAST + "store: postgresql://me:secret@db.lab/ashwood\n")
     [warning] = read_experiment(file).warnings
-    assert "a.yaml:4: store: holds a password" in warning
+    assert "a.yaml:4: store: contains a password" in warning
     assert "secret" not in warning
 
 

@@ -115,7 +115,7 @@ OTHER_SECTIONS = {
     SOUND + "resources: {slots_per_trial: 2, gpus_per_trial: 1}\n": (
         4,
         "resources.slots_per_trial",
-        ["is 2, but gpus_per_trial is 1", "keep one"],
+        ["is 2, but gpus_per_trial is 1", "remove one of the two"],
     ),
     SOUND + "reproducibility:\n  experiment_seed: -1\n": (5, "reproducibility.experiment_seed", ["at least 0"]),
     SOUND + "reproducibility:\n  experiment_seed: 2147483648\n": (
@@ -160,18 +160,22 @@ OTHER_SECTIONS = {
     SOUND + "checkpoint_storage: {type: s3, bucket: b, prefix: a/../b}\n": (
         4,
         "checkpoint_storage.prefix",
-        ["must not hold .."],
+        ["must not contain .."],
     ),
     SOUND + "checkpoint_storage: {type: hdfs, hdfs_url: x}\n": (4, "checkpoint_storage.type", ["hdfs://host:port"]),
-    SOUND + "checkpoint_storage: memory://x\n": (4, "checkpoint_storage", ["memory of its own"]),
-    SOUND + "checkpoint_storage: https://host/x\n": (4, "checkpoint_storage", ["nothing can be saved", "endpoint_url"]),
+    SOUND + "checkpoint_storage: memory://x\n": (4, "checkpoint_storage", ["do not share their memory"]),
+    SOUND + "checkpoint_storage: https://host/x\n": (4, "checkpoint_storage", ["cannot save files", "endpoint_url"]),
     SOUND + "checkpoint_storage: s4://b/x\n": (4, "checkpoint_storage", ['"s4"', "scheme"]),
-    SOUND + "checkpoint_storage: s3://\n": (4, "checkpoint_storage", ["name a bucket"]),
-    SOUND + "checkpoint_storage: s3://AKIA:abc@b/x\n": (4, "checkpoint_storage", ["no password", "environment"]),
+    SOUND + "checkpoint_storage: s3://\n": (4, "checkpoint_storage", ["the name of a bucket"]),
+    SOUND + "checkpoint_storage: s3://AKIA:abc@b/x\n": (
+        4,
+        "checkpoint_storage",
+        ["not contain a password", "environment"],
+    ),
     SOUND + "checkpoint_storage: s3://b?secret=abc\n": (
         4,
         "checkpoint_storage",
-        ["must not hold secret", "AWS_SECRET_ACCESS_KEY"],
+        ["must not contain secret", "AWS_SECRET_ACCESS_KEY"],
     ),
     SOUND + "checkpoint_storage: {save_trial_best: -1}\n": (
         4,
@@ -191,7 +195,7 @@ OTHER_SECTIONS = {
     SOUND + "store: 5\n": (4, "store", ["must be text"]),
     SOUND + "store: /data/ashwood\n": (4, "store", ["postgresql://HOST/DATABASE", "--home"]),
     SOUND + "store: mysql://me:secret@there/db\n": (4, "store", ["not mysql://…"]),
-    SOUND + "store: 'postgresql://[::1/db'\n": (4, "store", ["is no URL"]),
+    SOUND + "store: 'postgresql://[::1/db'\n": (4, "store", ["is not a URL"]),
     SOUND + "checkpoint_storage: {host_path: /a}\n": (4, "checkpoint_storage.type", ["is missing"]),
     SOUND + "checkpoint_storage: {save_trial_bset: 1}\n": (
         4,
@@ -250,8 +254,8 @@ LENGTHS = {
     with_length("max_time: 3"): (2, "searcher.time_metric", ["is missing", "write max_length: {epochs: 3}"]),
     with_length("time_metric: epochs"): (2, "searcher.max_time", ["is missing", "write max_length: {epochs: n}"]),
     with_length("time_metric: epochs, max_time: {epochs: 3}"): (2, "searcher.max_time", ["whole number, not a map"]),
-    asha("time_metric: epochs, max_time: 3"): (2, "searcher.max_time", ["same as max_length", "keep one"]),
-    asha("time_metric: epochs"): (2, "searcher.time_metric", ["same as max_length", "keep one"]),
+    asha("time_metric: epochs, max_time: 3"): (2, "searcher.max_time", ["same as max_length", "remove one of the two"]),
+    asha("time_metric: epochs"): (2, "searcher.time_metric", ["same as max_length", "remove one of the two"]),
     SOUND + "min_validation_period: {batches: 3}\n": (
         4,
         "min_validation_period",
@@ -315,9 +319,13 @@ SEARCHER = {
     halving("max_trials: 9, divisor: 3", "random"): (2, "searcher.divisor", ["not for random"]),
     halving("max_trials: 9", "single"): (2, "searcher.max_trials", ["one trial", "use random"]),
     halving("max_concurrent_trials: 9", "single"): (2, "searcher.max_concurrent_trials", ["not for single"]),
-    asha("source_trial_id: 17"): (2, "searcher.source_trial_id", ["EXPERIMENT/17", "3/17", "within their experiment"]),
+    asha("source_trial_id: 17"): (2, "searcher.source_trial_id", ["EXPERIMENT/17", "3/17", "numbers its own trials"]),
     asha("source_trial_id: abc"): (2, "searcher.source_trial_id", ["EXPERIMENT/TRIAL"]),
-    asha("source_trial_id: 3/4, source_checkpoint_uuid: x"): (2, "searcher.source_checkpoint_uuid", ["keep one"]),
+    asha("source_trial_id: 3/4, source_checkpoint_uuid: x"): (
+        2,
+        "searcher.source_checkpoint_uuid",
+        ["remove one of the two"],
+    ),
     asha("source_checkpoint_uuid: 0f3e4a5b-0000-1111-2222-333344445555"): (
         2,
         "searcher.source_checkpoint_uuid",
@@ -375,7 +383,7 @@ HYPERPARAMETERS = {
     with_hparam("o: {type: categorical, vals: [{type: int, minval: 1, maxval: 3}]}"): (
         4,
         "hyperparameters.o.vals",
-        ["none of them can be searched"],
+        ["cannot vary what is in them"],
     ),
     with_hparam("c: {type: const}"): (4, "hyperparameters.c.val", ["is missing"]),
     with_hparam("l: [{type: int, minval: 1, maxval: 3}]"): (4, "hyperparameters.l", ["use a map"]),
@@ -406,8 +414,8 @@ ENTRYPOINTS = {
     with_entrypoint("model:a.b"): (2, "entrypoint", ['"a.b"', "name of a function"]),
     with_entrypoint("my-model:f"): (2, "entrypoint", ['"my-model"', "name of a module"]),
     with_entrypoint("src/model:f"): (2, "entrypoint", ["write src/model.py:f"]),
-    with_entrypoint("python train.py {l_r}"): (2, "entrypoint", ["{l_r} names no hyperparameter", "{lr}?"]),
-    with_entrypoint("python train.py {q}"): (2, "entrypoint", ["there are lr, opt, opt.a, opt.b"]),
+    with_entrypoint("python train.py {l_r}"): (2, "entrypoint", ["{l_r} is not the name of a hyperparameter", "{lr}?"]),
+    with_entrypoint("python train.py {q}"): (2, "entrypoint", ["the hyperparameters are: lr, opt, opt.a, opt.b"]),
     with_entrypoint("run {trial.idd}"): (2, "entrypoint", ["did you mean {trial.id}?"]),
     with_entrypoint("[python, train.py, '--lr={opt.c}']"): (2, "entrypoint", ["did you mean {opt."]),
 }

@@ -44,7 +44,7 @@ def test_other_metrics_give_no_warning(metric: str) -> None:
 
 def test_loss_with_larger_is_better_is_a_warning() -> None:
     (warning,) = parse(f"{BASE}, metric: val_loss, smaller_is_better: false")
-    assert "sounds like a metric of which smaller is better" in warning
+    assert "sounds like a metric for which smaller is better" in warning
 
 
 @pytest.mark.parametrize("key", ["direction: maximize", "objective: max", "goal: minimize", "mode: max"])

@@ -25,7 +25,7 @@ def test_sources_and_docs_use_none_of_the_unclear_words() -> None:
     assert not found, "\n".join(found)
 
 
-def test_check_sees_the_words_that_it_is_for() -> None:
+def test_check_finds_unclear_words() -> None:
     assert len(list(sources())) > 300
     for line in ("# Whoever asks", '"""The URL; None: there is none."""', "so many trials", "Mend the code"):
         assert UNCLEAR.search(line), line

@@ -22,7 +22,7 @@ def steps_of(figure: Any, name: str = "best so far") -> Any:
 
 
 @pytest.mark.parametrize("against", AGAINST)
-def test_steps_are_the_improvements(against: Against) -> None:
+def test_steps_of_line_are_improvements(against: Against) -> None:
     known = simulated(40, stop_after=200)
     figure = draw_best_so_far(known, against=against)
     line = steps_of(figure)
@@ -39,7 +39,7 @@ def test_steps_are_the_improvements(against: Against) -> None:
 
 
 @pytest.mark.parametrize("against", ["time", "trials"])
-def test_results_lie_behind_and_none_is_better_than_the_line(against: Against) -> None:
+def test_results_are_behind_line_and_none_is_better(against: Against) -> None:
     known = simulated(40)
     results, line = draw_best_so_far(known, against=against).data
     assert len(results.x) == len(known.progress.trials.best(1_000))

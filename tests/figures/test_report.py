@@ -98,7 +98,7 @@ def page(nasty: History) -> Page:
     return page_of(nasty)
 
 
-def test_nothing_that_a_user_named_is_markup(page: Page) -> None:
+def test_names_of_users_are_escaped(page: Page) -> None:
     assert [attributes for attributes, _ in page.scripts] == [{"id": "figures", "type": "application/json"}, {}, {}]
     assert f"nasty {NASTY}" in page.said
     assert f"h{NASTY}" in page.said
@@ -108,16 +108,16 @@ def test_nothing_that_a_user_named_is_markup(page: Page) -> None:
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
 
-def test_half_a_character_is_no_obstacle() -> None:
-    half = "\udcff"
-    space = Space({"lr": Log(-4, 0), f"k{half}": Categorical((f"a{half}", "b")), "d": Double(0.0, 1.0)})
-    spec = replace(nasty_spec(asha(20)), space=space, config_text=half)
+def test_report_replaces_lone_surrogates() -> None:
+    surrogate = "\udcff"
+    space = Space({"lr": Log(-4, 0), f"k{surrogate}": Categorical((f"a{surrogate}", "b")), "d": Double(0.0, 1.0)})
+    spec = replace(nasty_spec(asha(20)), space=space, config_text=surrogate)
     page = page_of(fold(History(spec), ran(spec=spec).entries))
     assert "k?" in page.said.encode().decode()
     assert "Left out" not in page.said
 
 
-def test_it_needs_no_network(page: Page) -> None:
+def test_report_needs_no_network(page: Page) -> None:
     assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "embed", "base", "video", "form"}
     assert page.attribute("src") == []
     assert page.attribute("href") == []
@@ -126,7 +126,7 @@ def test_it_needs_no_network(page: Page) -> None:
     assert not re.search(r"https?:|fetch\(|XMLHttp|import\(", page.scripts[2][1])
 
 
-def test_its_policy_lets_its_own_scripts_run_and_nothing_out(page: Page) -> None:
+def test_content_policy_allows_own_scripts_and_no_requests(page: Page) -> None:
     (policy,) = [value for value in page.attribute("content") if "default-src" in value]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'"
@@ -136,7 +136,7 @@ def test_its_policy_lets_its_own_scripts_run_and_nothing_out(page: Page) -> None
         assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in rules["script-src"]
 
 
-def test_figures_are_those_that_everybody_sees(page: Page, nasty: History) -> None:
+def test_figures_equal_those_of_dashboard(page: Page, nasty: History) -> None:
     assert page.attribute("data-figure") == list(page.figures)
     assert {"ladder", "best_so_far", "learning_curves", "importance", "spending", "timeline"} <= set(page.figures)
     for name, island in page.figures.items():
@@ -157,7 +157,7 @@ def patched(figure: Any, changes: Any) -> Any:
     return figure
 
 
-def test_dark_paper_costs_no_second_copy_of_the_data() -> None:
+def test_dark_theme_adds_no_copy_of_data() -> None:
     workers = Workers(spec_of(asha(1_500)), power_law(3), workers=16)
     workers.run()
     told = fold(History(workers.experiment.spec), workers.entries)
@@ -169,7 +169,7 @@ def test_dark_paper_costs_no_second_copy_of_the_data() -> None:
     assert sum(light for light, _ in sizes.values()) < 1_000_000, sizes
 
 
-def test_what_a_colleague_wants_to_know(page: Page, nasty: History) -> None:
+def test_report_shows_result_and_training_first(page: Page, nasty: History) -> None:
     best = nasty.progress.trials.leader
     assert best is not None
     said = page.said
@@ -177,11 +177,11 @@ def test_what_a_colleague_wants_to_know(page: Page, nasty: History) -> None:
     assert f"trial {best.id}, after {best.metric_length} epochs" in said
     assert "hyperparameters:\n" in said
     assert f"{nasty.progress.length_trained:,} epochs were trained: " in said
-    assert "of what training all" in said
+    assert "trials would take at full length" in said
     assert "The best 20 trials" in said
     assert "has not ended" not in said
     headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", render_report(nasty, about(nasty)))
-    assert headings[:3] == ["Result", "What the search did", "Ladder"]
+    assert headings[:3] == ["Result", "Search", "Ladder"]
     assert headings[-1] == "Experiment file"
 
 
@@ -196,7 +196,7 @@ def test_better_report_without_checkpoint_is_a_second_line() -> None:
     assert seen in page_of(told).said
 
 
-def test_what_it_was_run_with() -> None:
+def test_report_shows_provenance() -> None:
     workers = ran(8)
     git = {"root": "/home/me/x", "commit": "0123456789abcdef", "branch": "main", "prefix": "", "dirty": 2}
     provenance = {"ashwood": "0.1.0", "python": "3.12.1", "platform": "Linux", "packages": {}, "git": git}
@@ -208,46 +208,45 @@ def test_what_it_was_run_with() -> None:
 
 
 def test_failures_are_counted_by_their_first_lines(page: Page) -> None:
-    assert "What went wrong" in page.said
+    assert "Failures and warnings" in page.said
     assert "boom" in page.said
     assert "Traceback" not in page.said
 
 
-def test_report_of_unended_experiment_says_that_it_may_change() -> None:
+def test_report_of_unfinished_experiment_has_notice() -> None:
     workers = ran(40, stop_after=80)
     spec = workers.experiment.spec
     half = fold(History(spec), workers.entries[:60])
-    assert "It has not ended. It is still running; about" in page_of(half).said
-    assert (
-        "It has not ended. It was interrupted: its driver is no longer running"
-        in page_of(half, state="interrupted").said
-    )
+    assert "The experiment is still running. About" in page_of(half).said
+    assert "The experiment was interrupted: its driver is no longer running" in page_of(half, state="interrupted").said
     paused = fold(History(spec), workers.entries)
     assert paused.progress.state == "paused"
-    assert "It has not ended. It is paused" in page_of(paused).said
+    assert "The experiment is paused" in page_of(paused).said
 
 
-def test_one_that_was_stopped_or_failed_says_why() -> None:
+def test_report_of_stopped_or_failed_experiment_says_why() -> None:
     spec = replace(spec_of(asha(12)), metric_at=1.9)
     workers = Workers(spec, power_law(3))
     workers.run()
     stopped = fold(History(spec), workers.entries)
     assert stopped.progress.state == "stopped"
     said = page_of(stopped).said
-    assert f"It stopped before its search was done: {stopped.progress.why_ended}. It can be resumed." in said
+    assert (
+        f"The experiment stopped before the search was done: {stopped.progress.why_ended}. It can be resumed." in said
+    )
     assert "until loss is 1.9 or better" in said
-    assert "It was canceled" in page_of(stopped, state="canceled").said
-    assert "It failed: " in page_of(stopped, state="errored").said
+    assert "The experiment was canceled" in page_of(stopped, state="canceled").said
+    assert "The experiment failed: " in page_of(stopped, state="errored").said
 
 
-def test_one_that_has_not_begun() -> None:
+def test_report_of_experiment_before_its_start() -> None:
     said = page_of(fold(History(nasty_spec(asha(4))), [])).said
-    assert "It had not begun" in said
+    assert "The experiment had not started" in said
     assert "No trial has reported" in said
 
 
 @pytest.mark.parametrize("method", list(Method))
-def test_any_method(method: Method) -> None:
+def test_report_of_any_search_method(method: Method) -> None:
     trials = 1 if method is Method.SINGLE else 9
     workers = Workers(spec_of(asha(trials, method=method)), power_law(3))
     workers.run()
@@ -255,7 +254,7 @@ def test_any_method(method: Method) -> None:
     assert f"{method}: {trials} trial" in page_of(told).said
 
 
-def test_a_figure_whose_library_is_missing_is_left_out(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_without_library_is_left_out(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
         raise AshwoodError("this needs optuna 5 or newer")
 
@@ -265,7 +264,7 @@ def test_a_figure_whose_library_is_missing_is_left_out(nasty: History, monkeypat
     assert "Left out: this needs optuna 5 or newer." in page.said
 
 
-def test_without_plotly_there_is_no_report(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_without_plotly_raises(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
         raise AshwoodError("this needs plotly")
 
@@ -274,7 +273,7 @@ def test_without_plotly_there_is_no_report(nasty: History, monkeypatch: pytest.M
         render_report(nasty, about(nasty))
 
 
-def test_plotlys_script_stays_inside_of_its_element(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plotly_script_cannot_end_its_element(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: 'x = "<!-- </SCRIPT> <b>"')
     assert plotly_script() == r'x = "<\!-- <\/SCRIPT> <b>"'
 
@@ -288,5 +287,5 @@ def test_elements_escape_text_and_attributes() -> None:
 
 def test_counts_are_sentences() -> None:
     assert report_sections._counted(1, "attempts lost their worker") == "1 attempt lost its worker"
-    assert report_sections._counted(2, "trials were given up") == "2 trials were given up"
+    assert report_sections._counted(2, "trials were stopped") == "2 trials were stopped"
     assert report_sections._counted(1, "warnings") == "1 warning"

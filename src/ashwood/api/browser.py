@@ -60,10 +60,10 @@ _FLAGS: Final = (
 SECONDS: Final = 120.0
 """Time limit of one page."""
 
-# In the page's virtual time, which the browser advances at once while the page only waits for timers.
+# Limit in the page's virtual time, which the browser advances without waiting for timers.
 _VIRTUAL_MILLISECONDS: Final = 30_000
 _PICTURE_WIDTH: Final = 1_120
-# Browsers cut off larger pictures.
+# Browsers truncate larger pictures.
 _MOST_PIXELS: Final = 16_384
 _READY: Final = re.compile(r"<html[^>]* data-ready")
 _HEIGHT: Final = re.compile(r'<html[^>]* data-height="(\d+)"')
@@ -159,7 +159,7 @@ class _OpenPage:
 
     def run(self, fragment: str, *flags: str) -> str:
         """Open the page with a fragment and flags, and return the standard output of the browser."""
-        # Chromium refuses to run as root in its sandbox.  Without it is safe here: the page is our own.
+        # Chromium refuses to run as root in its sandbox. Running without the sandbox is safe here: the page is our own.
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         profile = f"--user-data-dir={self.path / 'profile'}"
         budget = f"--virtual-time-budget={_VIRTUAL_MILLISECONDS}"

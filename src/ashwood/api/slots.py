@@ -1,4 +1,4 @@
-"""How many trials of an experiment fit this machine."""
+"""Counts the trials of an experiment that fit on this machine."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def open_storage(url: str | os.PathLike[str], patience: Patience = BRIEF) -> Sto
     """
     text = os.fspath(url)
     if is_remote(text):
-        from ashwood.checkpoints.remote import RemoteStorage  # Most workers do not need it.
+        from ashwood.checkpoints.remote import RemoteStorage  # imported here, because most workers do not use it
 
         return RemoteStorage(text, patience)
     return LocalStorage(Path(text.removeprefix(_LOCAL)).absolute())

@@ -57,7 +57,7 @@ class Gap(NamedTuple):
 
 
 def find_gap(descriptor: int, limit: int | None) -> Gap:
-    """Return the gap of the log that is open as ``descriptor`` and has a limit of ``limit`` bytes, or None for none."""
+    """Return the gap of an open log whose size limit is ``limit`` bytes; without a limit, the gap is empty."""
     if limit is None:
         return Gap(0, 0)
     begin = _bounded(limit) // 2 // _BLOCK * _BLOCK
@@ -144,7 +144,7 @@ def _collapse(descriptor: int, begin: int, size: int) -> bool:
     """
     if sys.platform != "linux":
         return False
-    import ctypes  # It takes long to import.
+    import ctypes  # imported here, because it is slow to import
 
     with suppress(AttributeError, ValueError):  # The C library does not have the function.
         call = ctypes.CDLL(None).fallocate64

@@ -68,8 +68,8 @@ def settle_links(top: Path) -> None:
             end = Path(os.path.realpath(link, strict=True))
         except OSError as error:
             trouble = error.strerror
-        # Raised here, so that the system's error is not its context: that would count as one that may pass, and the
-        # trial would be retried as often as max_restarts allows.
+        # Raised outside of the except block, so that the system's error is not its context. With that context the
+        # failure would count as temporary, and the trial would be retried up to max_restarts times.
         if trouble is not None:
             raise _refusal(path, destination, f"cannot be followed ({trouble})")
         target = inner_target(top, path)
@@ -80,7 +80,7 @@ def settle_links(top: Path) -> None:
                 link.unlink()
                 link.symlink_to(text)
         elif end.is_file():
-            import shutil  # It takes long to import, and few checkpoints have links.
+            import shutil  # imported here, because it is slow to import and few checkpoints have links
 
             link.unlink()
             shutil.copy(end, link)
@@ -91,7 +91,7 @@ def settle_links(top: Path) -> None:
 
 
 def _find_circle(top: Path, links: Mapping[str, str]) -> str | None:
-    """Return a link to a folder through which a program that follows links would walk for ever, or None."""
+    """Return a link to a folder that makes a program that follows links run in circles, or None."""
     if not links:
         return None
     from graphlib import CycleError, TopologicalSorter

@@ -185,7 +185,7 @@ class LocalStorage(Storage):
         """Return the directory of a checkpoint or leftover of this storage.
 
         Raises:
-            CheckpointError: it is not the name of one, so its directory must not be deleted.
+            CheckpointError: ``name`` is not the name of a checkpoint, so the directory must not be deleted.
         """
         relative = name
         if is_foreign(name):  # Event logs of version 1 contain absolute paths.

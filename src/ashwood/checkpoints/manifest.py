@@ -54,7 +54,7 @@ class CheckpointInfo(NamedTuple):
         """Check that a checkpoint belongs to the wanted experiment and trial.  Unknown values match any other.
 
         Raises:
-            CheckpointError: it belongs to another experiment or trial.
+            CheckpointError: the checkpoint belongs to another experiment or trial.
         """
         if self.experiment and wanted.experiment and self.experiment != wanted.experiment:
             raise CheckpointError(
@@ -75,7 +75,7 @@ class Manifest(NamedTuple):
         trial: number of its trial.
         length: total length at which it was saved.
         attempt: number of the attempt that saved it.
-        metrics: see `CheckpointInfo`, as for ``experiment``, ``draw`` and ``reports``.
+        metrics: as in `CheckpointInfo`, like ``experiment``, ``draw`` and ``reports``.
         size: total size of all files in bytes.
         files: size and digest of each file, by its path in the checkpoint.
         folders: paths of all folders in the checkpoint, including empty ones.
@@ -170,8 +170,8 @@ def verify(directory: Path, *, manifest_optional: bool = False) -> None:
         manifest_optional: whether to accept a directory without a manifest, which cannot be checked.
 
     Raises:
-        CheckpointError: it does not; the message names the file.
-        StorageUnreachable: it cannot be read, for example because of missing permissions.
+        CheckpointError: the contents differ; the message names the file.
+        StorageUnreachable: the directory cannot be read, for example because of missing permissions.
     """
     if not directory.is_dir():
         raise CheckpointError(f"there is no checkpoint {directory}")
@@ -197,7 +197,7 @@ def check(directory: Path, manifest: Manifest, where: str | None = None) -> None
         where: path or URL of the checkpoint for messages, if ``directory`` is a temporary copy of it.
 
     Raises:
-        CheckpointError: they differ; the message names the file.
+        CheckpointError: the directory differs from the manifest; the message names the file.
     """
     where = where or str(directory)
     there = {path: entry for path, entry in contents(directory) if path != MANIFEST}
@@ -294,7 +294,7 @@ def _digest_of(text: bytes) -> bytes:
 
 
 def _digest(path: str) -> str:
-    import hashlib  # It takes long to import, and many workers never save anything.
+    import hashlib  # imported here, because it is slow to import and many workers save nothing
 
     with open(path, "rb") as file:  # noqa: PTH123 - pathlib is slow, and trials can save hundreds of checkpoints a second
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)).hexdigest()

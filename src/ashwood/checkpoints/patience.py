@@ -30,10 +30,10 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The time for which calls that fail are repeated.
+    """The time limit for repeating a call that fails.
 
     Attributes:
-        seconds: time after the start of the first try, in seconds; 0 for a single try.
+        seconds: seconds after the start of the first try for which a failed call is repeated; 0 for a single try.
         hurries: function that returns whether the caller must stop soon; called several times a second during a call.
     """
 
@@ -107,7 +107,7 @@ def persist(
 
 
 class _Haste:
-    """Knows whether `HURRY_SECONDS` have passed since the caller first had to stop."""
+    """A check whether `HURRY_SECONDS` have passed since the caller first had to stop."""
 
     def __init__(self, hurries: Callable[[], bool], clock: Callable[[], float]) -> None:
         self._hurries = hurries

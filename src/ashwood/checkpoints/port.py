@@ -122,7 +122,7 @@ class Storage(ABC):
         """Return the complete checkpoints of one trial or of all, sorted by trial, length and attempt.
 
         Raises:
-            StorageUnreachable: they cannot be listed.
+            StorageUnreachable: the checkpoints cannot be listed.
         """
 
     @abstractmethod
@@ -133,7 +133,7 @@ class Storage(ABC):
         they must exclude checkpoints that the event log names.
 
         Raises:
-            StorageUnreachable: they cannot be listed.
+            StorageUnreachable: the incomplete checkpoints cannot be listed.
         """
 
     @abstractmethod
@@ -143,8 +143,8 @@ class Storage(ABC):
         An interrupted deletion leaves a leftover, but never a damaged checkpoint.
 
         Raises:
-            CheckpointError: it is not the name of a checkpoint in this storage.
-            StorageUnreachable: it cannot be deleted.
+            CheckpointError: ``name`` is not the name of a checkpoint in this storage.
+            StorageUnreachable: the checkpoint cannot be deleted.
         """
 
     @abstractmethod
@@ -152,7 +152,7 @@ class Storage(ABC):
         """Move a checkpoint to a folder that no trial reads, and return its new path or URL for messages.
 
         Raises:
-            StorageUnreachable: it cannot be moved.
+            StorageUnreachable: the checkpoint cannot be moved.
         """
 
     @abstractmethod
@@ -166,7 +166,7 @@ class Storage(ABC):
         listings do not show them.
 
         Raises:
-            StorageUnreachable: they cannot be listed or aborted.
+            StorageUnreachable: the uploads cannot be listed or aborted.
         """
         return 0
 
@@ -175,7 +175,7 @@ class Storage(ABC):
         """Check that checkpoints can be written, read and deleted.
 
         Raises:
-            StorageUnreachable: they cannot; the message says why and what to do.
+            StorageUnreachable: the check failed; the message says why and what to do.
         """
 
 
@@ -218,7 +218,7 @@ def parsed(name: str) -> Name:
     """Return the parts of a checkpoint's name.
 
     Raises:
-        CheckpointError: it is not the name of a checkpoint.
+        CheckpointError: ``name`` is not the name of a checkpoint.
     """
     parts = parse_name(name)
     if parts is None:

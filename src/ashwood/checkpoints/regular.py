@@ -22,7 +22,7 @@ def open_to_read(path: str | Path) -> BinaryIO:
     """Open a regular file to read bytes, without following a link and without waiting.
 
     Raises:
-        OSError: it cannot be opened, or is a link, a pipe, a device or a directory.
+        OSError: the file cannot be opened, or is a link, a pipe, a device or a directory.
     """
     return os.fdopen(_open(path, os.O_RDONLY), "rb")
 

@@ -133,7 +133,7 @@ class RemoteStorage(Storage):
                     self._download(f"{name}/{path}", directory / path, size)
             restore_links(directory, manifest.folders, manifest.links)
             check(directory, manifest, where)
-            (directory / MANIFEST).write_bytes(manifest.encode())  # With it, a copy of the directory is a checkpoint.
+            (directory / MANIFEST).write_bytes(manifest.encode())  # So a copy of it is a checkpoint.
             yield directory
 
     def manifest(self, name: str) -> Manifest:
@@ -172,7 +172,7 @@ class RemoteStorage(Storage):
         """Return the URL of a checkpoint."""
         return name if is_foreign(name) else f"{self._url}/{name}"
 
-    # -- all of them ------------------------------------------------------------------------------
+    # -- all checkpoints --------------------------------------------------------------------------
 
     def complete(self, trial: int | None = None) -> list[Stored]:
         """Return the checkpoints that have a manifest, by one listing."""

@@ -21,7 +21,7 @@ def remove_tree(top: Path, name: str, *, ignore_errors: bool = False) -> None:
 
     Raises:
         ValueError: the name is not a single path component.
-        OSError: it cannot be removed.
+        OSError: the file or directory cannot be removed.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{name!r} is not the name of a file in {top}")
@@ -30,7 +30,7 @@ def remove_tree(top: Path, name: str, *, ignore_errors: bool = False) -> None:
         if path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
         else:
-            import shutil  # It takes long to import, and many workers never remove anything.
+            import shutil  # imported here, because it is slow to import and many workers remove nothing
 
             shutil.rmtree(path, ignore_errors=ignore_errors)  # noqa: TID251
     except OSError:

@@ -33,7 +33,7 @@ _in_a_job = False
 
 
 def frame(kind: Kind, text: str = "") -> str:
-    """Return the framed text of something other than standard output."""
+    """Return a text as a frame, which marks it as something other than standard output."""
     return f"{_OPEN}{kind} {text}{_CLOSE}"
 
 
@@ -79,8 +79,8 @@ class _Framed(io.TextIOBase):
         return True
 
     def write(self, text: str, /) -> int:
-        if not isinstance(text, str):  # click tries whether a stream takes bytes
-            raise TypeError(f"text, not {type(text).__name__}")
+        if not isinstance(text, str):  # click tests whether a stream accepts bytes
+            raise TypeError(f"a text stream accepts str, not {type(text).__name__}")
         if text:
             sys.stdout.write(frame("err", text))
             sys.stdout.flush()

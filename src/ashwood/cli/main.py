@@ -136,7 +136,10 @@ def run(
             help="Experiment to run again with the same seed, instead of FILE.",
         ),
     ] = None,
-    checkout: Annotated[bool, typer.Option("--checkout", help="With --from: code of the recorded commit.")] = False,
+    checkout: Annotated[
+        bool,
+        typer.Option("--checkout", help="With --from: the code of the recorded commit instead of the present code."),
+    ] = False,
     resume_latest: Annotated[
         bool,
         typer.Option(
@@ -311,7 +314,7 @@ def label(
 @command()
 def archive(
     experiment: IdArgument,
-    undo: Annotated[bool, typer.Option("--undo", help="Return to the lists.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo: the experiment appears in lists again.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Hide an experiment from lists without deleting anything."""
@@ -325,7 +328,7 @@ def delete(
     experiments: Annotated[
         list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID...", max=LARGEST_ID)
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="No question before deletion.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Deletion without asking.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Delete experiments permanently, with their checkpoints and logs; asks first."""
@@ -392,7 +395,7 @@ def plan(training: TrainingOptions, options: PlanOptions, json: JsonOption = Fal
 @command("list")
 def list_(
     home: HomeOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="Archived experiments, too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Include archived experiments.")] = False,
     label: Annotated[
         str | None, typer.Option("--label", metavar="LABEL", help="Label of the experiments to list.")
     ] = None,
@@ -462,7 +465,7 @@ def logs(
     experiment: IdArgument,
     trial: TrialArgument,
     home: HomeOption = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="New output, too, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new output until Ctrl-C.")] = False,
 ) -> None:
     """Print the output of a trial's training code."""
     from ashwood.cli.show import show_logs
@@ -475,10 +478,10 @@ def events(
     experiment: IdArgument,
     home: HomeOption = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="New events, too, until the experiment ends or Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Continue with new events until the experiment ends or Ctrl-C.")
     ] = False,
     trial: Annotated[
-        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Trial of the events.")
+        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Only events of this trial.")
     ] = None,
     after: Annotated[
         int,
@@ -703,11 +706,18 @@ def download(
     home: HomeOption = None,
     best: Annotated[int, typer.Option("--best", "-n", metavar="N", min=1, help="Number of best trials.")] = 1,
     trial: Annotated[
-        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Trial to take instead.")
+        int | None,
+        typer.Option(
+            "--trial",
+            metavar="TRIAL",
+            min=0,
+            max=LARGEST_ID,
+            help="Trial whose checkpoint is copied instead of the best ones.",
+        ),
     ] = None,
     directories: Annotated[
         bool,
-        typer.Option("--directories", help="Directories of these trials, too, as DIR/trial-N-directory."),
+        typer.Option("--directories", help="Also copy the directories of these trials, as DIR/trial-N-directory."),
     ] = False,
 ) -> None:
     """Copy the best checkpoints of an experiment and verify their integrity.
@@ -723,9 +733,7 @@ def download(
 def gc(
     experiment: IdArgument,
     home: HomeOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List of what would be deleted, without deletion.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
 ) -> None:
     """Delete unneeded checkpoints, leftovers of interrupted saves, and directories of ended trials.
 

@@ -46,13 +46,13 @@ TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metav
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Value that replaces one of the file, e.g. searcher.max_trials=50."
+        "--set", metavar="KEY=VALUE", help="Value that replaces the one in the file, e.g. searcher.max_trials=50."
     ),
 ]
 ShareOption = Annotated[
     bool,
     typer.Option(
-        "--share", help="Use of all GPUs of this machine without waiting, even if other runs have reserved them."
+        "--share", help="Use all GPUs of this machine without waiting, even if other runs have reserved them."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON output instead of text.")]
@@ -231,15 +231,19 @@ class ExportOptions:
     """Options of ``ashwood export``."""
 
     metrics: Annotated[bool, typer.Option("--metrics", help="One row per report instead of one per trial.")] = False
-    checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: checkpoints, too.")] = False
-    logs: Annotated[bool, typer.Option("--logs", help=".ashwood: output of trials, too.")] = False
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="For .ashwood: include checkpoints.")] = False
+    logs: Annotated[bool, typer.Option("--logs", help="For .ashwood: include the output of trials.")] = False
     directories: Annotated[
-        bool, typer.Option("--directories", help=".ashwood: directories of trials (trial.directory), too.")
+        bool, typer.Option("--directories", help="For .ashwood: include the directories of trials (trial.directory).")
     ] = False
     until: Annotated[
         int | None,
         typer.Option(
-            "--until", metavar="N", min=0, max=LARGEST_ID, help=".ashwood: sequence number of the last event."
+            "--until",
+            metavar="N",
+            min=0,
+            max=LARGEST_ID,
+            help="For .ashwood: sequence number of the last event to export.",
         ),
     ] = None
 
@@ -265,8 +269,8 @@ class DashboardOptions:
             show_default="8642, or the next free one",
         ),
     ] = None
-    read_only: Annotated[bool, typer.Option("--read-only", help="No changes from the dashboard.")] = False
-    token: Annotated[bool, typer.Option("--token", help="Token required on this machine, too.")] = False
+    read_only: Annotated[bool, typer.Option("--read-only", help="Allow no changes from the dashboard.")] = False
+    token: Annotated[bool, typer.Option("--token", help="Require a token on this machine, too.")] = False
     allow_host: Annotated[
         list[str] | None,
         typer.Option("--allow-host", metavar="NAME", help="Additional host name that browsers may use."),

@@ -403,7 +403,7 @@ def _notes(record: ExperimentRecord) -> Iterator[str]:
 
 
 def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
-    """Yield what the driver waits for: ``before`` until it starts, or trials while the experiment pauses or stops."""
+    """Yield lines about what the driver waits for: ``before`` before the start, or trials before a pause or an end."""
     if before is not None:
         yield f"waiting for {brief(before, LONGEST_ERROR)}"
     if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
@@ -432,7 +432,7 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
 
 def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: str | None) -> None:
     """Print a trial as YAML with comments, so that all lines can be pasted; the line ``seen`` is a comment, too."""
-    import yaml  # slow to import, and `ashwood list` doesn't need it
+    import yaml  # imported here, because it is slow to import and `ashwood list` doesn't use it
 
     metric, checkpoint = brief(spec.metric, LONGEST_NAME), row.best_checkpoint
     if row.metric is not None:

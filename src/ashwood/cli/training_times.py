@@ -154,7 +154,7 @@ def workers_here(spec: ExperimentSpec) -> int:
 
     Raises:
         BackendError: no trial fits this machine.
-        ConfigError: it would use all workers of a cluster, whose number is unknown here.
+        ConfigError: the run would use all workers of a cluster, whose number is unknown here.
     """
     if spec.ray is not None:
         search = plan_search(spec.search)

@@ -21,9 +21,9 @@ def _address(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(must_be("text such as 10.0.0.1:6379", value))
     if not value.strip():
-        raise ValueError("must not be empty; leave it out for RAY_ADDRESS, or else the cluster of this machine")
+        raise ValueError("must not be empty; remove it to use RAY_ADDRESS or the cluster of this machine")
     if value.startswith(("http://", "https://")):
-        raise ValueError(f"must be that of the cluster's head, such as 10.0.0.1:6379; {shown(value)} is a web page's")
+        raise ValueError(f"must be the address of the cluster's head, such as 10.0.0.1:6379, not {shown(value)}")
     return value.strip()
 
 

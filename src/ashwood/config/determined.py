@@ -89,7 +89,7 @@ DIRECTIONS = {"max": _MAXIMIZE, "maximize": _MAXIMIZE, "min": _MINIMIZE, "minimi
 _DIRECTION_KEYS: dict[str, str | Callable[[Any], str]] = dict.fromkeys(
     ("direction", "objective", "goal"), "unknown key; write smaller_is_better: false if a larger metric is better"
 )
-_PBT = "belongs to Determined's population-based training, which isn't offered: leave it out"
+_PBT = "belongs to Determined's population-based training, which Ashwood does not have: remove it"
 _BUDGET = "Ashwood has no budget over all trials: give max_trials and max_length"
 _IN_ENVIRONMENT = "must not be in the file, which is recorded: set {} in the environment instead"
 _BATCHES_PER_STEP = 100
@@ -111,8 +111,8 @@ REFUSED: dict[Path, dict[str, str | Callable[[Any], str]]] = {
         "step_budget": _BUDGET,
         **dict.fromkeys(("explore_function", "length_per_round", "num_rounds"), _PBT),
         **dict.fromkeys(("population_size", "replace_function"), _PBT),
-        "max_validation_metric": "not offered: leave it out",
-        "train_stragglers": "not offered, as trials that fall behind are paused: leave it out",
+        "max_validation_metric": "has no equivalent in Ashwood: remove it",
+        "train_stragglers": "has no equivalent in Ashwood, which pauses these trials: remove it",
         **{f"{prefix}{unit}": _length(unit) for unit in ("batches", "records", "epochs") for prefix in ("", "max_")},
         **dict.fromkeys(
             ("target_trial_steps", "max_steps", "max_training_steps"), _length("batches", _BATCHES_PER_STEP)

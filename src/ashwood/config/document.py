@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
 
     def scan_tag_directive_value(self, start_mark: yaml.Mark) -> tuple[str, str]:
         """Refuse an abbreviation of tags: a long one would be repeated by each value that uses it."""
-        raise _Unreadable(int(start_mark.line) + 1, "a %TAG directive isn't supported; leave it out")
+        raise _Unreadable(int(start_mark.line) + 1, "a %TAG directive isn't supported; remove it")
 
 
 for _tag, _pattern, _first in (
@@ -198,7 +198,7 @@ class _Builder:
                 continue
             name = self._key(key, path)
             if name in own:
-                message = f"given twice, first in line {_line(own[name][0])}: keep one of them"
+                message = f"given twice, first in line {_line(own[name][0])}: remove one of the two"
                 self._document.flaws.append(Flaw((*path, name), _line(key), message))
             own.setdefault(name, (key, child))
         return merged | own
@@ -229,7 +229,7 @@ class _Builder:
         try:
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            message = "holds half a character (an escape from \\uD800 to \\uDFFF without its other half): leave it out"
+            message = "contains half a character (an escape from \\uD800 to \\uDFFF without its other half): remove it"
             self._document.flaws.append(Flaw(path, _line(node), message))
             return text.encode(errors="replace").decode()
 
@@ -254,7 +254,7 @@ class _Builder:
 
     def _unsupported(self, node: yaml.Node, path: Path) -> None:
         tag = shorten(node.tag.replace(_TAG, "!!"), _LONGEST_QUOTE)
-        self._document.flaws.append(Flaw(path, _line(node), f"the tag {tag} isn't supported; leave it out"))
+        self._document.flaws.append(Flaw(path, _line(node), f"the tag {tag} isn't supported; remove it"))
 
 
 def _int(text: str) -> int:

@@ -22,7 +22,7 @@ _WORDS = list_of(text(empty=True), least=1)
 
 
 def _parse(value: Any) -> Entrypoint:
-    """Return the entry point that a text names; see `Kind` for errors."""
+    """Return the entry point that a text describes; see `Kind` for errors."""
     if not isinstance(value, str):
         raise ValueError(f"{must_be('text or a list', value)}: {ENTRYPOINT_FORMS}")
     words, name = value.strip(), shorten(value.strip(), _LONGEST)
@@ -80,16 +80,16 @@ def _quoted(word: str) -> str:
 
 
 def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None:
-    """Report placeholders that name no hyperparameter, and warn of code for Determined."""
+    """Report placeholders that are not names of hyperparameters, and warn of code for Determined."""
     target, path = entrypoint.target, ("entrypoint",)
     function = target.rpartition(":")[2]
     if entrypoint.kind is EntrypointKind.FUNCTION and function[:1].isupper() and function.endswith("Trial"):
-        instead = "as a function; a Trial class of Determined must become one"
+        instead = "as a function; rewrite a Trial class of Determined as a function"
         report.warn(path, f"Ashwood calls {shorten(function)}(trial) {instead}")
     if entrypoint.kind is not EntrypointKind.COMMAND:
         return
     if "determined.launch" in target:
-        instead = "name the training script itself, or torchrun"
+        instead = "write the command of the training script itself, or torchrun"
         report.warn(path, f"determined.launch is part of Determined, not of Ashwood: {instead}")
     known = dict.fromkeys(names(tree))
     for name in dict.fromkeys(PLACEHOLDER.findall(target)):
@@ -98,5 +98,5 @@ def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None
         if name not in known and name not in OTHERS and not report.known_bad((*HYPERPARAMETERS, *name.split("."))):
             close = nearest(name, [*known, *OTHERS])
             there = shorten(", ".join(known)) or "none"
-            hint = f"did you mean {{{shorten(close, _LONGEST)}}}?" if close else f"there are {there}"
-            report.error(path, f"{{{shorten(name, _LONGEST)}}} names no hyperparameter; {hint}")
+            hint = f"did you mean {{{shorten(close, _LONGEST)}}}?" if close else f"the hyperparameters are: {there}"
+            report.error(path, f"{{{shorten(name, _LONGEST)}}} is not the name of a hyperparameter; {hint}")

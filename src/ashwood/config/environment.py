@@ -26,8 +26,8 @@ def _read(value: Any, path: Path, report: Report) -> dict[str, str] | None:
 
 def _from_devices(value: Mapping[str, Any], path: Path, report: Report) -> dict[str, str]:
     used = [device for device in _DEVICES if device != "rocm" and value.get(device)]
-    unused = "; those of rocm are left out" if value.get("rocm") else ""
-    report.warn(path, f"every trial gets the variables of {' and '.join(used) or 'none'} alike{unused}")
+    unused = "; variables for rocm are ignored" if value.get("rocm") else ""
+    report.warn(path, f"every trial gets the variables for {' and '.join(used) or 'no device'}, on any device{unused}")
     variables: dict[str, str] = {}
     for device in used:
         variables |= _from_list(value[device], (*path, device), report)
@@ -57,7 +57,7 @@ def _is_variable(name: str, text: Any, path: Path, report: Report) -> bool:
     elif isinstance(text, bool) or not isinstance(text, str | int):
         report.error(path, must_be("text", text))
     elif "\0" in str(text):
-        report.error(path, "must not hold a NUL character")
+        report.error(path, "must not contain a NUL character")
     else:
         return True
     return False

@@ -134,9 +134,9 @@ def _read_typed(value: Mapping[str, Any], path: Path, report: Report) -> Hyperpa
 
 def _constant(value: Any, path: Path, report: Report) -> Const:
     if isinstance(value, list) and any(_is_searched(item) for item in value):
-        report.error(path, "a list is handed over as it is, so nothing inside can be searched: use a map instead")
+        report.error(path, "a list is passed on unchanged, so the search cannot vary what is inside: use a map instead")
     elif isinstance(value, list) and len(value) > 1 and report.is_python:
-        report.warn(path, "is a constant, the whole list: to search among its values, use Categorical")
+        report.warn(path, "the whole list is one constant: to search among its values, use Categorical")
     return Const(ANY.read(value, path, report))
 
 
@@ -153,7 +153,7 @@ def _read_leaf(kind: str, data: Mapping[str, Any], path: Path, report: Report) -
         return _STAND_IN
     if "vals" in values:
         if any(_is_searched(item) for item in values["vals"]):
-            report.error((*path, "vals"), "values are handed over as they are, so none of them can be searched itself")
+            report.error((*path, "vals"), "values are passed on unchanged, so the search cannot vary what is in them")
         _check_different(values["vals"], path, report)
         values["vals"] = tuple(values["vals"])
     leaf = LEAVES[kind].make(**values)
@@ -166,7 +166,7 @@ def _read_leaf(kind: str, data: Mapping[str, Any], path: Path, report: Report) -
 
 def _report_unknown(name: str, keys: Mapping[str, Key], path: Path, report: Report) -> None:
     if types := [kind for kind, leaf in LEAVES.items() if name in leaf.keys]:
-        message = f"is for {any_of(types)}: leave it out"
+        message = f"is for {any_of(types)}: remove it"
     elif close := nearest(name, sorted(keys)):
         message = f"unknown key; did you mean {close}?"
         report.excuse((*path, close))
@@ -181,7 +181,7 @@ def _check_different(values: Sequence[Any], path: Path, report: Report) -> None:
     for position, value in enumerate(values):
         text = json.dumps(value, sort_keys=True, default=str)
         if text in seen:
-            report.error((*path, "vals", position), f"{shown(value)} is given twice: leave one out")
+            report.error((*path, "vals", position), f"{shown(value)} is given twice: remove one")
             return
         seen.add(text)
 
@@ -214,13 +214,13 @@ def _log_in_order(leaf: Log, path: Path, report: Report) -> bool:
 
 def _sound_powers(leaf: Log, path: Path, report: Report) -> bool:
     if leaf.base == 1:
-        report.error((*path, "base"), "must not be 1, since every power of 1 is 1; 10 and 2 are usual")
+        report.error((*path, "base"), "must not be 1, because every power of 1 is 1; 10 and 2 are usual")
         return False
     for key, exponent in (("minval", leaf.minval), ("maxval", leaf.maxval)):
         magnitude = exponent * math.log10(leaf.base)
         if abs(magnitude) > _MOST_DIGITS:
             size = "large" if magnitude > 0 else "small"
-            message = f"is an exponent, and {leaf.base:g}**{exponent:g} is too {size} a number"
+            message = f"is an exponent, and the value {leaf.base:g}**{exponent:g} is too {size}"
             report.error((*path, key), message)
             return False
     below, wide = leaf.minval < _PROBABLY_AN_ACTUAL_VALUE, leaf.maxval >= _WIDE * leaf.minval
@@ -245,7 +245,7 @@ def read_grid_size(tree: Tree, report: Report) -> int:
     sizes: dict[str, int] = {}
     for path, leaf in space.Space(tree).leaves():
         if isinstance(leaf, Int | Double | Log) and leaf.count is None:
-            report.error((*HYPERPARAMETERS, *path), "needs count: n, how many values a grid search tries of it")
+            report.error((*HYPERPARAMETERS, *path), "needs count: n, the number of values that a grid search tries")
         else:
             sizes[dotted(path)] = int(_count_values(leaf, grid=True))
     points = math.prod(sizes.values())
@@ -257,7 +257,7 @@ def read_grid_size(tree: Tree, report: Report) -> int:
         report.error(
             HYPERPARAMETERS,
             f"the grid has {size} points ({factors}{rest}), more than {MOST_TRIALS:,}: "
-            "lower some count, or search with adaptive_asha or random",
+            "reduce a count, or search with adaptive_asha or random",
         )
     return min(points, MOST_TRIALS)
 

@@ -150,9 +150,9 @@ def list_of(item: Kind, *, least: int = 0, most: int | None = None) -> Kind:
         if not isinstance(value, list | tuple):
             raise ValueError(must_be("a list", value))
         if len(value) < least:
-            raise ValueError("must hold at least one value, not an empty list")
+            raise ValueError("must contain at least one value, but the list is empty")
         if most is not None and len(value) > most:
-            raise ValueError(f"must hold at most {most} values, not {len(value):,}")
+            raise ValueError(f"must contain at most {most} values, not {len(value):,}")
         items = [item.read(each, (*path, position), report) for position, each in enumerate(value)]
         return items if item is ANY or None not in items else None
 
@@ -270,7 +270,7 @@ def length(least: int) -> Kind:
         if not isinstance(value, Mapping):
             amount = bare.read(value, path, report)
         elif len(value) != 1:
-            raise ValueError(f"must hold exactly one unit, {any_of(UNITS)}, not {len(value)}")
+            raise ValueError(f"must contain exactly one unit, {any_of(UNITS)}, not {len(value)}")
         else:
             [(unit, amount)] = value.items()
             amount = (counted if unit in UNITS else _UNKNOWN_UNIT).read(amount, (*path, unit), report)

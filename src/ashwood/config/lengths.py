@@ -25,7 +25,7 @@ def check_conversions(
         if Unit.STEPS in units:
             bare = "a bare number"
             mixed = mixed.replace("counts steps", f"is {bare}").replace("length steps", f"length is {bare}")
-            report.error((key,), f"{mixed}, and these can't be converted: give both in the same unit")
+            report.error((key,), f"{mixed}, and these units can't be converted: use the same unit for both")
             continue
         needs = []
         if Unit.EPOCHS in units and records_per_epoch is None and not report.known_bad(("records_per_epoch",)):
@@ -33,7 +33,7 @@ def check_conversions(
         if Unit.BATCHES in units and (lack := _lack_of_batch_size(tree, report)):
             needs.append(lack)
         if needs:
-            report.error((key,), f"{mixed}: to convert, add {' and '.join(needs)}; or give both in the same unit")
+            report.error((key,), f"{mixed}: to convert, add {' and '.join(needs)}; or use the same unit for both")
 
 
 def warn_of_unfair_batches(longest: Length, tree: Tree, report: Report) -> None:
@@ -43,8 +43,8 @@ def warn_of_unfair_batches(longest: Length, tree: Tree, report: Report) -> None:
     if longest.unit is Unit.BATCHES and varies:
         report.warn(
             _MAX_LENGTH,
-            f"{BATCH_SIZE} differs between trials, so as many batches are not as much data: "
-            "records or epochs compare trials fairly",
+            f"{BATCH_SIZE} differs between trials, so equal numbers of batches are different amounts of data: "
+            "for a fair comparison, use records or epochs",
         )
 
 

@@ -39,7 +39,7 @@ class Loaded:
     Attributes:
         spec: the experiment, with all defaults filled in.
         warnings: warnings for the user, one line each.
-        store: URL of the database in which the file says to record the experiment, or None if it names none.
+        store: URL of the database that the file sets for the record of the experiment, or None.
         source: origin of the values, for messages about them.
     """
 

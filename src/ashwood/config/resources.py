@@ -13,13 +13,13 @@ from ashwood.config.wording import MOST_WHOLE, Path
 from ashwood.config.wording import number as digits
 from ashwood.experiment.spec import Demand
 
-_ONLY_RAY = "is for backend: ray alone"
+_ONLY_RAY = "needs backend: ray"
 _AMOUNT = number(least=0, most=MOST_WHOLE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources(Section, at=("resources",)):
-    """What a trial takes of the machine or the cluster."""
+    """The resources of the machine or the cluster that a trial takes."""
 
     slots_per_trial: int | None = key(
         whole(), "Slots that a trial takes: GPUs, or CPU cores if there are no GPUs.", otherwise="1"
@@ -51,7 +51,7 @@ class Resources(Section, at=("resources",)):
         if not ray:
             gpus, cpus = self._whole("gpus_per_trial", report), self._whole("cpus_per_trial", report)
         elif gpus is not None and gpus > 1 and not gpus.is_integer():
-            message = f"must be below 1, so that trials share a GPU, or a whole number of them, not {digits(gpus)}"
+            message = f"must be a whole number of GPUs, or less than 1 to share a GPU, not {digits(gpus)}"
             report.error((*self.at, "gpus_per_trial"), message)
             gpus = None
         # On a cluster, GPUs and cores are counted separately.  On one machine, slots are either GPUs or cores.
@@ -59,8 +59,8 @@ class Resources(Section, at=("resources",)):
         if slots is not None and counted is not None and max(slots, 1) != max(ceil(counted), 1):
             report.error(
                 (*self.at, "slots_per_trial"),
-                f"is {slots}, but {name} is {digits(counted)}; a slot is a GPU, or a CPU core where there is no GPU: "
-                "keep one of them",
+                f"is {slots}, but {name} is {digits(counted)}: remove one of the two "
+                "(a slot is a GPU, or a CPU core on a machine without GPUs)",
             )
         if gpus and cpus and not ray:
             message = "has no effect beside gpus_per_trial: trials share the CPU cores evenly"
@@ -72,22 +72,22 @@ class Resources(Section, at=("resources",)):
         if count is None or count.is_integer():
             return count
         fix = "write backend: ray, or " if name == "gpus_per_trial" else ""
-        message = f"must be a whole number, not {digits(count)}: a fraction {_ONLY_RAY}; {fix}leave it out"
+        message = f"must be a whole number, not {digits(count)}: a fraction {_ONLY_RAY}; {fix}remove it"
         report.error((*self.at, name), message)
         return None
 
     def demand(self, report: Report, *, ray: bool) -> Demand:
-        """Return what a trial takes besides its slots."""
+        """Return the resources that a trial takes besides its slots."""
         gpus, cpus, custom = self.gpus_per_trial, self.cpus_per_trial, self.custom_resources or {}
         if gpus is None and self.slots_per_trial == 0:
             gpus = 0.0
         if not ray and self.memory_per_trial is not None:
-            message = f"has no effect: it {_ONLY_RAY}; on one machine trials share its memory"
+            message = f"has no effect: it {_ONLY_RAY}; on one machine, trials share the memory"
             report.warn((*self.at, "memory_per_trial"), message)
         if not ray and custom:
-            report.error((*self.at, "custom_resources"), f"{_ONLY_RAY}: write backend: ray, or leave it out")
+            report.error((*self.at, "custom_resources"), f"{_ONLY_RAY}: write that, or remove it")
         if ray and gpus == cpus == 0 and not custom:
-            message = "is 0, and so is what else a trial takes: give it something"
+            message = "is 0, and a trial takes no other resource: set it, or another resource, above 0"
             report.error((*self.at, "cpus_per_trial"), message)
         return Demand(cpus, gpus, self.memory_per_trial, custom)
 

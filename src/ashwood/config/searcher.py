@@ -69,7 +69,7 @@ class StopWhen(Section, at=("searcher", "stop_when")):
 
 def _max_time(value: Any, path: Path, report: Report) -> Any:
     if isinstance(value, str) and parse_duration(value) is not None:
-        raise ValueError(f"is a length that time_metric counts; {_instead_of_max_time(value)}")
+        raise ValueError(f"is a number of units of time_metric, not a duration; {_instead_of_max_time(value)}")
     return _COUNT.parse(value, path, report)
 
 
@@ -84,13 +84,13 @@ def _source_trial(value: Any) -> str:
     if isinstance(value, str) and _TRIAL.fullmatch(value):
         return value
     example = f"EXPERIMENT/{shown(value)}" if isinstance(value, int) else "EXPERIMENT/TRIAL"
-    why = ", since trials are numbered within their experiment" if isinstance(value, int) else ""
-    raise ValueError(f"must read {example}, for example 3/17, not {shown(value)}{why}")
+    why = ", because each experiment numbers its own trials" if isinstance(value, int) else ""
+    raise ValueError(f"must be {example}, for example 3/17, not {shown(value)}{why}")
 
 
 def _source_checkpoint(value: Any, path: Path, report: Report) -> Any:
     if isinstance(value, str) and _UUID.fullmatch(value):
-        message = "is a checkpoint's id in Determined; give the directory of a checkpoint instead"
+        message = "is the id of a checkpoint in Determined; write the directory of a checkpoint instead"
         raise ValueError(f"{shown(value)} {message}")
     return text().parse(value, path, report)
 
@@ -187,14 +187,14 @@ def read_search(searcher: SearcherSection, longest: Length | None, tree: Tree, r
     """Return the settings of the search, or None if a value that they need is wrong, which is reported."""
     _check_metric(searcher, report)
     if "stop_when" in searcher.given and not searcher.stop_when.given and not report.known_bad_within(StopWhen.at):
-        report.error(StopWhen.at, f"must hold {any_of(StopWhen.declared())}, or both")
+        report.error(StopWhen.at, f"must contain {any_of(StopWhen.declared())}, or both")
     method = searcher.name
     if method is None:
         return None
     if searcher.bracket_rungs and method is _ADAPTIVE:
         for name in ("mode", "max_rungs"):
             if name in searcher.given:
-                report.warn(_key(name), "has no effect, since bracket_rungs says which brackets there are")
+                report.warn(_key(name), "has no effect, because bracket_rungs defines the brackets")
     max_trials = _read_max_trials(searcher, method, tree, report)
     auto = method is _ADAPTIVE and searcher.mode is Mode.AUTO and not searcher.bracket_rungs
     defaults = AUTO_DEFAULTS if auto else DEFAULTS
@@ -226,11 +226,11 @@ def _check_metric(searcher: SearcherSection, report: Report) -> None:
     words = (searcher.metric or "").lower().replace("_", " ")
     is_loss = _SMALLER.search(words) is not None
     if _LARGER.search(words) and not is_loss and "smaller_is_better" not in searcher.given:
-        sounds = "sounds like a metric of which larger is better, but the search looks for the smallest"
+        sounds = "sounds like a metric for which larger is better, but the search looks for the smallest"
         fix = "set smaller_is_better: false (or true, if smaller is better)"
         report.warn(_key("metric"), f"{shown(searcher.metric)} {sounds}: {fix}")
     elif is_loss and not searcher.smaller_is_better:
-        sounds = "sounds like a metric of which smaller is better"
+        sounds = "sounds like a metric for which smaller is better"
         report.warn(_key("smaller_is_better"), f"is false, but {shown(searcher.metric)} {sounds}")
 
 
@@ -243,7 +243,7 @@ def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree, repo
         return points
     if method is Method.SINGLE:
         if given is not None:
-            report.error(at, "is not for single, which trains one trial: leave it out, or use random")
+            report.error(at, "is not for single, which trains one trial: remove it, or use random")
         if varying:
             report.warn(_key("name"), f"single trains one trial, so {varying} will have one value, drawn at random")
         return 1
@@ -251,10 +251,10 @@ def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree, repo
         report.missing(at, f"how many trials {method} creates")
     elif given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
         same = f"all {counted(given, 'trial')} will have the same values"
-        report.warn(HYPERPARAMETERS, f"nothing varies (1 setting): {same}")
+        report.warn(HYPERPARAMETERS, f"no hyperparameter varies: {same}")
     elif varying and (settings := count_settings(tree)) < given:
         only = f"the hyperparameters have only {counted(int(settings), 'different setting')}"
-        report.warn(at, f"is {given:,}, but {only}, so some trials will have the same")
+        report.warn(at, f"is {given:,}, but {only}, so some trials will have equal values")
     return given
 
 
@@ -269,7 +269,7 @@ def _check_divisor(divisor: Fraction, max_length: int, max_trials: int, report: 
     if largest <= _MOST_RUNGS * math.log(divisor):
         return True
     least = math.ceil(math.exp(largest / _MOST_RUNGS) * 1_000) / 1_000
-    report.error(_key("divisor"), f"{shown(float(divisor))} is too close to 1 to tell rungs apart: use {least} or more")
+    report.error(_key("divisor"), f"{shown(float(divisor))} is too close to 1: use {least} or more, for fewer rungs")
     return False
 
 
@@ -296,7 +296,7 @@ def read_max_length(searcher: SearcherSection, report: Report) -> Length | None:
     if searcher.max_length is not None:
         if given:
             clock = "" if metric is not None else f"; {_instead_of_max_time(time)}"
-            report.error(_key(given[0]), f"says the same as max_length: keep one of them{clock}")
+            report.error(_key(given[0]), f"means the same as max_length: remove one of the two{clock}")
         return searcher.max_length
     if not given and not report.known_bad(_key("max_time")) and not report.known_bad(_key("time_metric")):
         report.missing(_key("max_length"), f"how long to train a trial at most, {LENGTH_FORMS}")
@@ -313,8 +313,8 @@ def read_max_length(searcher: SearcherSection, report: Report) -> Length | None:
         return Length(time, Unit(metric))
     close = nearest(metric, UNITS)
     meant = f"; if you mean {close}, write {close}" if close else ""
-    counted_as = "so max_time is a bare number, counted as training code counts"
-    report.warn(_key("time_metric"), f"{shown(metric)} is no unit of Ashwood, {counted_as}{meant}")
+    counted_as = "so max_time is a number of steps, which the training code defines"
+    report.warn(_key("time_metric"), f"{shown(metric)} is not a unit of Ashwood, {counted_as}{meant}")
     return Length(time, Unit.STEPS)
 
 
@@ -322,7 +322,7 @@ def read_source(searcher: SearcherSection, workdir: FilePath, report: Report) ->
     """Return the checkpoint that every trial starts from, as a printed name, a URL or an absolute path, or None."""
     trial, checkpoint = searcher.source_trial_id, searcher.source_checkpoint_uuid
     if trial is not None and checkpoint is not None:
-        report.error(_key("source_checkpoint_uuid"), "names a checkpoint, as does source_trial_id: keep one of them")
+        report.error(_key("source_checkpoint_uuid"), "cannot be used with source_trial_id: remove one of the two")
     if trial is not None or checkpoint is None or _TRIAL.fullmatch(checkpoint) or _PRINTED.fullmatch(checkpoint):
         return trial or checkpoint
     return located(checkpoint, workdir)

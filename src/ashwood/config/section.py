@@ -143,7 +143,7 @@ def _read(model: type[_S], data: Any, report: Report) -> _S | None:
     for name in list(values):
         only = keys[name].only
         if chosen is not None and only and chosen not in only:
-            report.error((*model.at, name), f"is for {any_of(only)}, not for {chosen}: leave it out")
+            report.error((*model.at, name), f"is for {any_of(only)}, not for {chosen}: remove it")
             del values[name]
     return model(given=frozenset(values), **values)
 
@@ -168,7 +168,7 @@ def _report_unknown(model: type[Section], name: str, value: Any, report: Report)
         report.error(path, f"unknown key; did you mean {far[-1] if far[:-1] == model.at else dotted(far)}?")
         report.excuse(far)
     else:
-        report.error(path, f"unknown key; here may be {any_of(sorted(keys))}")
+        report.error(path, f"unknown key; known keys here: {', '.join(sorted(keys))}")
 
 
 def _similar(name: str, model: type[Section]) -> Path | None:

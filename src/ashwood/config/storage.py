@@ -19,15 +19,16 @@ _OFFERED = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "webhdfs", 
 """Schemes that are accepted without a check by fsspec, which may be installed only on the workers' machines."""
 
 _REFUSED = {
-    "memory": "each process has a memory of its own",
-    "http": "nothing can be saved there",
-    "https": "nothing can be saved there; for a server that speaks S3 write s3://bucket?endpoint_url=https://…",
+    "memory": "processes do not share their memory",
+    "http": "HTTP servers cannot save files",
+    "https": "HTTP servers cannot save files; for a server with the protocol of S3, write s3://bucket?endpoint_url=https://…",
 }
 _SECRET_WORDS = ("key", "secret", "token", "password", "credential", "connection_string")
 _SCHEMES = {"s3": "s3", "gcs": "gs", "azure": "az"}
 _MAIN = {"shared_fs": "host_path", "directory": "container_path", "s3": "bucket", "gcs": "bucket", "azure": "container"}
 """The required key of each type of storage."""
 
+_SECRETS = "set it in an environment variable"
 _HDFS = "write the URL instead: checkpoint_storage: hdfs://host:port/path"
 _DEFAULT = CheckpointPolicy()
 
@@ -50,20 +51,20 @@ def _url(value: Any) -> str:
     scheme, _, rest = value.partition("://")
     place, _, options = rest.partition("?")
     if scheme in _REFUSED:
-        raise ValueError(f"{shown(value)} can't hold checkpoints: {_REFUSED[scheme]}")
+        raise ValueError(f"{shown(value)} can't store checkpoints: {_REFUSED[scheme]}")
     if not _is_known(scheme):
-        raise ValueError(not_one_of(scheme, ("file", *_OFFERED), "a scheme of storage that is known"))
+        raise ValueError(not_one_of(scheme, ("file", *_OFFERED), "a known storage scheme"))
     if not place.strip("/"):
-        raise ValueError(f"must name a bucket or directory: {scheme}://NAME/prefix, not {shown(value)}")
+        raise ValueError(f"must contain the name of a bucket or directory: {scheme}://NAME/prefix, not {shown(value)}")
     if "@" in place and ":" in place.partition("@")[0]:
-        raise ValueError("must hold no password, as the file is recorded: give it to Ashwood by the environment")
+        raise ValueError(f"must not contain a password, because the file is recorded: {_SECRETS}")
     for option in options.split("&"):
         name = option.partition("=")[0]
         if any(word in name.lower() for word in _SECRET_WORDS):
-            instead = "give it to Ashwood by the environment"
+            instead = _SECRETS
             if scheme.startswith("s3"):
                 instead = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
-            raise ValueError(f"must not hold {shorten(name)}, as the file is recorded: {instead}")
+            raise ValueError(f"must not contain {shorten(name)}, because the file is recorded: {instead}")
     return value.rstrip("/")
 
 
@@ -135,13 +136,13 @@ class StorageSection(Section, at=("checkpoint_storage",), selector="type"):
         name = _MAIN[self.type]
         main: str | None = getattr(self, name)
         if self.type == "shared_fs" and self.container_path is not None:
-            message = "has no effect; host_path is the directory, as there are no containers"
+            message = "has no effect: without containers, host_path is the directory"
             report.warn((*self.at, "container_path"), message)
         if main is not None:
             return self._url(main, report) if self.type in _SCHEMES else self._directory(main, report)
         if not report.known_bad((*self.at, name)):
             meaning = name if name in ("bucket", "container") else "directory"
-            report.error((*self.at, name), f"is missing: {self.type} needs it, the {meaning} for checkpoints")
+            report.error((*self.at, name), f"is missing: {self.type} needs the {meaning} for checkpoints")
         return None
 
     def _directory(self, main: str, report: Report) -> str:
@@ -154,7 +155,7 @@ class StorageSection(Section, at=("checkpoint_storage",), selector="type"):
     def _url(self, main: str, report: Report) -> str:
         prefix = (self.prefix or "").strip("/")
         if ".." in prefix.split("/"):
-            report.error((*self.at, "prefix"), f"must not hold .., but is {shown(prefix)}")
+            report.error((*self.at, "prefix"), f"must not contain .., but is {shown(prefix)}")
         options = {}
         if self.endpoint_url:
             options["endpoint_url"] = self.endpoint_url
@@ -171,13 +172,13 @@ def _store(value: Any, path: Path, report: Report) -> str:
         url = urlsplit(words)
         password = url.password
     except ValueError as error:
-        raise ValueError(f"is no URL ({shorten(str(error))}): write postgresql://HOST/DATABASE") from None
+        raise ValueError(f"is not a URL ({shorten(str(error))}): write postgresql://HOST/DATABASE") from None
     if url.scheme not in ("postgresql", "postgres"):
         instead = f"{shorten(url.scheme)}://…" if "://" in words else shown(words)
         expected = f"must be the URL of a database, postgresql://HOST/DATABASE, not {instead}"
         raise ValueError(f"{expected}; a directory is named with --home or ASHWOOD_HOME")
     if password is not None:
-        report.warn(path, "holds a password, for all who read the file: leave it to ~/.pgpass or PGPASSWORD")
+        report.warn(path, "contains a password, which everyone who reads the file can see: use ~/.pgpass or PGPASSWORD")
     return words
 
 

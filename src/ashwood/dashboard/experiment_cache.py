@@ -396,10 +396,10 @@ def _spare_collector() -> None:
 
 
 def _return_free_memory() -> None:
-    """Give memory that was freed after reading back to the operating system, if the C cache supports it."""
+    """Return memory that was freed after reading to the operating system, if the C library supports it."""
     import ctypes
 
-    with suppress(OSError, AttributeError):  # Only the GNU C cache has it.
+    with suppress(OSError, AttributeError):  # Only the GNU C library has malloc_trim.
         ctypes.CDLL(None).malloc_trim(0)
 
 

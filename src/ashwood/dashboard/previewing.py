@@ -72,7 +72,7 @@ async def preview(question: Mapping[str, Any]) -> bytes | None:
     finally:
         if process.returncode is None:
             process.kill()
-            # Waits for the kernel alone. Without it, the process would stay as a zombie.
+            # The process was killed, so this wait is short. Without it, the process would stay as a zombie.
             with CancelScope(shield=True):
                 await process.wait()
     return answer if process.returncode == 0 else None
@@ -86,7 +86,7 @@ def out_of_limits() -> PreviewAnswer:
 
 
 def main() -> None:
-    """Answer one question from standard input on standard output."""
+    """Read one request from standard input, and write the answer to standard output."""
     _limit()
     question = json.loads(sys.stdin.buffer.read())
     try:

@@ -213,7 +213,8 @@ class _Check:
             for event in backend.next_events(None):
                 self._note(event, run)
                 if isinstance(event, e.AttemptEnded):
-                    # If it was to continue, the training code has no loop and trains in one step.
+                    # If the attempt ended although it should continue, the training code has no loop and trains in one
+                    # step.
                     run.ended = run.ended or not pauses
                     return
                 if run.invalid or isinstance(event, e.TrialStopped):
@@ -225,7 +226,7 @@ class _Check:
                     target = start.target if following is None else following
                     backend.dispatch([_answer(start, None if pauses else following)])
                     if pauses or following is None:
-                        target = 1 << 62  # The attempt is to end, so no later report is judged.
+                        target = 1 << 62  # The attempt must end, so no later report is judged.
 
     def _next_target(self, run: _Run, stops: Sequence[int] | None) -> int | None:
         """Return the length at which the trial is judged next, or None if it has trained enough."""

@@ -58,7 +58,7 @@ class Dispatcher:
 
     @property
     def next_due(self) -> float:
-        """When the next attempt may start that waits only for its retry delay; infinite if none does."""
+        """Time at which the next attempt that waits only for its retry delay may start; infinite if there is none."""
         if self._experiment.state is not ExperimentState.RUNNING or len(self.live) >= self._slots:
             return inf
         return min((each.due for each in self._queue if each.due and self._waits_for_delay_only(each)), default=inf)
@@ -126,7 +126,7 @@ class Dispatcher:
         return (0, spec.source_checkpoint) if latest is None else (latest.length, latest.name)
 
     def _hurry(self) -> Iterator[Command]:
-        """Yield commands that suspend attempts that already finish, once the experiment pauses or ends early.
+        """Yield commands to suspend attempts that are finishing, because the experiment pauses or ends early.
 
         These attempts only save a checkpoint.  If the storage does not answer, an attempt tries for a minute; a
         suspended one gives up earlier.

@@ -47,7 +47,7 @@ def measure(
     share: bool = False,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Findings:
-    """Train a few trials of an experiment, at most to its first rung, and return what they took.
+    """Train a few trials of an experiment, at most to its first rung, and return the measured times.
 
     All files are deleted at the end.  Ctrl-C ends the measurement early, with the results so far.
 
@@ -82,7 +82,7 @@ def measure(
 
 
 def recall(home: Home, experiment: ExperimentId) -> Findings:
-    """Return what training took in an experiment that has already run.
+    """Return the training times of an experiment that has already run.
 
     Raises:
         NotFound: there is no experiment with that ID.

@@ -135,7 +135,7 @@ class Recovery:
 
     @property
     def next_due(self) -> float:
-        """When to check `ready` again; infinite if no event is held back."""
+        """Time at which to check `ready` again; infinite if no event is held back."""
         return self._clock() + _LOOK_AGAIN_SECONDS if self._held else inf
 
     @property
@@ -150,7 +150,7 @@ class Recovery:
         return self._clock() >= self._asked_at + patience
 
     def complete(self, events: Sequence[Event]) -> Iterator[Event]:
-        """Yield events that were held back and are ready, then ``events``.
+        """Yield the delayed events that are ready, then ``events``.
 
         Before each event that says that an attempt died come those for its unrecorded checkpoints and reports.  The
         caller must let the experiment handle each event before it asks for the next one.
@@ -192,7 +192,7 @@ class Recovery:
 
 
 def _look_up_of(trial: TrialRecord, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
-    """Return a function that returns the checkpoints of a trial that are not recorded and not too short to be used.
+    """Return a function that looks up the unrecorded checkpoints of a trial that are long enough to be used.
 
     The function may be called in any thread.  It raises StorageUnreachable if the storage cannot be read.
     """

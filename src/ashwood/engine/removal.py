@@ -65,12 +65,12 @@ def _remove_checkpoints(home: Home, experiment: ExperimentId, spec: ExperimentSp
     if not is_remote(location):
         directory = Path(location.removeprefix("file://"))
         if name_below(home.path / EXPERIMENTS, directory) not in (None, str(experiment)) or "\0" in location:
-            return  # It is the directory of another experiment, or a name that no directory can have.
+            return  # The name is that of another experiment's directory, or cannot be that of a directory.
     for name in while_beating(partial(_own, storage, spec.identity), lease.beat):
         while_beating(partial(storage.delete, name), lease.beat)
         lease.beat()
     if not is_remote(location):
-        with suppress(OSError):  # It contains other files, or is a link.
+        with suppress(OSError):  # The directory contains other files, or is a link.
             directory.rmdir()
 
 
@@ -108,7 +108,7 @@ def _remove_code(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> 
 def _is_unused(home: Home, name: str, by: ExperimentId) -> bool:
     try:
         specs = [home.store.spec(record.id) for record in home.store.experiments() if record.id != by]
-    except EventLogError:  # An experiment with a damaged spec may use it.
+    except EventLogError:  # An experiment with a damaged spec may use the code.
         return False
     return all(name_below(home.path / CODE, Path(spec.workdir)) != name for spec in specs)
 

@@ -177,7 +177,7 @@ class Session:
             self._prepare_storage(start, resumed=folded.last is not None)
             folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), observer, host, start)
             state = folded.experiment.state
-            if not state.ended:  # It may have ended just now, if the last driver died before it recorded that.
+            if not state.ended:  # It may have ended in `_catch_up`.
                 self._check_bounds(folded)
                 options = ReservationOptions(share, observer.warn, partial(start.waits_for_gpus, log), start.sleep)
                 make_backend = partial(host.backend, workers, options)
@@ -343,7 +343,7 @@ class _Start:
         self._beats = 0
 
     def waits_for(self, what: str) -> None:
-        """Set what messages say that the driver waits for."""
+        """Set the description of what the driver waits for, for messages."""
         self._what, self._beats = what, 0
 
     def waits_for_gpus(self, log: EventLog, what: str) -> None:

@@ -100,7 +100,7 @@ def _may_start_from(home: Home, experiment: ExperimentId, source: str) -> bool:
         return home.store.spec(experiment).source_checkpoint == source
     except NotFound:  # The experiment was deleted meanwhile.
         return False
-    except EventLogError:  # Its spec is damaged.  When it is restored from a backup, it may name the checkpoint.
+    except EventLogError:  # A backup of the damaged spec may refer to the checkpoint.
         return True
 
 

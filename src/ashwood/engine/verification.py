@@ -327,7 +327,7 @@ def _set_aside(path: Path, directory: Path) -> str:
     """Move a file or a directory into another directory under an unused name; return what was done.
 
     Raises:
-        OSError: it cannot be moved.
+        OSError: the file or directory cannot be moved.
     """
     make_shared(directory)
     target = _free(directory / path.name)

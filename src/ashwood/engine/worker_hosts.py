@@ -143,7 +143,7 @@ class RayHost(WorkerHost):
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Wait for former workers on this machine, then for those on the cluster."""
         if self._state is not ExperimentState.CREATED and not self._state.ended:
-            self._cluster.shape_for(self.spec)  # It raises an error if no node can run a trial.
+            self._cluster.shape_for(self.spec)  # This call raises an error if no node can run a trial.
         super().clear(sleep, on_wait)
         if self._state is not ExperimentState.CREATED:
             self._cluster.dismiss_former(self._key, sleep, on_wait)
@@ -159,7 +159,7 @@ class RayHost(WorkerHost):
     def clean(self) -> None:
         """Delete directories that workers of this driver or a former one could not delete themselves."""
         if self._state is not ExperimentState.CREATED or (self._backend is not None and self._backend.left_files):
-            with suppress(Exception):  # The experiment has ended, and these files are not needed, so it must not fail.
+            with suppress(Exception):  # The files are not needed, so an error is ignored.
                 self._cluster.clean(self._key)
 
     @contextmanager
@@ -181,7 +181,7 @@ class RayHost(WorkerHost):
 
     @property
     def _shared(self) -> bool:
-        """Whether nodes save checkpoints to a shared storage; they cannot reach the home on this machine."""
+        """Whether nodes save checkpoints to the same storage as the driver; they cannot reach its home."""
         return self.spec.checkpoint_storage is not None
 
 

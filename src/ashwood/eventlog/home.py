@@ -233,7 +233,7 @@ class Home:
         return HeadedLog(self.store.log(experiment, token), experiment, self._head(experiment))
 
     def damage(self, record: ExperimentRecord) -> str | None:
-        """Return what of an experiment is damaged and what to do, or None.  Only checks that are fast are done."""
+        """Return a message about damage of an experiment, with advice, or None; only fast checks are done."""
         try:
             self.store.check_spec(record.id)
         except NotFound:  # It was deleted meanwhile.
@@ -243,7 +243,7 @@ class Home:
         return record.damage or self.missing(record.id)
 
     def missing(self, experiment: ExperimentId) -> str | None:
-        """Return which entries of a log are missing and what to do, or None if it contains the head's entry."""
+        """Return a message about missing entries of a log, with advice, or None if the head's entry is there."""
         try:
             self.log(experiment).check()
         except NotFound:  # It was deleted meanwhile.
@@ -266,7 +266,7 @@ class Home:
             )
 
     def unverified(self, experiment: ExperimentId) -> str | None:
-        """Return which entries a crash may have cost, or None if the whole write-ahead log could be read."""
+        """Return a message about entries that a crash may have cost, or None if the write-ahead log could be read."""
         if not isinstance(self.store, SqliteStore) or self.store.unverified is None:
             return None
         head = self.log(experiment).check()

@@ -37,7 +37,7 @@ class ExperimentRecord(NamedTuple):
         summary: progress for lists, such as the best trial; it can be rebuilt from the log.
         labels: its labels.
         archived: whether lists leave it out by default.
-        damage: what of the stored record is damaged and what to do, or None.
+        damage: message about damage of the stored record, with advice, or None.
     """
 
     id: ExperimentId
@@ -132,7 +132,7 @@ class EventLog(Protocol):
         Raises:
             DiskFull: the disk is full; the caller may free space and try again.
             LeaseLost: the log was opened with a token, and that driver does not own the experiment any more.
-            EventLogError: they could not be stored durably.
+            EventLogError: the entries could not be stored durably.
         """
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:

@@ -72,7 +72,7 @@ def check_name(name: str) -> str:
     """Return the name of an experiment unchanged if every database can store it.
 
     Raises:
-        EventLogError: it contains a NUL character or is not valid Unicode.
+        EventLogError: the name contains a NUL character or is not valid Unicode.
     """
     if storable(name) != name:
         raise EventLogError(

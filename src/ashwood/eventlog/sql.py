@@ -370,7 +370,7 @@ class SqlStore(ABC):
 
     @cached_property
     def _rebuilt(self) -> dict[RecordRow, ExperimentState]:
-        """The states that were rebuilt from logs, by the damaged row, because lists may be read again and again."""
+        """A cache of the states that were rebuilt from logs, by the damaged row: lists are read often."""
         return {}
 
     def _rebuild_state(self, row: RecordRow) -> ExperimentState:
@@ -479,7 +479,7 @@ class SqlLog:
                 raise self._damaged(after + 1, "is missing")
 
     def _advance(self, transaction: Transaction, count: int) -> bool:
-        """Set the head for ``count`` new entries, and return whether this log may append; see the module."""
+        """Set the head for ``count`` new entries, and return whether this log may append; see the module docstring."""
         owned, token = ("", ()) if self._token is None else (" AND token = ? AND driver IS NOT NULL", (self._token,))
         # SQLite can store a value of any type in the column.  A damaged head of another type, such as a text that is
         # not UTF-8, may change when it is read, so only its type is compared.

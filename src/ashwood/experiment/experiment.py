@@ -124,7 +124,7 @@ class Experiment:
         return tuple(self._handlers[type(event)](event))
 
     def _is_settled_by(self, event: e.FinalEvent) -> bool:
-        """Return whether the log has all that an attempt saved and its trial can use.
+        """Return whether the log has all checkpoints of an attempt that its trial can still use.
 
         An attempt that died when its trial was already paused or completed may have saved a last checkpoint that
         the driver did not find, for example because the storage was unreachable.  The next driver looks for it.
@@ -408,7 +408,7 @@ class Experiment:
         return True
 
     def _needs_no_metric(self, metrics: Mapping[str, float]) -> bool:
-        """Return whether a report at or past the target may lack the metric of the search."""
+        """Return whether a report at or past the target is accepted without the metric of the search."""
         if self.spec.rules < 2 or not metrics:
             return False
         return self.spec.min_validation_period is not None or all(name.startswith(e.TRAINING) for name in metrics)
@@ -576,7 +576,7 @@ class Experiment:
         headline = f"checkpoint {event.path} is damaged: {event.why}"
         if not self._works(trial, event):
             yield d.Warn(headline)
-        elif not known:  # It is the source checkpoint, from which other trials start as well.
+        elif not known:  # The damaged checkpoint is the source checkpoint, from which other trials start as well.
             self._last_error = headline
             yield from self._failed(trial, headline)
         else:
@@ -605,7 +605,7 @@ class Experiment:
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
         if trial.state is TrialState.KILLED or self.ends_for_good:
-            return ()  # It was killed on request.
+            return ()  # The trial or the experiment was killed on request.
         if self._works(trial, event):
             self._last_error = headline
             return self._failed(trial, headline, event.cause)

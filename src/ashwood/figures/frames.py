@@ -25,8 +25,8 @@ _MARGIN = 22
 _GUTTER = 32
 _HEADER, _HEADLINE = 52, 24
 _FOOTER, _LEGEND = 36, 18
-# Share of its remaining way that a dot moves in each frame: fast enough to keep up with the search,
-# slow enough to be followed by eye.
+# Share of the remaining distance that a dot moves in each frame: fast enough to keep up with the search, slow enough to
+# be followed by eye.
 _STEP = 0.5
 
 Region: TypeAlias = tuple[slice, slice]

@@ -76,7 +76,7 @@ class _Dot(NamedTuple):
     """The point of a trial at a rung or on its way there.
 
     Attributes:
-        metric: what it was compared by, or its latest on the way to the rung; NaN if there is none.
+        metric: metric by which it was compared at the rung, or its latest metric before that; NaN if there is none.
         rank: its rank at the rung, from 1, or 0 if it has not reached the rung.
         of: number of trials ranked at the rung, or 0 if it has not reached the rung.
         length: training length of the rung.
@@ -97,10 +97,10 @@ class _RungLine:
     """The position of a rung in the figure's coordinates: one unit per rung upwards, pixels sideways.
 
     Attributes:
-        columns: number of columns of trials that are expected.
+        columns: number of columns that the expected trials take.
         rows: number of trials in a column.
-        pitch: distance of columns.
-        rise: distance of rows.
+        pitch: distance between columns.
+        rise: distance between rows.
         size: size of a point in pixels.
     """
 
@@ -250,7 +250,7 @@ def _dots(history: History, brackets: Brackets, layout: RungLines) -> Iterator[t
         for lane, trial in enumerate(rung.training):
             style, progress, metric = "queued", 0.0, nan
             span = running.get(trial)
-            if span is not None and span.target == length:  # Else its last process may still save.
+            if span is not None and span.target == length:  # Otherwise its last process may still save.
                 below = history.ladder.brackets[span.bracket].lengths[span.rung - 1] if span.rung else 0
                 style, progress = "training", min(max((span.length - below) / (length - below), 0.0), 1.0)
                 metric = nan if span.metric is None else span.metric

@@ -119,7 +119,7 @@ class Layout:
         return _LABELS
 
     def training_x(self, bracket: int, slot: Slot) -> float:
-        """Return x of the trial that a worker trains; with a single bracket it is straight above the worker's box."""
+        """Return the x of the trial that a worker trains; with a single bracket, it is right above the worker's box."""
         rung_line = self.rung_lines[bracket][0]
         return rung_line.left + (slot + 0.5) / self.slots * (rung_line.right - rung_line.left)
 

@@ -147,7 +147,7 @@ def _unit(several: Iterable[History]) -> TimeUnit:
 
 def _axis(history: History, against: Against, unit: TimeUnit) -> str:
     if against == "time":
-        return f"time it ran ({unit.name})"
+        return f"run time ({unit.name})"
     return "trials created" if against == "trials" else f"training of all trials together ({history.spec.unit})"
 
 

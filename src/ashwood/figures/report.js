@@ -7,15 +7,15 @@
   const CONFIG = {
     responsive: true,
     displaylogo: false,
-    // Otherwise there is a button that uploads the figure.
+    // Without this option, Plotly adds a button that uploads the figure.
     showSendToCloud: false,
     plotlyServerURL: "",
     modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
   };
   const STILL = { staticPlot: true };
-  // As wide as A4 is inside its margins, no higher than a page of it, and so flat that two often share one.
+  // The size fits A4 paper: as wide as the page inside its margins, and often two figures on a page.
   const WIDTH = 700, HEIGHT = 880, FLAT = 0.9;
-  // As high as the title, which is the page's.
+  // Height of the title, which the page shows itself.
   const TITLE = 44;
   const CLEAR = "rgba(0,0,0,0)";
 

@@ -27,7 +27,7 @@ from ashwood.views.wording import format_duration, format_length, format_value
 
 SHOWN_TRIALS = 20
 SHOWN_HPARAMS = 8
-"""Number of hyperparameters, at most, that have a column: more do not fit on a printed page."""
+"""Maximum number of hyperparameters that have a column: more do not fit on a printed page."""
 
 _SHOWN_FAILURES = 10
 _SHOWN_COMMIT = 10
@@ -38,7 +38,7 @@ _LOOKS = {"completed": "good", "errored": "bad", "canceled": "bad"}
 
 @dataclass(frozen=True, slots=True)
 class ReportHeader:
-    """What a home stores of an experiment in addition to its event log.
+    """Facts about an experiment that a home stores in addition to its event log.
 
     Attributes:
         id: number of the experiment.
@@ -83,29 +83,29 @@ def _unfinished(history: History, about: ReportHeader) -> str:
     """Return a notice that the results are incomplete and why, or an empty string if the search has completed."""
     progress = history.progress
     if about.state == ExperimentState.ERRORED:
-        return f"It failed: {progress.why_ended or 'no reason was recorded'}."
+        return f"The experiment failed: {progress.why_ended or 'no reason was recorded'}."
     if about.state == ExperimentState.CANCELED:
-        return "It was canceled before its search was done: better trials may not have been tried."
+        return "The experiment was canceled before the search was done, so better trials may not have been tried."
     if about.state == ExperimentState.STOPPED:
-        return f"It stopped before its search was done: {progress.why_ended}. It can be resumed."
+        return f"The experiment stopped before the search was done: {progress.why_ended}. It can be resumed."
     if about.state == ExperimentState.COMPLETED:
         return ""
     made = _moment(about.made_at)
     if about.state == ExperimentState.CREATED:
-        return f"It had not begun when this was made, on {made}."
+        return f"The experiment had not started when this report was made ({made})."
     done = Forecaster(progress).forecast().fraction
     how = {
-        ExperimentState.PAUSED: "It is paused",
-        _INTERRUPTED: "It was interrupted: its driver is no longer running, and it can be resumed",
-    }.get(about.state, "It is still running")
+        ExperimentState.PAUSED: "The experiment is paused",
+        _INTERRUPTED: "The experiment was interrupted: its driver is no longer running. It can be resumed",
+    }.get(about.state, "The experiment is still running")
     why = (
         f" ({progress.why_ended.removeprefix('paused ')})"
         if about.state == ExperimentState.PAUSED and progress.why_ended
         else ""
     )
     return (
-        f"It has not ended. {how}{why}; about {done:.0%} of the training to be expected was done when this was made, "
-        f"on {made}. What follows may change."
+        f"{how}{why}. About {done:.0%} of the expected training was done when this report was made ({made}), "
+        "so the results may change."
     )
 
 
@@ -114,7 +114,7 @@ def _facts(history: History, about: ReportHeader) -> Iterator[tuple[str, Child]]
     spending, began = progress.trials.spending, history.timeline.began
     now = about.made_at if about.runs else None
     yield "experiment", str(about.id)
-    yield "searched for", f"{spec.metric}, {'smaller' if spec.smaller_is_better else 'larger'} is better"
+    yield "metric", f"{spec.metric}, {'smaller' if spec.smaller_is_better else 'larger'} is better"
     yield "created", _moment(about.created_at)
     if began is not None:
         yield "started", _moment(began)
@@ -123,7 +123,7 @@ def _facts(history: History, about: ReportHeader) -> Iterator[tuple[str, Child]]
         yield "ended", f"{_moment(history.timeline.until)}{why}"
     if began is not None:
         seconds = spending.driver_seconds if now is None else spending.driven(now)
-        yield "ran for", f"{format_duration(seconds)}, workers {progress.utilisation(now):.0%} busy"
+        yield "run time", f"{format_duration(seconds)}, workers {progress.utilisation(now):.0%} busy"
     yield "trained", "on a Ray cluster" if spec.ray is not None else "on one machine"
     yield "training code", _code(spec)
     yield "seed", str(spec.seed)
@@ -133,8 +133,8 @@ def _facts(history: History, about: ReportHeader) -> Iterator[tuple[str, Child]]
 def _code(spec: ExperimentSpec) -> Child:
     kind, target = spec.entrypoint.kind, spec.entrypoint.target
     if kind is EntrypointKind.PICKLE:
-        return "a function of a notebook"
-    # Reports are sent to other people, who should not see paths of this machine.
+        return "a function in a notebook"
+    # Reports are sent to others, who need not know the path on this machine.
     return h("code", target.rpartition("/")[2] if kind is EntrypointKind.SCRIPT else target)
 
 
@@ -210,7 +210,7 @@ def search(history: History) -> Child:
         for bracket in brackets
     ]
     return _section(
-        "What the search did",
+        "Search",
         h("p", _method(history)),
         h("p", _created(history)),
         *(h("p", line) for line in _training(history, budget(history))),
@@ -227,7 +227,7 @@ def _method(history: History) -> str:
         if history.progress.settings is None
         else history.progress.settings.max_concurrent_trials
     )
-    at_once = f"at most {concurrent:,} at once" if concurrent else "as many at once as there was room for"
+    at_once = f"at most {concurrent:,} at once" if concurrent else "one for each slot at once"
     planned = _count(history.progress.trials_planned, "trials")
     parts = [f"{settings.method}: {planned}, each up to {_count(settings.max_length, unit)}, {at_once}"]
     if settings.method is Method.ADAPTIVE_ASHA:
@@ -236,14 +236,14 @@ def _method(history: History) -> str:
     if _halves(settings):
         parts.append(f"divisor {float(settings.divisor):g}")
     if settings.stop_once:
-        parts.append("each trial judged once")
+        parts.append("each trial is judged once per rung")
     if settings.sampler != "random":
-        parts.append(f"hyperparameters drawn by {settings.sampler}")
+        parts.append(f"sampler {settings.sampler}")
     bounds = history.spec if history.progress.settings is None else history.progress.settings
     if bounds.metric_at is not None:
         parts.append(f"until {history.spec.metric} is {format_value(bounds.metric_at)} or better")
     if bounds.max_time is not None:
-        parts.append(f"for {format_duration(bounds.max_time)} at most")
+        parts.append(f"at most {format_duration(bounds.max_time)}")
     return ", ".join(parts) + "."
 
 
@@ -269,12 +269,12 @@ def _training(history: History, spent: Spent) -> Iterator[str]:
         yield f"{trained:,} {unit} were trained."
     else:
         yield (
-            f"{trained:,} {unit} were trained: {_percent(trained / everything)} of what training all {trials:,} trials "
-            f"to the end would take ({everything:,})."
+            f"{trained:,} {unit} were trained: {_percent(trained / everything)} of the {everything:,} {unit} that all "
+            f"{trials:,} trials would take at full length."
         )
     if repeated := history.progress.length_repeated:
-        yield f"{repeated:,} {unit} more were trained again, because no checkpoint held them."
-    yield f"Of a whole search like this, {spent.expected:,.0f} {unit} are to be expected."
+        yield f"{repeated:,} more {unit} were repeated, because they were not saved in a checkpoint."
+    yield f"A search like this is expected to train {spent.expected:,.0f} {unit}."
 
 
 def _percent(share: float) -> str:
@@ -291,17 +291,17 @@ def _rung(bracket: BracketView, length: int) -> str:
 def _cell(rung: RungView, *, last: bool) -> Iterator[str]:
     yield f"{rung.arrived:,} finished" if last else f"{rung.arrived:,} → {rung.promoted:,}"
     if rung.training:
-        yield f"{len(rung.training):,} on the way"
+        yield f"{len(rung.training):,} training"
     if rung.failed:
-        yield f"{rung.failed:,} dropped out"
+        yield f"{rung.failed:,} failed"
 
 
 def _arrows(settings: SearchSettings) -> str:
     if not _halves(settings):
-        return "Every trial was to train to the end."
+        return "No trial is stopped early: each trains to full length."
     return (
-        "At each length: how many trials were compared there → how many of them trained on "
-        f"(the best 1 in {float(settings.divisor):g}, and early arrivals where a rung was small)."
+        "At each length: number of trials that were compared → number of these that were promoted "
+        f"(the best 1 in {float(settings.divisor):g}, and sometimes more if few trials had arrived)."
     )
 
 
@@ -358,7 +358,7 @@ def trouble(history: History) -> Child:
     counts = [
         (progress.failed_attempts, "attempts failed"),
         (sum(row.preempted for row in progress.trials.rows.values()), "attempts lost their worker"),
-        (progress.trials.states[TrialState.ERRORED], "trials were given up"),
+        (progress.trials.states[TrialState.ERRORED], "trials failed permanently"),
         (progress.trials.states[TrialState.INVALID], "trials declared their hyperparameters invalid"),
         (progress.warnings, "warnings"),
     ]
@@ -377,7 +377,7 @@ def trouble(history: History) -> Child:
     more = len(reasons) - len(rows)
     recent = list(dict.fromkeys(progress.recent_warnings))
     return _section(
-        "What went wrong",
+        "Failures and warnings",
         h("p", f"{'; '.join(found)}."),
         _wide(_table(("times", "first line", "trials"), rows, numbers=[0])) if rows else None,
         h("p", f"And {more:,} more kinds of failures.", class_="muted small") if more > 0 else None,
@@ -426,7 +426,7 @@ def _some(numbers: Sequence[int], most: int = 6) -> str:
 def experiment_file(spec: ExperimentSpec) -> Child:
     """Return the section with the text of the experiment file."""
     if not spec.config_text:
-        return _section("Experiment file", h("p", "There is none: the experiment was built in Python."))
+        return _section("Experiment file", h("p", "No file: the experiment was defined in Python."))
     return _section(
         h("div", h("h2", "Experiment file"), h("button", "Copy", type="button", data_copy="config"), class_="code"),
         h("pre", spec.config_text, id="config", tabindex="0"),

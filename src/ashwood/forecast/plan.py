@@ -52,7 +52,7 @@ class TooTight(Exception):
     """No search fits: not even a single trial can train to the end in time.
 
     Attributes:
-        seconds: time that a single trial needs, at most, in nine of ten simulations.
+        seconds: upper limit of the time that a single trial takes in nine of ten simulations.
         most_length: largest max_length that would fit, or 0 if none would.
     """
 

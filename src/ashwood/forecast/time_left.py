@@ -29,7 +29,7 @@ from ashwood.views.progress import Progress
 # With 19 simulations, one in ten ends lies below the second lowest, and one in ten above the second highest.
 _KEPT = 19
 _TENTH = 2
-# Approximate seconds for a simulation: in any case, for each result that it starts with, and for each job.
+# Approximate seconds that a simulation takes: a fixed part, and those for each result at its start and for each job.
 _LEAST_COST = 5e-4
 _RESULT_COST = 4e-6
 _JOB_COST = 40e-6
@@ -73,7 +73,7 @@ class AtWork(NamedTuple):
     Attributes:
         length: total length that the trial is known to have reached.
         since: time at which it had reached this length.
-        towards: length that it still has to train to its target.
+        towards: length that it must still train to reach its target.
         leaving: whether it has reached its target and releases its worker.
         fresh: whether it has reported nothing yet, so that the time since then includes its start.
     """
@@ -183,7 +183,7 @@ class Forecaster:
         }
 
     def _arrivals_to_come(self) -> list[list[float]]:
-        """Return the final number of trials at each rung: an expectation that real arrivals replace step by step."""
+        """Return the expected final number of trials at each rung, given those that have already arrived."""
         progress = self.progress
         if progress.expected_arrivals is None:
             progress.expected_arrivals = expected_arrivals(self._settings)
@@ -227,7 +227,7 @@ class Forecaster:
                 return None
             while self._ends and now - self._ends[0].played_at > 2 * _KEPT * pause:
                 self._ends.popleft()
-            # As many simulations are due as fit into the time since the last call, at one for each pause.
+            # One simulation is due for each `pause` that has passed since the last call.
             due = _KEPT if not self._ends else int((now - self._ends[-1].played_at) / pause)
             paces = measuring.paces()
             for _ in range(max(1, min(_KEPT, due, int(patience / cost)))):

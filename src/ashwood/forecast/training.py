@@ -63,7 +63,7 @@ class Exchangeable:
         unit_seconds: mean time of one unit of length over trials, in seconds.
         spread: two thirds of the trials have a pace between 1/spread and spread times the median pace.
         noise: square root of 1 minus the correlation between a trial's losses at two rungs, from 0 to 1.
-        learning: how much better than random draws later trials are, because the sampler learns; 0 for random draws.
+        learning: how much the sampler improves the quality of later trials; 0 for random draws.
     """
 
     unit_seconds: float = 1.0
@@ -121,9 +121,9 @@ class PowerLaw:
     falls for larger factors as that of an autoregressive process.
 
     Attributes:
-        max_length: total length for which standings are drawn first.
+        max_length: total length at which the quality of each trial is drawn; shorter lengths follow from it.
         rank_correlation: Spearman's rank correlation between losses at lengths that differ by a factor of ``base``.
-        base: that factor.
+        base: factor between the two lengths of ``rank_correlation``.
         exponent: losses fall as length**-exponent.
         unit_seconds: mean time of one unit of length over trials, in seconds.
         spread: two thirds of the trials have a pace between 1/spread and spread times the median pace.

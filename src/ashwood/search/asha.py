@@ -37,9 +37,9 @@ class AshaBracket(Bracket):
         return self.rungs[at].candidate()
 
     def _last_chance(self) -> tuple[int, Candidate] | None:
-        """Return the best trial of the highest rung that has paused ones, if otherwise no trial would reach the end.
+        """Return the trial to promote so that at least one trial reaches the last rung: the best of the highest rung.
 
-        The rung's position comes first.  Return None if a trial has reached the end or still can.
+        The index of the rung comes first.  Return None if a trial has reached the last rung or can still reach it.
         """
         if not self._dry or self.rungs[-1].has_live_results():
             return None

@@ -111,7 +111,7 @@ class Bracket(ABC):
         """
         rung = self._rung_to_fail(trial)
         if rung is None:
-            raise SearchError(f"trial {trial} is said to have {how}, but it had already ended")
+            raise SearchError(f"trial {trial} cannot have {how}, because it had already ended")
         self._arrive(trial)
         if how is Exit.INVALID:
             for entered in self.rungs:
@@ -189,7 +189,7 @@ class Bracket(ABC):
 
     @abstractmethod
     def _settle(self) -> None:
-        """Note whether the bracket has finished."""
+        """Update `finished`: the bracket has finished if no trial trains and none will."""
 
     def _send(self, trial: TrialId, towards: int) -> None:
         self.training[trial] = towards

@@ -146,7 +146,7 @@ def _bins(leaf: Hyperparameter) -> int:
 
 
 def _smears(size: int, *, ordered: bool) -> list[list[tuple[int, float]]]:
-    """Return, for each bin, the bins in which a trial in it counts, each with its weight; the weights add up to 1."""
+    """Return for each bin its neighbours and itself, each with the weight of a trial there; the weights add up to 1."""
     if not ordered or size < _BINS:
         return [[(at, 1.0)] for at in range(size)]
     smears = []
@@ -154,7 +154,7 @@ def _smears(size: int, *, ordered: bool) -> list[list[tuple[int, float]]]:
         weights: dict[int, float] = {}
         for distance, weight in enumerate(_SMEAR):
             for at in {cell - distance, cell + distance}:
-                # Weights outside the range are reflected, because no value lies there.
+                # Weights that lie outside the range are reflected back into it, because no value is outside.
                 inside = -at - 1 if at < 0 else 2 * size - at - 1 if at >= size else at
                 weights[inside] = weights.get(inside, 0.0) + weight
         total = sum(weights.values())

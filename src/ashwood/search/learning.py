@@ -31,7 +31,7 @@ LATEST = 48
 
 
 class LearningBracket(AshaBracket):
-    """A bracket of ASHA whose new trials skip the rungs that predict nothing."""
+    """A bracket of ASHA in which new trials skip rungs that do not predict later results."""
 
     def __init__(self, number: int, plan: BracketPlan, divisor: Fraction) -> None:
         super().__init__(number, plan, divisor)
@@ -59,15 +59,15 @@ class LearningBracket(AshaBracket):
         return job
 
     def _learn(self) -> None:
-        """Move the entry one rung up if its ranking does not agree with that of the next rung."""
+        """Move the entry to the next rung if the rankings at these two rungs do not agree."""
         if len(self._both) >= ENOUGH and self._agreement() <= 0:
             self.entry += 1
             self._both.clear()
 
     def _agreement(self) -> int:
-        """Return the numerator of Kendall's tau of the entry and the next rung.
+        """Return the numerator of Kendall's tau between the rankings at the entry rung and at the next rung.
 
-        It is the number of pairs of trials with the same order at both rungs, less that of all other pairs.
+        It is the number of pairs of trials with the same order at both rungs minus the number of all other pairs.
         """
         here, there = self.rungs[self.entry], self.rungs[self.entry + 1]
         pairs = [(a, b) for trial in self._both if (a := here.key(trial)) and (b := there.key(trial))]

@@ -56,7 +56,7 @@ def floor_log(base: Fraction, value: int, most: int | None = None) -> int:
 
 
 def rung_limit(divisor: Fraction, max_length: int, most: int | None = None) -> int:
-    """Return the most rungs that fit below a longest length, 1 + floor(log_d L); counting stops at about ``most``."""
+    """Return the largest number of rungs for a max_length L, 1 + floor(log_d L), but about ``most`` at most."""
     return 1 + floor_log(divisor, max_length, most)
 
 
@@ -115,7 +115,7 @@ def _max_rungs(settings: SearchSettings, wanted: int) -> int:
 
 
 def _all_rungs(settings: SearchSettings) -> int:
-    """Return 1 + ceil(log_d L) within the same limits: one rung more than `_max_rungs` unless L is a power of d."""
+    """Return 1 + ceil(log_d L), limited as `_max_rungs` is: one rung more unless L is a power of d."""
     d, wanted = settings.divisor, settings.max_rungs
     by_length = rung_limit(d, settings.max_length, wanted)
     by_length += d ** (by_length - 1) < settings.max_length

@@ -30,7 +30,7 @@ class Const:
     val: Value
 
     def at(self, _unit: float, /) -> Value:
-        """Return the value, whatever was drawn."""
+        """Return the constant; the draw has no effect."""
         return self.val
 
     def grid(self) -> tuple[Value, ...]:

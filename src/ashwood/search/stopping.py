@@ -36,7 +36,7 @@ class StoppingBracket(Bracket):
         return False
 
     def _judge(self, trial: TrialId, at: int, length: int, loss: float) -> Verdict:
-        """Compare a result in each rung that it reached or passed; it must be among the best in all of them."""
+        """Judge a trial: it continues if it is among the best in each rung that its result reaches."""
         fell: Dropped | None = None
         passed = at
         for number in range(at, len(self.rungs)):
@@ -57,7 +57,7 @@ class StoppingBracket(Bracket):
         return Promote(self.rungs[passed + 1].length, reason)
 
     def _is_last_chance(self) -> bool:
-        """Return whether no trial would reach the end without the one that reports now, as others have failed."""
+        """Return whether the trial that reports now is the only one left that can reach the last rung."""
         return self._dry and not self.rungs[-1].has_live_results()
 
     def _rung_to_fail(self, trial: TrialId) -> Rung | None:

@@ -19,7 +19,7 @@ Snapshot: TypeAlias = Mapping[str, Any]
 """State of a search method as JSON-able data."""
 
 
-# -- why a search method decided as it did -------------------------------------------------
+# -- reasons of decisions ------------------------------------------------------------------
 
 
 def _promotes(best: int) -> str:
@@ -134,7 +134,7 @@ Reason: TypeAlias = (
 )
 
 
-# -- what a search method says --------------------------------------------------------------
+# -- answers of a search method ---------------------------------------------------------------
 
 
 class Job(NamedTuple):

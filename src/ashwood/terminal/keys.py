@@ -55,7 +55,7 @@ class Keys:
             os.read(self._awake, 1024)
         if self._terminal is None or self._terminal not in ready:
             return ""
-        # An empty read means that the terminal is gone.  It is treated like Ctrl-D, which leaves.
+        # An empty read means that the terminal was closed. It is treated like Ctrl-D, which closes the display.
         return os.read(self._terminal, 1024).decode(errors="replace") or "\x04"
 
     def suspend(self) -> None:

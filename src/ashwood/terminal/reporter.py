@@ -271,7 +271,7 @@ class CapacityMessages:
             self._reasons[event.why] = None
 
     def news(self, at: float) -> str | None:
-        """Return the message that is due, or None."""
+        """Return the message about changed capacity that is due, or None."""
         if self._latest is None or at < self._due:
             return None
         slots, nodes, _ = self._latest

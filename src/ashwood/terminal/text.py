@@ -42,7 +42,7 @@ def on_one_line(text: str) -> str:
 
 def brief(text: str, columns: int) -> str:
     """Return a text on one line, cut to columns of a terminal, with … in place of what is left out."""
-    longest = 4 * columns  # The rest would be cut anyway, and processing it is slow if it has megabytes.
+    longest = 4 * columns  # Processing megabytes that are cut anyway would be slow.
     return cut(on_one_line(text[:longest]) + text[longest:][:1], columns)
 
 
@@ -114,11 +114,11 @@ def prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # The new file gets the lowest free number, which is this one.
         stream = getattr(sys, name)
         if stream is None and number == 0:
             sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
-        elif number and stream is getattr(sys, f"__{name}__"):  # not replaced by the caller
+        elif number and stream is getattr(sys, f"__{name}__"):  # The caller has not replaced the stream.
             buffer = io.BufferedWriter(_Descriptor(number, "w", closefd=False))
             encoding = "utf-8" if stream is None else stream.encoding
             by_line = number == _STDERR if stream is None else stream.line_buffering or stream.write_through

@@ -96,8 +96,8 @@ class _Unbuffered(io.TextIOBase):
         return True
 
     def write(self, text: str, /) -> int:
-        if not isinstance(text, str):  # click tries whether a stream takes bytes
-            raise TypeError(f"text, not {type(text).__name__}")
+        if not isinstance(text, str):  # click tests whether a stream accepts bytes
+            raise TypeError(f"a text stream accepts str, not {type(text).__name__}")
         data = text.encode(self.encoding, self._stream.errors or "backslashreplace")
         while data:
             try:

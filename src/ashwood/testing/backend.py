@@ -147,7 +147,7 @@ class BackendContract(ABC):
         backend.close()
 
     def test_backend_has_two_slots(self, backend: Backend) -> None:
-        """The other tests need two slots."""
+        """The other tests of the contract need a backend with two slots."""
         assert backend.slots >= 2
 
     def test_attempt_reports_up_to_its_target_saves_and_ends(self, backend: Backend) -> None:
@@ -226,7 +226,7 @@ class BackendContract(ABC):
         assert events[-1] == AttemptEnded(0, 1, 2)
 
     def test_aborted_attempt_ends_before_its_target(self, backend: Backend) -> None:
-        """It is reported as failed on request, other attempts are not affected, and its slot is free."""
+        """An aborted attempt is reported as failed on request; its slot is free, and other attempts continue."""
         events = drive(
             backend,
             [endless(), job(trial=1, target=3)],
@@ -244,7 +244,7 @@ class BackendContract(ABC):
         assert failed == AttemptFailed(0, 1, "killed on request")
 
     def test_attempt_that_one_batch_starts_and_aborts_has_only_its_last_event(self, backend: Backend) -> None:
-        """It trains nothing, whether its worker is new or idle, and its end wakes ``next_events``."""
+        """The attempt trains nothing, whether its worker is new or idle, and its end wakes ``next_events``."""
         for start in (job(), job(trial=1)):
             backend.dispatch([start, Abort(start.trial, 1)])
             backend.dispatch([start])
@@ -252,7 +252,7 @@ class BackendContract(ABC):
             assert drive(backend, [job(trial=2), job(trial=3)])
 
     def test_attempt_that_one_batch_starts_and_suspends_trains_nothing(self, backend: Backend) -> None:
-        """It ends at the length of its checkpoint."""
+        """The attempt ends at the length of the checkpoint from which it starts."""
         saved = drive(backend, [job(target=2)])[-2]
         assert isinstance(saved, CheckpointSaved)
         resumed = job(target=4, attempt=2, length=saved.length, checkpoint=saved.path)
@@ -269,7 +269,7 @@ class BackendContract(ABC):
         assert drive(backend, [job(trial=1_000), job(trial=1_001)])
 
     def test_commands_for_ended_attempt_are_ignored(self, backend: Backend) -> None:
-        """This holds also if the trial has another attempt by then."""
+        """Commands for an ended attempt are ignored also if the trial has another attempt by then."""
         late: list[Command] = [
             ContinueAttempt(0, 1, 9),
             Finish(0, 1, save=True),
@@ -292,12 +292,12 @@ class BackendContract(ABC):
         assert event == AttemptEnded(0, 2, 2)
 
     def test_next_events_returns_after_timeout(self, backend: Backend) -> None:
-        """Without events it returns an empty sequence."""
+        """Without events, ``next_events`` returns an empty sequence."""
         assert list(backend.next_events(timeout=0)) == []
         assert list(backend.next_events(timeout=0.01)) == []
 
     def test_wake_makes_next_events_return(self, backend: Backend) -> None:
-        """This holds also if `wake` is called before the wait."""
+        """`wake` also has an effect if it is called before the wait."""
         backend.wake()
         assert list(backend.next_events(timeout=None)) == []
 

@@ -45,14 +45,14 @@ class ProcessBackendContract(BackendContract):
     """Tests that every backend with processes passes; ``make`` must use the storage ``directory / "checkpoints"``."""
 
     def test_checkpoint_is_complete_when_it_is_reported(self, backend: Backend, tmp_path: Path) -> None:
-        """It has the files that the training code wrote."""
+        """A reported checkpoint has the files that the training code wrote."""
         saved = drive(backend, [job(target=3)])[-2]
         assert isinstance(saved, e.CheckpointSaved)
         with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
             assert (directory / "length").read_text() == "3"
 
     def test_report_that_is_better_than_all_checkpoints_of_the_experiment_is_saved(self, tmp_path: Path) -> None:
-        """Its process knows the best loss from the start, and is sent better ones during training."""
+        """The process knows the experiment's best loss from the start, and gets better ones during training."""
         backend = self.make(toy_spec(tmp_path, save_on=SaveOn.BEST), tmp_path)
         until = tmp_path / "go"
         try:
@@ -69,7 +69,7 @@ class ProcessBackendContract(BackendContract):
             backend.close()
 
     def test_training_code_without_checkpoints_is_suspended_too(self, backend: Backend) -> None:
-        """Its training is lost, but the attempt ends."""
+        """Without a checkpoint the training is lost, but the suspended attempt ends."""
         start = endless()._replace(hparams={"seconds": 0.01, "save": False})
         events = drive(backend, [start], on_the_way=lambda _: Suspend(0, 1))
         assert not any(isinstance(event, e.CheckpointSaved) for event in events)
@@ -78,7 +78,7 @@ class ProcessBackendContract(BackendContract):
     def test_aborted_attempt_ends_within_a_step_and_has_only_its_last_event(
         self, backend: Backend, tmp_path: Path
     ) -> None:
-        """Its reports that were not read yet are dropped.  Other attempts continue, and its slot is free."""
+        """Unread reports of an aborted attempt are dropped.  Other attempts continue, and its slot is free."""
         hparams = {"do": "tell", "at": 1, "until": "doomsday", "pid_file": str(tmp_path / "pid")}
         starts = [job(target=5, hparams=hparams), job(trial=1, target=2)]
         backend.dispatch(starts)
@@ -123,7 +123,7 @@ class ProcessBackendContract(BackendContract):
             backend.close()
 
     def test_training_time_is_reported_while_code_hangs_and_before_the_end(self, tmp_path: Path) -> None:
-        """This holds if ``max_trial_time`` is set, so that the engine can stop the trial in time."""
+        """With ``max_trial_time``, training time is reported early enough for the engine to stop the trial."""
         backend = self.make(toy_spec(tmp_path, max_trial_time=1.0, grace_period=0.3), tmp_path)
         try:
             *_, trained, ended = drive(backend, [job(hparams={"seconds": 0.01})])
@@ -142,7 +142,7 @@ class ProcessBackendContract(BackendContract):
             backend.close()
 
     def test_child_processes_of_aborted_attempt_are_ended(self, backend: Backend, tmp_path: Path) -> None:
-        """This holds also for children that ignore SIGTERM."""
+        """An abort also ends child processes that ignore SIGTERM."""
         start = job(hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
         assert drive(backend, [start], lambda _: Abort(0, 1))[-1] == e.AttemptFailed(0, 1, "killed on request")
         wait_for_end(wait_for_number(tmp_path / "pid"))
@@ -208,7 +208,7 @@ class ProcessBackendContract(BackendContract):
         assert "'loss' (last at length 2)" in failed.error
 
     def test_invalid_hyperparameters_and_stop(self, backend: Backend) -> None:
-        """Each ends an attempt with its own kind of event."""
+        """Invalid hyperparameters and ``trial.stop()`` end an attempt with different kinds of events."""
         invalid = job(trial=0, hparams={"do": "invalid"})
         stops = job(trial=1, hparams={"do": "stop"})
         events = drive(backend, [invalid, stops])

@@ -40,7 +40,7 @@ class StoreContract:
     """Whether the content of a store outlives its object, and several connections to it can be open."""
 
     def test_appended_entries_are_read_back(self, tmp_path: Path) -> None:
-        """They are equal to the last bit, in order, and numbered without gaps."""
+        """Entries are equal to the last bit, in order, and numbered without gaps."""
         with self.open_store(tmp_path) as store:
             log = store.log(store.create(full_spec(), at=1.0))
             entries = edge_case_entries() + control_entries()
@@ -78,7 +78,7 @@ class StoreContract:
         assert [path for path, _ in spec.space.leaves()] == [path for path, _ in full_spec().space.leaves()]
 
     def test_list_of_experiments_follows_their_logs(self, tmp_path: Path) -> None:
-        """It has the state and the summary of each experiment, without reading its log."""
+        """The list has the state and the summary of each experiment, without reading its log."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=12.5)
             log = store.log(experiment)
@@ -157,7 +157,7 @@ class StoreContract:
             assert store.answer(request) == Answer("no \ufffd or \ufffd")
 
     def test_read_raises_not_found_if_experiment_is_deleted_meanwhile(self, tmp_path: Path) -> None:
-        """The log must not look damaged."""
+        """A log whose experiment is deleted during a read must not look damaged."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             store.log(experiment).append(edge_case_entries() * 200)
@@ -168,7 +168,7 @@ class StoreContract:
                 list(reader)
 
     def test_delete_removes_one_experiment_for_good(self, tmp_path: Path) -> None:
-        """Its number is not used again, and other experiments do not change."""
+        """The number of a deleted experiment is not used again, and other experiments do not change."""
         with self.open_store(tmp_path) as store:
             kept, gone = store.create(full_spec(), at=1.0), store.create(full_spec(), at=2.0)
             for experiment in (kept, gone):
@@ -231,7 +231,7 @@ class StoreContract:
             store.take_lease(experiment, a_driver(3), over=seen)  # the lease is free, so ``over`` does not matter
 
     def test_append_with_lost_lease_changes_nothing(self, tmp_path: Path) -> None:
-        """It adds no entries, answers or summary, even if the new owner has written nothing yet."""
+        """After a lost lease, no entry, answer or summary is added, even if the new owner has written nothing yet."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             request = store.post(experiment, PauseRequested(), at=1.0)
@@ -251,7 +251,7 @@ class StoreContract:
                 store.log(experiment, new).append(edge_case_entries())
 
     def test_one_of_several_concurrent_drivers_gets_the_lease(self, tmp_path: Path) -> None:
-        """Each has its own connection; the lease is free first, and then one that all try to take over."""
+        """Drivers with separate connections try to get a free lease, and then to take over a lease, all at once."""
         if not self.durable:
             pytest.skip("the store has only one connection")
         with self.open_store(tmp_path) as store:
@@ -303,7 +303,7 @@ class StoreContract:
     # -- closing ----------------------------------------------------------------------------------
 
     def test_reopened_store_has_the_same_content(self, tmp_path: Path) -> None:
-        """This includes leases, whose drivers may have died, and requests."""
+        """Leases, whose drivers may have died, and requests are stored, too."""
         if not self.durable:
             pytest.skip("the content does not outlive the store's object")
         with self.open_store(tmp_path) as store:

@@ -104,7 +104,7 @@ class Trial:
         Raises:
             TrainingCodeError: a field is missing, a hyperparameter has no field, or a value has another type.
         """
-        from ashwood.trial.typed import build  # Workers start faster without it.
+        from ashwood.trial.typed import build  # imported here, so that workers start faster
 
         return build(cls, self.hparams)
 
@@ -135,7 +135,7 @@ class Trial:
         make_shared(self._directory)
         return self._directory
 
-    # -- how far ------------------------------------------------------------------------------
+    # -- lengths ------------------------------------------------------------------------------
 
     @property
     def length(self) -> int:

@@ -76,7 +76,7 @@ class StorageTrouble(NamedTuple):
     """Files could not be written or read.
 
     Attributes:
-        error: as that of `Failed`.
+        error: error message; the first line is a summary, as in `Failed`.
         cause: ``full`` if a disk or quota was full, ``unreachable`` if the checkpoint storage could not be used.
     """
 
@@ -126,7 +126,7 @@ def _number_of(returned: Any) -> float | None:
         return None
     try:
         return float(returned)
-    except (TypeError, ValueError):  # an array of several numbers
+    except (TypeError, ValueError):  # It is an array of several numbers.
         return None
 
 
@@ -150,41 +150,44 @@ class Attempt:
 
     def __init__(self, job: WorkerJob, link: Link) -> None:
         self.job = job
-        # The search has already answered for a checkpoint at the target, so the trial trains one step further.
+        # If the checkpoint is already at the target, the search has answered there, so the trial trains one step
+        # further.
         self.target = max(job.target, job.length + 1)
         self._link = link
-        # The target that was reached without the metric of the search, and the length to which loops continue for it.
+        # The target that was reached without the metric of the search, and the length to which loops continue until
+        # that metric is reported.
         self._lengthened_at = self._lengthened_to = 0
         self._heartbeat = Heartbeat(link, job.pulse)
         self.loop: Loop | None = None
         self.restored = job.directory is None
-        # Length that the code named last, or None if it has named none.
+        # Latest length that the training code passed to report() or save(), or None.
         self._named: int | None = None
         # Whether the code reads `should_stop`.  If it does, it does not return after each report.
         self._looks = False
-        # Whether a report came after the request to suspend was noticed.
+        # Whether the training code has reported since the request to suspend was noticed.
         self._reported_since = False
         self._suspended = False
         self._final: ReportAnswer | None = None
         self._went_on_at: int | None = None
         self._reported: dict[str, int] = {}
-        # Metrics of the last report of code that has begun no loop.
+        # Metrics of the last report, if the training code has not begun a loop.
         self._last: dict[str, float] = {}
         self._reports_without_loop = 0
-        # Metrics that no checkpoint of this attempt contains, by length, in the order of the reports.
+        # Metrics of reports that no checkpoint of this attempt contains yet, by length, in the order of the reports.
         self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
         self._saver: tuple[Position, Save] | None = None
         self._saved_at: Position | None = None
-        # Position at which the code called `Trial.save`, but where the search must answer before it is saved.
+        # Position at which the code called `Trial.save`; the checkpoint is saved after the search has answered there.
         self._save_later_at: Position | None = None
         self._began_at: Position = ("", job.length)
         self._saved_position = job.length
         self._checkpoint = (job.length, job.checkpoint)
-        # When saves that are not required began to fail, and how many seconds later the next one is tried.
+        # Time since which optional saves (`save_on`) have failed, and the seconds after it until the next try.
         self._failing_since: float | None = None
         self._next_try_at_age = 0.0
-        # Lowest loss that this attempt knows to be saved, and seconds that it has spent on saves because of `save_on`.
+        # Lowest loss of a saved checkpoint as far as this attempt knows, and seconds that it has spent on saves because
+        # of `save_on`.
         self._best = inf if job.best is None else job.best
         self._extra_seconds = 0.0
         self._warned_of_extra_saves = False
@@ -300,7 +303,7 @@ class Attempt:
         """Return whether nothing is lost that the next report would save if the attempt ends here."""
         return self._position() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
 
-    # -- lengths that the code names ----------------------------------------------------------
+    # -- lengths that the code passes ---------------------------------------------------------
 
     @property
     def should_stop(self) -> bool:
@@ -416,7 +419,7 @@ class Attempt:
         return any(not name.startswith(TRAINING) for name in metrics)
 
     def _save_stands(self) -> bool:
-        """Return whether the attempt ends and must save first."""
+        """Return whether the attempt is ending and must save before it does."""
         return self._suspended or (self._final is not None and self._final.save)
 
     @property
@@ -439,7 +442,7 @@ class Attempt:
         else:
             self.target = max(answer.target, length + 1)
             self._went_on_at = length
-            # Outside a loop the code is about to return, and is called again from its checkpoint.
+            # Training code without a loop is about to return, and is called again from its checkpoint.
             inside = self._looks if self.loop is None else self.loop.active
             wanted = not inside or self._save_later_at == self._position() or self._period_passed()
             self._save_if(wanted, required=not inside)
@@ -503,7 +506,7 @@ class Attempt:
         here, (offered_at, save) = self._position(), self._saver
         if offered_at != here or self._saved_at == here:
             return None
-        # Where the attempt began, its checkpoint already has this name.
+        # The checkpoint from which the attempt started already has this name.
         return None if here == ("", self.job.length) and self.job.length > 0 else save
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:
@@ -570,8 +573,8 @@ class Attempt:
         return self._suspended
 
     def _join_in(self, save: Save) -> None:
-        """Call the saver with a temporary directory: saving can take all processes, but only rank 0 publishes."""
-        from ashwood.checkpoints.scratch import scratch  # Most trials train alone and do not need it.
+        """Call the saver with a temporary directory: all processes may have to take part in a save of rank 0."""
+        from ashwood.checkpoints.scratch import scratch  # imported here, because most trials train alone
 
         with scratch() as directory:
             save(directory)

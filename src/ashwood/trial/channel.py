@@ -145,22 +145,22 @@ class Link:
     """The connection of a trial with its driver.  This base class is that of a trial without a driver."""
 
     def started(self, length: int) -> None:
-        """Tell that training begins at a total length."""
+        """Inform the driver that training begins at a total length."""
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
-        """Tell the metrics that training code reported."""
+        """Inform the driver about the metrics that training code reported."""
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
-        """Tell that a complete checkpoint is in the storage; ``metrics`` were reported at its length."""
+        """Inform the driver that the storage has a complete checkpoint; ``metrics`` were reported at its length."""
 
     def warned(self, message: str) -> None:
-        """Tell that the training code probably has a mistake."""
+        """Inform the driver that the training code probably has a mistake."""
 
     def alive(self, longest: float) -> None:
-        """Tell that the trial makes progress; its longest step so far took ``longest`` seconds."""
+        """Inform the driver that the trial makes progress; its longest step so far took ``longest`` seconds."""
 
     def phase(self, phase: Phase, directory: str = "") -> None:
-        """Tell the trial's activity from now on, and the directory to which training code writes a checkpoint."""
+        """Inform the driver about the trial's new activity, and the directory to which a checkpoint is written."""
 
     def suspended(self) -> bool:
         """Return whether the trial must save and end as soon as it can, without waiting."""
@@ -221,12 +221,12 @@ class DriverLink(Link):
             elif message[0] == "best":
                 self._best = message[1]
             else:
-                self._early.append(message)  # An answer: if several processes train together, another may have asked.
+                self._early.append(message)  # An answer; another process may have asked.
         return self._suspended or self._channel.gone
 
     def best(self) -> float:
         """Return the lowest loss of the experiment's checkpoints as far as the driver has said, or infinity."""
-        self.suspended()  # reads what has arrived
+        self.suspended()  # This call reads the messages that have arrived.
         return self._best
 
     def answer(self) -> ReportAnswer | None:

@@ -254,7 +254,7 @@ def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, proces
         trial: trial of this process.
         link: its link to the driver, or None if it followed another rank.
         connection: its connection with the worker.
-        process: number of the process that connected.  Its forks inherit this exit handler, but send nothing.
+        process: id of the process that connected. Its forks inherit this exit handler, but send nothing.
     """
     if os.getpid() != process:
         return
@@ -264,7 +264,7 @@ def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, proces
         # If the disk is full, output is lost, but the outcome is sent.  Python flushes stdout again when it exits, and
         # a second error would change the exit code.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    error = sys.exc_info()[1] or getattr(sys, "last_value", None)  # The exception that ends this process, if any.
+    error = sys.exc_info()[1] or getattr(sys, "last_value", None)  # The exception that ended this process, or None.
     if error is not None and not isinstance(error, SystemExit):
         outcome = storage_trouble(error) or Failed(describe(error), cause_of(error, trial.length))
         connection.send("outcome", message_of(outcome), True)

@@ -65,7 +65,9 @@ def get_trial(
     if path := os.environ.get("ASHWOOD_TRIAL"):
         global _connected
         if _connected is None or _connected[0] != os.getpid():  # A fork may train another rank than its parent.
-            from ashwood.trial.command import connect  # Workers that call a function do not need it.
+            from ashwood.trial.command import (
+                connect,
+            )  # imported here, because other workers do not use it
 
             _connected = os.getpid(), connect(path)
         return _connected[1]

@@ -1,4 +1,4 @@
-"""A loop over training steps that adds no cost to a step.
+"""A loop over training steps that adds almost no time to a step.
 
 Steps come in chunks, each a plain iterator over a range.  The position follows from how many
 steps of the chunk are left, which the iterator itself knows.  A chunk ends when something is
@@ -25,7 +25,7 @@ class Loop:
         unit: unit of its positions.
         step: units in a step.
         scale: conversion between its positions and the experiment's lengths.
-        due: whether something is due on the last step of the present chunk.
+        due: whether a report or another action is due on the last step of the present chunk.
         left: the steps of the present chunk that are left; `operator.length_hint` counts them.
         active: whether the training code is inside the loop.
     """
@@ -59,7 +59,7 @@ class Loop:
         return self.left
 
     def follow(self, stop: int, due: bool) -> Iterator[int]:
-        """Return the steps up to position ``stop``, on the last of which something is due if ``due``."""
+        """Return the steps up to position ``stop``; ``due`` says whether an action is due on the last one."""
         start = self._stop
         self.due = due
         self._steps = max(0, -(-(stop - start) // self.step))
@@ -76,7 +76,7 @@ class Loop:
         """End the chunk with the present step."""
         self._start = self._stop = self.position
         self._steps = 0
-        deque(self.left, maxlen=0)  # uses the rest up
+        deque(self.left, maxlen=0)  # This skips the remaining steps.
 
     def adapt(self) -> None:
         """Adapt the size of the next chunk to the time that this one took."""

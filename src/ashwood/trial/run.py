@@ -157,7 +157,7 @@ def _hint(error: BaseException) -> str:
     """Return advice about an exception, to append to its first line, or an empty text."""
     if not isinstance(error, NameError) or error.__traceback__ is None:
         return ""
-    from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start faster without it.
+    from ashwood.trial.guard import hint_of_guard  # imported here, so that workers start faster
 
     last = error.__traceback__
     while last.tb_next is not None:

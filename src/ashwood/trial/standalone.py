@@ -114,7 +114,7 @@ def _remove_empty(directory: Path) -> None:
 
 def _temporary() -> str:
     """Return a new directory that is removed when this process exits."""
-    import tempfile  # It takes long to import, and workers do not need it.
+    import tempfile  # imported here, because it is slow to import and workers do not use it
 
     directory = Path(tempfile.mkdtemp(prefix="ashwood-"))
     atexit.register(remove_tree, directory.parent, directory.name, ignore_errors=True)

@@ -242,7 +242,7 @@ class Measuring:
         return max(0.0, fmean(known) if known else _intercept(stretches))
 
     def _all_paces(self, start: float, restore: float) -> dict[TrialId, float]:
-        """Return the seconds per unit of length of each trial."""
+        """Return the seconds that each trial takes for one unit of length."""
         pure = self._pure_paces()
         totals = dict(pure)
         for trial, length, seconds, restored in self._firsts:

@@ -130,9 +130,10 @@ class Timeline:
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
         self._indices: dict[TrialId, int] = {}
-        # How attempts will end by decision, until the event of their end arrives.
+        # How each attempt will end according to a decision, until the event of its end arrives.
         self._fates: dict[tuple[TrialId, int], SpanEnd] = {}
-        # Since when each present slot exists; slots that were just lost; and the times of slots that no longer exist.
+        # Time since which each present slot has existed; slots that were just lost; and the times of slots that no
+        # longer exist.
         self._there: dict[Slot, float] = {}
         self._lost: list[Slot] = []
         self._were_there: list[SlotTime] = []
@@ -249,7 +250,7 @@ class Timeline:
         if span is None or span.attempt != event.attempt:
             return
         del self._live[event.trial]
-        # An attempt that fails before it reacts to a request to save and leave has the end that its event says.
+        # If an attempt fails before it reacts to a request to save and leave, its event determines how it ended.
         is_forestalled = decided is SpanEnd.PREEMPTED and not isinstance(event, AttemptEnded)
         self._close(span, how if decided is None or is_forestalled else decided)
 
@@ -303,7 +304,7 @@ class Timeline:
     def _close_trial(self, decision: CloseTrial) -> None:
         span = self._live.get(decision.trial)
         if span is None or isinstance(decision.why, BracketFinished):
-            return  # How a process ends that still saves is already decided.
+            return  # The trial may still have a process that saves; how that process ends is already decided.
         fate = _FATES_BY_STATE.get(decision.state)
         if fate is not None and self._fates.get((span.trial, span.attempt)) in (None, SpanEnd.PREEMPTED):
             self._fates[span.trial, span.attempt] = fate

@@ -325,7 +325,7 @@ class LocalBackend:
 
     def _read(self, state: _SlotState, exited: bool) -> Iterator[e.Event]:
         worker = state.worker
-        if worker is None:  # Its end was handled earlier in this round of the selector.
+        if worker is None:  # The end of this worker was handled earlier in this round of the selector.
             return
         messages, open_ = worker.read()
         yield from self._translate(messages, state, worker)
@@ -362,8 +362,9 @@ class LocalBackend:
             return
         event = _event(message, attempt, state.slot.number)
         if state.aborted:
-            # This holds for every last message, also for AttemptEnded: after a failure, the engine looks for
-            # checkpoints that no event has reported, because the abort may have hidden those events.
+            # An aborted attempt is reported as failed whatever its last message is, even AttemptEnded: after a failure,
+            # the engine looks for checkpoints that no event has reported, because the abort may have hidden those
+            # events.
             event = e.AttemptFailed(*attempt, e.ABORTED)
         elif state.ending is not None and kind == "AttemptFailed":
             event = state.ending
@@ -445,10 +446,10 @@ class LocalBackend:
         """Make `next_events` return early."""
         self._waker.wake()
 
-    # -- the end ------------------------------------------------------------------------------
+    # -- closing ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End all processes: idle workers exit by themselves, and busy ones get SIGTERM.  A second later, SIGKILL."""
+        """End all processes: idle workers exit by themselves, and busy ones get SIGTERM, and SIGKILL a second later."""
         if self._closed:
             return
         self._closed = True
@@ -509,7 +510,7 @@ def _setup(
 
 
 def _pulse(spec: ExperimentSpec) -> float:
-    """Return the longest time in seconds until a worker reports that steps were finished."""
+    """Return the longest delay in seconds with which a worker reports finished steps."""
     limits = [limit / 4 for limit in (spec.grace_period, spec.max_silence) if limit is not None]
     return min([_PULSE, *limits])
 

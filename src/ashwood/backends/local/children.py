@@ -38,7 +38,7 @@ class ForkRunner:
 
     def __call__(self, job: WorkerJob, channel: Channel, log: Path, /) -> Message:
         """Call the training function in a child, and wait until the child and its children have ended."""
-        # The driver takes the slot as free when it receives the last message.  So the child writes that message to a
+        # The driver considers the slot free when it receives the last message. So the child writes that message to a
         # file, and the worker sends it only after the child and its process group have ended.
         with scratch_file() as outcome:
             child = os.fork()
@@ -47,7 +47,7 @@ class ForkRunner:
             code = _await_group(child)
             message = _read(outcome)
         if message is None or code != 0:
-            channel.send_lines(b"\n")  # It ends a message that the child may have sent only partly when it died.
+            channel.send_lines(b"\n")  # The child may have died while it sent a message; this ends its line.
             return ["AttemptFailed", describe_exit(code, "the process of the trial") + tail(log)]
         return message
 

@@ -139,9 +139,9 @@ def _options(hparams: Mapping[str, Any]) -> list[str]:
         if value is True or isinstance(value, list | tuple):
             words += [f"--{name}", *(_text(item) for item in (value if value is not True else ()))]
         elif value is False or value is None or isinstance(value, Mapping):
-            continue  # The values of a map follow as options of their own, such as --optimizer.lr.
+            continue  # Each value of a nested map is a separate option, such as --optimizer.lr.
         elif (text := _text(value)).startswith("-"):
-            words.append(f"--{name}={text}")  # As a word of its own, argparse would read -1e-05 as an option.
+            words.append(f"--{name}={text}")  # argparse would read a separate word -1e-05 as an option.
         else:
             words += [f"--{name}", text]
     return words

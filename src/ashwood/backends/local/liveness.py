@@ -24,7 +24,7 @@ _LOOKS = 4
 
 
 class Liveness:
-    """Heartbeat of life of one attempt: finished steps, saves, and progress of saves.
+    """Signs of life of one attempt: finished steps, saves, and progress of saves.
 
     After the request to stop, the attempt hangs if there is no sign of life for `limit` seconds.  Before, it hangs if
     it trains for ``max_silence`` seconds without one.

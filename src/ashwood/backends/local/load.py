@@ -26,7 +26,7 @@ _HIDDEN = "ashwood_script_"
 
 
 def load(kind: str, target: str, workdir: str) -> Callable[[Any], Any]:
-    """Return the training code, a callable.
+    """Import the training code and return its callable.
 
     Raises:
         TrainingCodeError: there is no such function, or it cannot be called with a trial.
@@ -56,7 +56,7 @@ def find(kind: str, target: str, workdir: str = "") -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             known = [known for known, value in vars(found).items() if callable(value) and known[:1] != "_"]
-            from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start faster without it.
+            from ashwood.trial.guard import hint_of_guard  # imported here, so that workers start faster
 
             hint = hint_of_guard(part, getattr(module, "__file__", None)) or did_you_mean(part, known)
             raise TrainingCodeError(f"{place} has no function {name!r}{hint} (entrypoint: {target})")
@@ -147,7 +147,7 @@ def _parameters(function: FunctionType) -> str:
 
 
 def _unpickle(path: Path) -> Any:
-    import cloudpickle  # Only pickled code needs it, and other workers start faster without it.
+    import cloudpickle  # imported here, so that workers without pickled code start faster
 
     with path.open("rb") as file:
         code = cloudpickle.load(file)

@@ -184,8 +184,8 @@ class WorkerProcess:
         if self.group is not None:
             reaper.signal_group(self.group)
             reaper.signal_groups(self.joined)
-            # The worker then reports that the job has ended.  A worker that a user has stopped (SIGSTOP) could not, so
-            # it is continued.
+            # The worker then reports that the job has ended. A worker that a user has stopped (SIGSTOP) could not
+            # report that, so it is continued.
             reaper.signal_group(self.pid, signal.SIGCONT)
         else:
             self.was_killed = True

@@ -50,7 +50,8 @@ def watch(source: int, parent: int) -> dict[int, bytes]:
 
 def end(groups: dict[int, bytes], grace: float) -> None:
     """Wait up to ``grace`` seconds for the leaders of groups to end, and kill what is left of each group."""
-    # The driver may have died before it could announce the group of a job.  The workers' children show it.
+    # The driver may have died before it could announce the group of a job. So the groups of the workers' children are
+    # added.
     for group in list(groups):
         groups.update((job, start_of(job)) for job in _jobs(group))
     deadline = time.monotonic() + grace

@@ -90,7 +90,7 @@ def reserve(
     Raises:
         MachineError: not even one trial fits on the machine, or a lock file cannot be used.
     """
-    machine, _ = plan_here(spec, workers)  # It fails now, before any wait, if a trial can never fit.
+    machine, _ = plan_here(spec, workers)  # This raises an error before any wait if a trial can never fit.
     if not machine.gpus:
         return Reservation(machine, workers, _mark_cores(who, (lambda _: None) if share else say))
     per_trial = spec.slots_per_trial
@@ -149,7 +149,7 @@ def _mark_cores(who: str, say: Callable[[str], None]) -> dict[str, int]:
     """Lock the first free one of a series of numbered files, and warn about drivers that have locked others."""
     mine: dict[str, int] = {}
     others: list[str] = []
-    with suppress(MachineError):  # Trials do not need these locks.
+    with suppress(MachineError):  # These locks only inform other drivers, so trials can run without them.
         for number in count():
             name = f"cores-{number}"
             if mine and not _path(name).exists():
@@ -245,5 +245,5 @@ def _in_use(users: Mapping[str, Sequence[str]]) -> str:
 
 def _named(gpus: Sequence[str]) -> str:
     names = ", ".join(gpus)
-    # A UUID begins with GPU- or MIG-, so it needs no such word before it.
+    # A UUID already begins with GPU- or MIG-, so the word GPU is not written before it.
     return f"GPU{'' if len(gpus) == 1 else 's'} {names}" if gpus[0].isdecimal() else names

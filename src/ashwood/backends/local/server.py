@@ -41,8 +41,8 @@ class _Peer:
     Attributes:
         handle: descriptor that becomes readable when the process ends, or None if there is none.
         rank: the rank that it has joined as, or None if it has not joined yet.
-        number: the rank that its launcher gave it, or 0.
-        is_numbered: whether its launcher gave it a rank.
+        number: the rank that the launcher assigned to it, or 0.
+        is_numbered: whether the launcher assigned a rank to it.
         outcome: how the attempt ended in this process, or None if it has not ended there.
         tail: the beginning of a message whose rest has not arrived yet.
         waits: whether it waits for the next announcement of rank 0.
@@ -197,7 +197,7 @@ class CommandServer:
 
     def _read(self, peer: _Peer) -> bool:
         """Handle the messages of a process, and return whether there may be more."""
-        if peer not in self._peers:  # It was closed earlier in this round of the selector.
+        if peer not in self._peers:  # The connection was closed earlier in this round of the selector.
             return False
         try:
             data = peer.socket.recv(_CHUNK, socket.MSG_DONTWAIT)
@@ -299,7 +299,7 @@ class CommandServer:
             leader.send(*message)
         if self._channel.gone:
             self._stop_relaying()
-            with suppress(OSError):  # Rank 0 then sees that the driver is gone, and saves.
+            with suppress(OSError):  # So rank 0 notices that the driver is gone, and saves.
                 leader.socket.shutdown(socket.SHUT_WR)
 
     def _stop_relaying(self) -> None:
@@ -319,7 +319,7 @@ class CommandServer:
                 peer.waits = False
                 peer.send("over")
 
-    # -- how it ends --------------------------------------------------------------------------
+    # -- the end of the command ---------------------------------------------------------------
 
     def _leader_has_concluded(self) -> bool:
         return 0 in self._ranks and self._ranks[0].outcome is not None
@@ -333,7 +333,7 @@ class CommandServer:
             self._stop_relaying()
             self._answer_waiting()
         elif peer.number == 0 and 0 not in self._ranks and (self.outcome is None or outcome[0] != "AttemptFailed"):
-            self.outcome = outcome  # It counts unless another process joins as rank 0 later.
+            self.outcome = outcome  # This outcome counts unless another process joins as rank 0 later.
         if peer.rank is not None and (peer.rank == 0 or is_error):
             self._expect_end()
 
@@ -416,7 +416,7 @@ def _append(queue: deque[Message], announcement: Message) -> None:
 
 
 def _of_rank(rank: int, outcome: Message) -> Message:
-    # The same error of another rank may be a consequence of a temporary one, so it has no cause.
+    # The error of a rank other than 0 may follow from a temporary error elsewhere, so its cause is left out.
     kind, error, *cause = outcome
     return [kind, f"rank {rank}: {error}", *(cause if kind == "StorageFailed" else ())]
 

@@ -153,8 +153,8 @@ def _attempt(
         output.leave()
         gc.collect()
         os.chdir(setup.workdir)
-        if job.world_size == 1:  # Otherwise another process of the trial may be about to write into it.
-            with contextlib.suppress(OSError):  # It is not empty, so it is kept.
+        if job.world_size == 1:  # With several processes, another one may still write into it.
+            with contextlib.suppress(OSError):  # A directory with files is kept.
                 os.rmdir(job.trial_directory)  # noqa: PTH106 - as it is text
         if former is None:
             os.environ.pop(VARIABLE, None)

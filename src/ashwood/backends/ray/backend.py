@@ -434,8 +434,8 @@ class RayBackend:
             word = worker.final_event
             worker.take(None)
             lost: FinalEvent = AttemptPreempted(attempt.trial, attempt.attempt, why)
-            # If several processes train together, the others fail because the lost one is missing.  So a failure that
-            # the first process reported is replaced by the loss, and any other end of it stands.
+            # If several processes train together, the others fail because the lost one is missing. So if the first
+            # process reported a failure, the attempt ends as preempted instead. Any other end that it reported is kept.
             if word is not None and not isinstance(word, AttemptFailed):
                 lost = word
             self._end_after_transfers(

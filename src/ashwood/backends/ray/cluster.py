@@ -70,7 +70,7 @@ class Cluster:
         return [node for node in self.nodes() if node.id not in silent]
 
     def _silent(self, checked: Callable[[Mapping[str, Any]], bool]) -> set[str]:
-        """Return the ids of the nodes that Ray lists as alive and that accept no connection; check only some."""
+        """Return the ids of nodes that Ray lists as alive but that accept no connection; check only some nodes."""
         import ray
 
         addresses = {
@@ -168,11 +168,11 @@ class Cluster:
                     chunks = (ray.get(ref) for ref in files.read.options(num_returns="streaming").remote(name))
                     try:
                         receive(storage, name, chunks)
-                    except CheckpointError:  # a damaged checkpoint is of no use
+                    except CheckpointError:  # The checkpoint is damaged, so it is ignored.
                         continue
                     yield name
                 ray.get(files.clear.remote())
-            except ray.exceptions.RayError:  # the node is lost, and its checkpoints with it
+            except ray.exceptions.RayError:  # The node was lost together with its checkpoints.
                 continue
             finally:
                 ray.kill(files)
@@ -333,7 +333,7 @@ def _hush() -> None:
 
 def _found() -> str | None:
     """Return the address of the cluster that runs on this machine, or None if none runs."""
-    from ray._private import services  # the function that ray.init itself uses
+    from ray._private import services  # ray.init itself uses this function
 
     try:
         found: str = services.canonicalize_bootstrap_address_or_die("auto")

@@ -118,7 +118,7 @@ class Worker:
             process.send(*messages)
 
     def take(self, attempt: StartAttempt | None) -> None:
-        """Note that the worker runs an attempt from now on, or None if it is idle."""
+        """Set the attempt that the worker runs from now on, or None if it becomes idle."""
         if attempt is not None:
             self.latest = attempt.trial
         self.attempt = attempt

@@ -157,7 +157,7 @@ class NodeWorker:
             first: whether this is the first chunk; what an interrupted delivery left is replaced.
 
         Raises:
-            OSError: it can't be written.
+            OSError: the chunk can't be written.
         """
         if first and (interrupted := self._deliveries.pop(name, None)) is not None:
             with suppress(Exception):

@@ -77,7 +77,7 @@ class Staging:
         """Check that checkpoints can be written, and that a shared directory has the driver's marker file.
 
         Raises:
-            StorageUnreachable: they can't; the message says why and what to do.
+            StorageUnreachable: the check failed; the message says why and what to do.
         """
         if marker is not None and not Path(self.root, marker).exists():
             raise StorageUnreachable(

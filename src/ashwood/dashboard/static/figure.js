@@ -60,7 +60,7 @@ function subtitle(title) {
   return below ? new DOMParser().parseFromString(below, "text/html").body.textContent : "";
 }
 
-// Height of the title, which is not drawn.
+// Height of the title, which Plotly does not draw.
 const TITLE = 44;
 const CLEAR = "rgba(0,0,0,0)";
 

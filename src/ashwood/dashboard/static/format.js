@@ -22,19 +22,19 @@ export function number(value) {
 
 const COUNT = new Intl.NumberFormat("en");
 
-/** 10,000 */
+/** Return a count, such as 10,000. */
 export function count(value) {
   return value === null || value === undefined ? NONE : COUNT.format(value);
 }
 
-/** 62 % */
+/** Return a fraction as a percentage, such as 62 %. */
 export function percent(fraction) {
   if (fraction === null || fraction === undefined) return NONE;
   // An incomplete share is never rounded up to 100 %.
   return `${fraction >= 1 ? 100 : Math.min(99, Math.round(fraction * 100))} %`;
 }
 
-/** 4.2 s, 3 min 05 s, 2 h 10 min, 3 d 4 h */
+/** Return a duration, such as 4.2 s, 3 min 05 s, 2 h 10 min or 3 d 4 h. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE;
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
@@ -58,7 +58,7 @@ function two(number) {
   return String(number).padStart(2, "0");
 }
 
-/** 1 epoch, 4 epochs */
+/** Return a training length, such as 1 epoch or 4 epochs. */
 export function length(value, unit) {
   if (value === null || value === undefined) return NONE;
   return `${count(value)} ${plural(value, unit ?? "")}`.trim();
@@ -69,7 +69,7 @@ export function plural(number, unit) {
   return number === 1 ? unit.replace(/s$/, "") : unit;
 }
 
-/** 3.2 MB */
+/** Return a size in bytes as text, such as 3.2 MB. */
 export function bytes(size) {
   if (size === null || size === undefined) return NONE;
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -86,7 +86,7 @@ const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const YEAR = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
-/** 14:02:11 today, 3 Nov, 14:02 this year, else 3 Nov 2025. */
+/** Return a time: 14:02:11 if it is today, 3 Nov, 14:02 if it is in this year, else 3 Nov 2025. */
 export function time(at) {
   if (at === null || at === undefined) return NONE;
   const date = new Date(at * 1000);
@@ -95,7 +95,7 @@ export function time(at) {
   return date.getFullYear() === now.getFullYear() ? DAY.format(date) : YEAR.format(date);
 }
 
-/** Date, time and time zone. */
+/** Return a time with its date and time zone. */
 export function timestamp(at) {
   return at === null || at === undefined ? "" : new Date(at * 1000).toLocaleString("en-GB", { timeZoneName: "short" });
 }

@@ -1,4 +1,4 @@
-/** Parallel coordinates on a canvas. Plotly could draw them only with WebGL, see `points.js`. */
+/** Parallel coordinates on a canvas. Plotly could draw them only with WebGL; see `points.js`. */
 
 import { colour, h, put, s, write } from "./dom.js";
 import * as format from "./format.js";

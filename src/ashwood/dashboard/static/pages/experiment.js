@@ -84,7 +84,7 @@ export default async function experimentPage(place) {
   const step = (by) => choose(NAMES.at((NAMES.indexOf(shown) + by) % NAMES.length));
   bind("]", "go to the next tab", () => step(1), place.signal);
   bind("[", "go to the previous tab", () => step(-1), place.signal);
-  NAMES.forEach((name, at) => bind(String(at + 1), `go to the tab ${name}`, () => choose(name), place.signal));
+  NAMES.forEach((name, at) => bind(String(at + 1), `open the tab ${name}`, () => choose(name), place.signal));
   model.on(() => header.show(), place.signal);
   header.show();
   await show(tabOf(place.query));
@@ -288,7 +288,7 @@ class Header {
       body: [
         field("max_concurrent_trials", atOnce, "Number of trials that train at once; 0 for as many as there are slots"),
         field("max_trials", trials, "Total number of trials"),
-        field("max_invalid_trials", invalid, "Number of trials with invalid hyperparameters at which it pauses"),
+        field("max_invalid_trials", invalid, "Pause at this number of trials with invalid hyperparameters"),
         field("stop_when: metric_at", metric, goal),
         field("stop_when: max_time, in hours", hours, limit),
       ],
