@@ -190,7 +190,7 @@ def _outcomes(cases: Sequence[Case], simulations: int) -> dict[Case, Outcome]:
 
 def _simulate(job: tuple[Case, int]) -> tuple[Case, Outcome]:
     case, seed = job
-    spec = spec_of(_settings(case), seed, max_seconds=TIME, max_restarts=5 if case.recovers else 0)
+    spec = spec_of(_settings(case), seed, max_time=TIME, max_restarts=5 if case.recovers else 0)
     experiment = Experiment(spec)
     if case.method != METHODS[0]:
         experiment.search = SyncBrackets(spec.search)

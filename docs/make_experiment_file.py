@@ -6,20 +6,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ashwood.config.backend import Backend
+from ashwood.config.backend import BackendSection
 from ashwood.config.file import Environment, ExperimentFile, Reproducibility
 from ashwood.config.resources import Resources
-from ashwood.config.searcher import Searcher, StopWhen
+from ashwood.config.searcher import SearcherSection, StopWhen
 from ashwood.config.section import Key, Section
-from ashwood.config.storage import Storage
+from ashwood.config.storage import StorageSection
 from ashwood.search.settings import Method
 
 PAGE = Path(__file__).with_name("experiment-file.md")
 SECTIONS: dict[str, list[type[Section]]] = {
     "top level": [ExperimentFile],
-    "searcher": [Searcher, StopWhen],
-    "backend": [Backend],
-    "checkpoint_storage": [Storage],
+    "searcher": [SearcherSection, StopWhen],
+    "backend": [BackendSection],
+    "checkpoint_storage": [StorageSection],
     "resources": [Resources],
     "other sections": [Reproducibility, Environment],
 }
@@ -60,7 +60,7 @@ def _table(models: list[type[Section]]) -> Iterator[str]:
 
 
 def _use(model: type[Section], key: Key) -> str:
-    everything = set(Method) if model is Searcher else None
+    everything = set(Method) if model is SearcherSection else None
     if not key.only:
         return "all"
     missing = sorted(everything - set(key.only)) if everything else []

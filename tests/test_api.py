@@ -174,7 +174,7 @@ def test_requests_from_python(tmp_path: Path) -> None:
         tmp_path, searcher=ashwood.RandomSearch(metric="loss", max_length=2, max_trials=4, stop_when={"metric_at": 9})
     )
     assert experiment.state == "stopped"
-    assert experiment.spec.stop_at == 9.0
+    assert experiment.spec.metric_at == 9.0
     assert experiment.spec.provenance["python"]
     with pytest.raises(RequestRefused, match="at most 10,000,000"):
         experiment.set(max_trials=10_000_001)

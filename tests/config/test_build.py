@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from ashwood.config import Loaded, build_experiment, experiment_schema, read_experiment
 from ashwood.config.file import ExperimentFile
-from ashwood.config.searcher import Searcher
+from ashwood.config.searcher import SearcherSection
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.search.plan import plan_search
@@ -193,7 +193,7 @@ anything = st.recursive(
 )
 PLACES = (
     [(key,) for key in ExperimentFile.declared()]
-    + [("searcher", key) for key in Searcher.declared()]
+    + [("searcher", key) for key in SearcherSection.declared()]
     + [
         ("hyperparameters", "x"),
         ("hyperparameters", "global_batch_size"),

@@ -485,7 +485,7 @@ def test_byte_order_mark_and_crlf_are_read(tmp_path: Path) -> None:
 def test_stop_when_is_read(tmp_path: Path, written: str, seconds: float) -> None:
     given = f"max_length: 16, stop_when: {{metric_at: -2, max_time: {written}}}"
     spec, _ = read(tmp_path, LEAST.replace("max_length: 16", given))
-    assert (spec.stop_at, spec.max_seconds) == (-2.0, seconds)
+    assert (spec.metric_at, spec.max_time) == (-2.0, seconds)
 
 
 def test_store_is_not_part_of_spec(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_with_search_keeps_other_keys(tmp_path: Path) -> None:
     spec = read_experiment(path).spec
     assert spec.search == FITTED
     assert (spec.metric, spec.smaller_is_better, spec.unit) == ("val loss", False, Unit.EPOCHS)
-    assert (spec.stop_at, spec.max_seconds) == (0.9, 7200.0)
+    assert (spec.metric_at, spec.max_time) == (0.9, 7200.0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from ashwood.config import experiment_schema
 from ashwood.config.document import parse
 from ashwood.config.file import ExperimentFile
-from ashwood.config.searcher import Searcher
+from ashwood.config.searcher import SearcherSection
 
 VALIDATOR = Draft202012Validator(experiment_schema())
 FILES = sorted((Path(__file__).parent / "files").glob("*.yaml"))
@@ -41,7 +41,7 @@ def test_determined_files_validate(file: Path) -> None:
 def test_every_key_has_a_description_and_defaults_are_stated() -> None:
     schema = experiment_schema()
     searcher = schema["properties"]["searcher"]["properties"]
-    for properties, model in ((schema["properties"], ExperimentFile), (searcher, Searcher)):
+    for properties, model in ((schema["properties"], ExperimentFile), (searcher, SearcherSection)):
         assert set(model.declared()) <= set(properties)
         assert [key for key, each in properties.items() if not {"description", "$ref"} & set(each)] == []
     assert searcher["max_concurrent_trials"]["default"] == 16

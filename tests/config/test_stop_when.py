@@ -16,10 +16,10 @@ from ashwood.errors import ConfigError
     ("texts", "bounds"),
     [
         ([], {}),
-        (["0.98"], {"stop_at": 0.98}),
-        (["metric_at=-1e3"], {"stop_at": -1000.0}),
-        (["metric_at = 1", "max_time=2h"], {"stop_at": 1.0, "max_seconds": 7200.0}),
-        (["max_time=none", "none"], {"stop_at": None, "max_seconds": None}),
+        (["0.98"], {"metric_at": 0.98}),
+        (["metric_at=-1e3"], {"metric_at": -1000.0}),
+        (["metric_at = 1", "max_time=2h"], {"metric_at": 1.0, "max_time": 7200.0}),
+        (["max_time=none", "none"], {"metric_at": None, "max_time": None}),
     ],
 )
 def test_parse_stop_when(texts: list[str], bounds: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def test_all_mistakes_of_stop_when_are_reported() -> None:
 
 
 def test_bound_overrides_are_set_arguments() -> None:
-    assert bound_overrides({"stop_at": 0.5, "max_seconds": None}) == [
+    assert bound_overrides({"metric_at": 0.5, "max_time": None}) == [
         "searcher.stop_when.metric_at=0.5",
         "searcher.stop_when.max_time=null",
     ]

@@ -28,12 +28,14 @@ from ashwood.dashboard.live import experiment_events, message, resume_position, 
 from ashwood.dashboard.routes import figures
 from ashwood.dashboard.routes.files import _read_log
 from ashwood.dashboard.store_thread import StoreThread
+from ashwood.engine.control import ask
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.entry import fold
 from ashwood.experiment.events import (
     AttemptFailed,
+    CancelRequested,
     KillRequested,
     PauseRequested,
     SettingsChanged,
@@ -69,6 +71,14 @@ def test_list_contains_every_experiment(client: TestClient, told: History) -> No
     assert cards[2]["best"] == told.progress.summary()["best"]
     assert cards[2]["trials"] == told.progress.summary()["trials"]
     assert cards[2]["labels"] == ["nice", f"l{NASTY}"]
+
+
+def test_list_contains_experiment_that_was_canceled_without_driver(tmp_path: Path) -> None:
+    with open_home(a_home(tmp_path)) as home:
+        ask(home, 2, CancelRequested())
+    with TestClient(create_app(lambda: open_home(tmp_path), name="home"), base_url="http://127.0.0.1") as client:
+        states = {card["id"]: card["state"] for card in get(client, "experiments")["experiments"]}
+    assert states == {1: "completed", 2: "canceled", 3: "created"}
 
 
 def test_experiment_page_agrees_with_event_log(client: TestClient, told: History) -> None:
@@ -501,9 +511,9 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
     client.post("/api/v1/experiments/2/activate", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/trials/1/stop", json={}).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30, "max_invalid_trials": 50}).raise_for_status()
-    bounds = {"metric_at": 0.25, "max_seconds": 7200, "max_trials": None}
+    bounds = {"metric_at": 0.25, "max_time": 7200, "max_trials": None}
     client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
-    client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_seconds": None}).raise_for_status()
+    client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_time": None}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
@@ -511,8 +521,8 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, "activate"),
         (2, TrialStopRequested(1)),
         (2, SettingsChanged({"max_trials": 30, "max_invalid_trials": 50})),
-        (2, SettingsChanged({"stop_at": 0.25, "max_seconds": 7200.0})),
-        (2, SettingsChanged({"stop_at": None, "max_seconds": None})),
+        (2, SettingsChanged({"metric_at": 0.25, "max_time": 7200.0})),
+        (2, SettingsChanged({"metric_at": None, "max_time": None})),
         (2, None, ["a"], True),
     ]
 
@@ -523,7 +533,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         ("settings", {"max_trials": 0}),
         ("settings", {"max_trials": "30"}),
         ("settings", {"max_trails": 30}),
-        ("settings", {"max_seconds": 0}),
+        ("settings", {"max_time": 0}),
         ("settings", {"metric_at": "0.9"}),
         ("", {"labels": [""]}),
         ("", {"name": 3}),

@@ -104,11 +104,12 @@ def kept_of(workplace: Workplace, page: Page) -> set[str]:
 
 
 def dots(page: Page) -> dict[str, tuple[float, float]]:
-    """Return the positions of the trials on the ladder."""
+    """Return the positions of the trials on the ladder, relative to it, because the page above it can grow."""
     points: list[list[Any]] = page.evaluate(
         """() => [...document.querySelectorAll('.scatterlayer .point')].map((point) => {
           const at = point.getBoundingClientRect();
-          return [point.__data__?.id, Math.round(at.x), Math.round(at.y)];
+          const ladder = point.closest('svg').getBoundingClientRect();
+          return [point.__data__?.id, Math.round(at.x - ladder.x), Math.round(at.y - ladder.y)];
         }).filter(([id]) => id)"""
     )
     return {str(name): (x, y) for name, x, y in points}
@@ -195,7 +196,7 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
         seen.says("of 6", "at most 9000 s")  # in the events
         changed = asked(workplace)[-1]
         assert isinstance(changed, SettingsChanged)
-        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1, "max_seconds": 9_000}
+        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1, "max_time": 9_000}
 
         press("Pause")
         expect(state).to_contain_text("pausing")

@@ -76,9 +76,9 @@ def environment(place: Path) -> dict[str, str]:
 
 def run_script(text: str, directory: Path) -> str:
     (directory / "search.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "search.py"], cwd=directory, env=environment(directory), capture_output=True, text=True
-    )
+    # Otherwise Ray Tune would join the cluster of another test on this machine, and wait for its cores.
+    variables = environment(directory) | {"RAY_ADDRESS": "local"}
+    done = subprocess.run([sys.executable, "search.py"], cwd=directory, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

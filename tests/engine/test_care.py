@@ -108,7 +108,7 @@ def test_request_that_cannot_be_read_is_refused_and_the_driver_continues() -> No
 @pytest.mark.parametrize("value", [10**400, -(10**400)])
 def test_setting_that_no_float_can_hold_is_refused(value: int) -> None:
     life = Life()
-    life.ask(5, SettingsChanged({"stop_at": value}))
+    life.ask(5, SettingsChanged({"metric_at": value}))
     assert life.engine.run() is ExperimentState.COMPLETED
     answer = life.store.answer(life.requests[0])
     assert answer is not None
@@ -156,7 +156,7 @@ def test_driver_without_lease_stops_and_records_nothing() -> None:
 
 
 def test_max_time_includes_time_of_earlier_drivers() -> None:
-    spec = replace(SPEC, max_seconds=3600.0)
+    spec = replace(SPEC, max_time=3600.0)
     assert Life(spec, ran_before=10.0).engine.run() is ExperimentState.COMPLETED
     assert Life(spec, ran_before=3600.0).engine.run() is ExperimentState.STOPPED
 

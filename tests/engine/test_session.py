@@ -102,7 +102,7 @@ def test_refused_resume_updates_summary(home: Home) -> None:
     for _, entry in log.read():
         folded.handle(entry.event)
     # The goal is reached, and the driver was killed while its trials stopped.
-    goal = SettingsChanged({"stop_at": 100.0})
+    goal = SettingsChanged({"metric_at": 100.0})
     log.append([Entry(0.0, goal, folded.handle(goal))], summary={})
     with pytest.raises(RequestRefused):
         Session(home, experiment).run(Quiet())
@@ -162,7 +162,7 @@ def test_ended_experiment_is_not_run(home: Home) -> None:
 
 @pytest.mark.parametrize(
     ("bound", "message"),
-    [({"stop_at": 100.0}, "--stop-when metric_at=METRIC"), ({"max_seconds": 1e-9}, "--stop-when max_time=TIME")],
+    [({"metric_at": 100.0}, "--stop-when metric_at=METRIC"), ({"max_time": 1e-9}, "--stop-when max_time=TIME")],
 )
 def test_refused_resume_says_how_to_change_bound(home: Home, bound: dict[str, float], message: str) -> None:
     experiment = recorded(home, until=20)

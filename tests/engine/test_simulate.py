@@ -199,7 +199,7 @@ def test_paused_simulation_resumes_from_its_log_on_other_workers() -> None:
 
 
 def test_time_limit_is_exact_without_events() -> None:
-    experiment, backend, log = simulated(replace(ASHA, max_seconds=77.7), workers=2, costs=Costs(start=1e3))
+    experiment, backend, log = simulated(replace(ASHA, max_time=77.7), workers=2, costs=Costs(start=1e3))
     assert experiment.state is ExperimentState.STOPPED
     assert backend.clock() == 77.7
     assert [entry.event for entry in log if isinstance(entry.event, TimeRanOut)] == [TimeRanOut(77.7)]

@@ -50,7 +50,7 @@ def main(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         _run(store, _spec())
         asked: dict[int, Event] = {9: TrialWarned(0, 1, "it never reads trial.checkpoint"), 12: TrialTrained(1, 1, 2.5)}
-        _run(store, replace(_spec(), stop_at=0.4, max_trial_time=2.0), after=asked)
+        _run(store, replace(_spec(), metric_at=0.4, max_trial_time=2.0), after=asked)
         _run(store, _spec(mode=Mode.AUTO), after={20: CancelRequested(), 10: SettingsChanged({"max_trials": 12})})
         _run(store, _spec(method=Method.ASYNC_HALVING), after={8: TrialKillRequested(1)}, dies_after=60)
         _run_again(store, replace(_spec(), max_restarts=0))
@@ -67,8 +67,8 @@ def _spec(**search: Any) -> ExperimentSpec:
         search=settings,
         smaller_is_better=True,
         max_preemptions=1,
-        stop_at=None,
-        max_seconds=None,
+        metric_at=None,
+        max_time=None,
         checkpoint_policy=CheckpointPolicy(),
         source_checkpoint=None,
     )

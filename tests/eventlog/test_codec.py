@@ -63,6 +63,15 @@ all_decisions = st.one_of([any_of(cls) for cls in get_args(decisions.Decision)])
 all_entries = st.builds(Entry, numbers, all_events, st.lists(all_decisions, max_size=3).map(tuple))
 
 
+def test_bounds_are_read_by_their_former_names() -> None:
+    spec = full_spec()
+    former = encode_spec(spec).replace('"metric_at"', '"stop_at"').replace('"max_time"', '"max_seconds"')
+    assert decode_spec(former) == spec
+    request = '{"is":"SettingsChanged","settings":{"stop_at":0.5,"max_seconds":null,"max_trials":7}}'
+    changed = decode_request(7, request)
+    assert changed == events.SettingsChanged({"metric_at": 0.5, "max_time": None, "max_trials": 7})
+
+
 @given(all_entries)
 def test_every_entry_is_decoded_unchanged(entry: Entry) -> None:
     text = encode_entry(entry)
@@ -86,7 +95,7 @@ def test_records_for_tests_include_every_class() -> None:
 
 
 def test_spec_of_version_1_gets_defaults_for_new_fields() -> None:
-    new = ("max_common_failures", "stop_at", "max_seconds", "checkpoint_policy", "provenance")
+    new = ("max_common_failures", "metric_at", "max_time", "checkpoint_policy", "provenance")
     text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name not in new})
     spec = decode_spec(text)
     defaults = {field.name: field.default for field in fields(ExperimentSpec)}

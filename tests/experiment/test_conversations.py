@@ -373,7 +373,7 @@ def test_preemption_while_experiment_is_canceled_changes_nothing(begin: Begin) -
 
 @pytest.mark.parametrize("way", ["pause", "time"])
 def test_trial_whose_hung_worker_is_killed_keeps_its_job_and_its_budget_of_failures(begin: Begin, way: str) -> None:
-    world = begin(slots=2, max_restarts=0, max_preemptions=0, max_seconds=60.0)
+    world = begin(slots=2, max_restarts=0, max_preemptions=0, max_time=60.0)
     process = world.processes[0]
     world.report(process, 1, loss=0.5)
     world.save(process)

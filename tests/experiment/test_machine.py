@@ -176,17 +176,17 @@ class ExperimentMachine(RuleBasedStateMachine):
 
     @rule(goal=st.sampled_from([None, -1.0, 0.0, 1.0]))
     def somebody_sets_a_goal(self, goal: float | None) -> None:
-        self.world.set(stop_at=goal)
+        self.world.set(metric_at=goal)
         experiment = self.world.experiment
         assert not (experiment.state is ExperimentState.RUNNING and experiment.goal_reached)
 
     @precondition(lambda self: self.has_driver)
     @rule()
     def time_runs_out(self) -> None:
-        self.world.set(max_seconds=60.0)
+        self.world.set(max_time=60.0)
         self.world.time_is_up()
         assert self.world.experiment.state is not ExperimentState.RUNNING
-        self.world.set(max_seconds=None)
+        self.world.set(max_time=None)
 
     def living(self) -> list[TrialId]:
         return [trial.id for trial in self.world.experiment.trials.values() if not trial.ended]
@@ -212,7 +212,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         """Every experiment ends, and its log replays."""
         if sys.exc_info()[0] is not None or not hasattr(self, "world"):
             return
-        self.world.set(stop_at=None)
+        self.world.set(metric_at=None)
         self.world.start(3)
         if self.final_messages != "work":
             getattr(self.world, self.final_messages)()

@@ -311,13 +311,13 @@ def test_lowered_max_trials_ends_search_sooner(begin: Begin) -> None:
         (
             {"divisor": 3},
             "divisor can't be changed; settings that can be changed: max_concurrent_trials, max_trials, "
-            "max_invalid_trials, stop_at",
+            "max_invalid_trials, metric_at",
         ),
         ({"max_trials": 0}, "max_trials must be a whole number of at least 1, not 0"),
         ({"max_trials": True}, "max_trials must be a whole number"),
         ({"max_concurrent_trials": 1.5}, "max_concurrent_trials must be a whole number of at least 0, not 1.5"),
-        ({"stop_at": float("nan")}, "stop_at must be a finite number"),
-        ({"max_seconds": -1, "max_trials": 9}, "max_seconds must be a number of seconds above 0, not -1"),
+        ({"metric_at": float("nan")}, "metric_at must be a finite number"),
+        ({"max_time": -1, "max_trials": 9}, "max_time must be a number of seconds above 0, not -1"),
     ],
 )
 def test_invalid_setting_is_refused_and_changes_nothing(
@@ -334,7 +334,7 @@ def test_invalid_setting_is_refused_and_changes_nothing(
 
 
 def test_experiment_stops_when_it_reaches_its_goal(begin: Begin) -> None:
-    world = begin(slots=2, max_trials=4, stop_at=0.98, smaller_is_better=False, method=Method.RANDOM)
+    world = begin(slots=2, max_trials=4, metric_at=0.98, smaller_is_better=False, method=Method.RANDOM)
     assert world.report(world.processes[0], 1, loss=0.9) == ()
     reached = LeaveExperiment(ExperimentState.STOPPED, GoalReached(1, 0.985, 0.98))
     assert world.report(world.processes[1], 2, loss=0.985) == (reached, SuspendTrial(0, 1), SuspendTrial(1, 1))
@@ -345,12 +345,12 @@ def test_experiment_stops_when_it_reaches_its_goal(begin: Begin) -> None:
     assert world.stop() == (EndExperiment(ExperimentState.STOPPED, why),)
     assert world.experiment.goal_reached is not None
     # With a better goal it resumes.
-    world.set(stop_at=0.99)
+    world.set(metric_at=0.99)
     assert world.start(2) == (TrainTrial(0, 2, 4, Recovered()), TrainTrial(1, 2, 4, Recovered()))
 
 
 def test_report_at_goal_and_target_is_judged_first(begin: Begin) -> None:
-    world = begin(slots=1, max_trials=2, stop_at=0.2)
+    world = begin(slots=1, max_trials=2, metric_at=0.2)
     left, *judged = world.report(world.processes[0], 2, loss=0.1)
     assert isinstance(left, LeaveExperiment)
     assert judged == [PauseTrial(0, 1, Waits(0, 1, 1, 0))]
@@ -359,7 +359,7 @@ def test_report_at_goal_and_target_is_judged_first(begin: Begin) -> None:
 def test_new_goal_that_is_already_reached_stops_at_once(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2, method=Method.RANDOM)
     world.report(world.processes[0], 2, loss=0.1)
-    changed, left, suspended = world.set(stop_at=0.2)
+    changed, left, suspended = world.set(metric_at=0.2)
     assert changed == ChangeSettings(16, (2,), 0.2, None)
     assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(0, 0.1, 0.2))
     assert suspended == SuspendTrial(0, 1)
@@ -371,7 +371,7 @@ def test_goal_does_not_count_a_trial_that_became_invalid(begin: Begin) -> None:
     world.report(invalid, 2, loss=0.01)
     world.reject(invalid)
     world.report(other, 2, loss=0.9)
-    assert world.set(stop_at=0.05) == (ChangeSettings(16, (2,), 0.05, None),)
+    assert world.set(metric_at=0.05) == (ChangeSettings(16, (2,), 0.05, None),)
     assert world.experiment.goal_reached is None
     left, *_ = world.report(other, 3, loss=0.04)
     assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(1, 0.04, 0.05))
@@ -385,7 +385,7 @@ def test_goal_falls_back_to_the_best_valid_trial(begin: Begin) -> None:
     world.report(better, 2, loss=0.5)
     world.report(worse, 1, loss=0.3)
     world.reject(invalid)
-    _, left, *_ = world.set(stop_at=0.4)
+    _, left, *_ = world.set(metric_at=0.4)
     assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(1, 0.2, 0.4))
 
 
@@ -393,12 +393,12 @@ def test_rules_0_count_invalid_trials_towards_the_goal(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2, method=Method.RANDOM, rules=0)
     world.report(world.processes[0], 2, loss=0.01)
     world.reject(world.processes[0])
-    _, left, *_ = world.set(stop_at=0.05)
+    _, left, *_ = world.set(metric_at=0.05)
     assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(0, 0.01, 0.05))
 
 
 def test_experiment_stops_at_its_time_limit(begin: Begin) -> None:
-    world = begin(slots=1, max_trials=2, max_seconds=60.0)
+    world = begin(slots=1, max_trials=2, max_time=60.0)
     assert world.time_is_up() == (LeaveExperiment(ExperimentState.STOPPED, TimeIsUp(60.0, 60.0)), SuspendTrial(0, 1))
     world.stop()
     assert world.experiment.state is ExperimentState.STOPPED

@@ -80,12 +80,12 @@ _OF_THE_EXPERIMENT = {
     "checkpoint_policy",
     "max_common_failures",
     "max_preemptions",
-    "max_seconds",
+    "max_time",
     "max_invalid_trials",
     "max_trial_time",
     "min_validation_period",
     "rules",
-    "stop_at",
+    "metric_at",
     "source_checkpoint",
 }
 

@@ -6,7 +6,6 @@ from math import inf, nan
 
 import pytest
 
-from ashwood.errors import AshwoodError
 from ashwood.figures.curves import draw_learning_curves
 from ashwood.views.curves import By, curve, leading
 from ashwood.views.history import History
@@ -65,8 +64,3 @@ def test_figure_before_first_report_shows_message(stop_after: int) -> None:
 def test_message_names_metric_that_no_trial_reported(known: History) -> None:
     figure = draw_learning_curves(known, metric="<b>accuracy")
     assert "No trial has reported &lt;b&gt;accuracy yet" in figure.layout.annotations[0].text
-
-
-def test_unknown_order_is_refused(known: History) -> None:
-    with pytest.raises(AshwoodError, match=r"by 'name': expected metric or length"):
-        draw_learning_curves(known, by="name")  # type: ignore[arg-type]

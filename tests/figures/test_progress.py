@@ -47,17 +47,17 @@ def test_results_are_behind_line_and_none_is_better(against: Against) -> None:
     assert max(results.x) <= max(line.x) + 1e-4
 
 
-def test_unknown_x_axis_error_lists_known_ones() -> None:
+def test_comparison_refuses_unknown_axis() -> None:
     with pytest.raises(AshwoodError, match=r"against 'money': expected time, trials or units"):
-        draw_best_so_far(simulated(4), against="money")  # type: ignore[arg-type]
+        compare({"one": simulated(4)}, against="money")  # type: ignore[arg-type]
 
 
-def test_figure_before_first_report_shows_message() -> None:
+def test_best_so_far_before_first_report_shows_message() -> None:
     assert "No trial has reported yet" in draw_best_so_far(simulated(8, stop_after=2)).layout.annotations[0].text
     assert "No trial has reported yet" in compare({"one": simulated(8, stop_after=2)}).layout.annotations[0].text
 
 
-def test_comparison_labels_experiments_and_names_those_without_reports() -> None:
+def test_comparison_has_one_colour_per_experiment_and_names_those_without_reports() -> None:
     several = {SCRIPT: simulated(20), "other": simulated(10), "silent": simulated(8, stop_after=2)}
     figure = compare(several, against="trials")
     assert len({trace.line.color for trace in figure.data}) == len(figure.data) == 2
@@ -65,7 +65,7 @@ def test_comparison_labels_experiments_and_names_those_without_reports() -> None
     assert is_safe(figure)
 
 
-def test_compare_accepts_figures_and_histories() -> None:
+def test_comparison_accepts_figures_and_histories() -> None:
     ran = Workers(spec(20), power_law(3))
     ran.run()
     figures = Figures(ran.experiment.spec, lambda: ran.entries)

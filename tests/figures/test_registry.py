@@ -78,6 +78,8 @@ def test_methods_and_registry_draw_same_figures(known: History) -> None:
         ("learning_curves", {"top": "many"}, "top: expected a number from 1 to 100, not 'many'"),
         ("learning_curves", {"log_x": "perhaps"}, "log_x: expected true or false, not 'perhaps'"),
         ("learning_curves", {"metric": "x"}, "metric: there is no 'x'"),
+        ("learning_curves", {"by": "name"}, "by: there is no 'name'; there are: metric, length"),
+        ("heatmap", {"summary": "worst"}, "summary: there is no 'worst'; there are: best, mean"),
         ("scatter", {"hparam": "dorp"}, r"hparam: there is no 'dorp', did you mean 'drop'\?"),
     ],
 )

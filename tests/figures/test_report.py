@@ -228,7 +228,7 @@ def test_report_of_unfinished_experiment_has_notice() -> None:
 
 
 def test_report_of_stopped_or_failed_experiment_says_why() -> None:
-    spec = replace(spec_of(asha(12)), stop_at=1.9)
+    spec = replace(spec_of(asha(12)), metric_at=1.9)
     workers = Workers(spec, power_law(3))
     workers.run()
     stopped = fold(History(spec), workers.entries)

@@ -86,6 +86,13 @@ def test_plan_in_requested_mode() -> None:
     assert Mode.STANDARD in {other.settings.mode for other in plan.alternatives}
 
 
+def test_alternative_in_auto_mode_uses_most_of_the_time() -> None:
+    # The time of this search grows faster than its number of trials, so the pace of few trials misleads.
+    plan = fit(asha(1, max_length=27), Conditions(workers=8, unit_seconds=40.0), seconds=6 * HOUR)
+    (auto,) = (each for each in plan.alternatives if each.settings.mode is Mode.AUTO)
+    assert 0.7 * plan.most_seconds < auto.seconds.high <= plan.most_seconds
+
+
 def test_plan_keeps_stop_once() -> None:
     plan = fit(asha(1, max_length=4, stop_once=True), Conditions(workers=2, unit_seconds=60.0), seconds=HOUR / 3)
     assert plan.proposal.settings.stop_once

@@ -141,7 +141,7 @@ def test_very_large_search_is_estimated_by_pace() -> None:
 
 
 def test_max_seconds_limits_time_left() -> None:
-    spec = replace(spec_of(asha(40)), max_seconds=10_000.0)
+    spec = replace(spec_of(asha(40)), max_time=10_000.0)
     ran = Workers(spec, lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(spec)
     progress.search = ran.experiment.search
@@ -152,7 +152,7 @@ def test_max_seconds_limits_time_left() -> None:
     forecaster.look(now)
     unbound = forecaster.forecast(now).seconds
     assert unbound is not None
-    settings = SettingsChanged({"max_seconds": now - entries[0].at + 5.0})
+    settings = SettingsChanged({"max_time": now - entries[0].at + 5.0})
     progress.apply(Entry(now, settings, ran.experiment.handle(settings)))
     assert forecaster.forecast(now).seconds == pytest.approx(5.0)
 

@@ -5,12 +5,12 @@ from math import isfinite
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.views.curves import telling
+from ashwood.views.curves import points_to_show
 
 
 @given(st.lists(st.floats(), max_size=300), st.integers(2, 50))
 def test_telling_keeps_ends_and_extremes(values: list[float], most: int) -> None:
-    kept = list(telling(values, most))
+    kept = list(points_to_show(values, most))
     assert len(kept) <= most
     assert kept == sorted(set(kept))
     if len(values) <= most:

@@ -252,7 +252,7 @@ def test_best_is_the_best_report_if_no_checkpoint_is_kept_when_trials_end() -> N
     assert (table.rows[0].metric, table.rows[0].metric_length) == (0.1, 1)
 
 
-def test_larger_metric_is_best_if_spec_says_so() -> None:
+def test_larger_metric_is_best_if_spec_prefers_larger() -> None:
     table, row = one_trial(smaller_is_better=False)
     for length, value in enumerate((0.5, 0.9, 0.7), start=1):
         table.apply(Entry(float(length), ValidationReported(0, 1, length, {"loss": value})))

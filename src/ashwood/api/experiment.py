@@ -405,7 +405,7 @@ class Experiment:
         changed: dict[str, float | None] = {name: value for name, value in numbers.items() if value is not None}
         if stop_when is not None:
             given = parse_stop_when([f"{key}={value}" for key, value in stop_when.items()], option="stop_when")
-            changed |= {"stop_at": None, "max_seconds": None, **given}
+            changed |= {"metric_at": None, "max_time": None, **given}
         ask(self._home, self.id, SettingsChanged(changed))
 
     def __repr__(self) -> str:

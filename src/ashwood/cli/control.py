@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from ashwood.config import parse_max_time, parse_metric
+from ashwood.config import BOUNDS
 from ashwood.config.wording import MOST_WHOLE, any_of, shown
 from ashwood.engine import open_home
 from ashwood.engine.control import ask
@@ -90,9 +90,8 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
             expected = "is not a setting that can be changed" if equals else "must read KEY=VALUE"
             problems.append(Problem("", f"{shown(change)} {expected}; {hint}", "set"))
             continue
-        name, read = _SETTINGS[key]
         try:
-            settings[name] = read(text)
+            settings[key] = _SETTINGS[key](text)
         except ValueError as error:
             problems.append(Problem(key, str(error), "set"))
     if problems:
@@ -114,14 +113,13 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "max_concurrent_trials": ("max_concurrent_trials", _whole(0, MOST_WHOLE)),
-    "max_trials": ("max_trials", _whole(1, MOST_TRIALS)),
-    "max_invalid_trials": ("max_invalid_trials", _whole(1, MOST_WHOLE)),
-    "metric_at": ("stop_at", parse_metric),
-    "max_time": ("max_seconds", parse_max_time),
+_SETTINGS: dict[str, Callable[[str], Any]] = {
+    "max_concurrent_trials": _whole(0, MOST_WHOLE),
+    "max_trials": _whole(1, MOST_TRIALS),
+    "max_invalid_trials": _whole(1, MOST_WHOLE),
+    **BOUNDS,
 }
-"""Settings that can change while an experiment runs: for each key its name in the event and its parser."""
+"""Settings that can change while an experiment runs, each with the parser of its value."""
 
 _ALIASES = {"stop_when": "metric_at"}
 """Former names of settings, which are still accepted."""
@@ -129,13 +127,13 @@ _ALIASES = {"stop_when": "metric_at"}
 
 def _words(name: str, value: Any) -> str:
     match name, value:
-        case "stop_at", None:
+        case "metric_at", None:
             return "goal removed"
-        case "stop_at", _:
+        case "metric_at", _:
             return f"it now stops when the metric reaches {format_value(value)}"
-        case "max_seconds", None:
+        case "max_time", None:
             return "time limit removed"
-        case "max_seconds", _:
+        case "max_time", _:
             return f"it now stops after {format_duration(value)}"
     return f"{name} is now {value}"
 

@@ -360,7 +360,7 @@ def _bracket_record(bracket: BracketView) -> dict[str, Any]:
 def _stop_when(spec: ExperimentSpec, settings: ChangeSettings | None) -> dict[str, float | None]:
     """Return the current goal and the time limit in seconds, each None if not set."""
     bounds = spec if settings is None else settings
-    return {"metric_at": bounds.stop_at, "max_time": bounds.max_seconds}
+    return {"metric_at": bounds.metric_at, "max_time": bounds.max_time}
 
 
 def _backend(spec: ExperimentSpec) -> Iterator[str]:

@@ -11,9 +11,10 @@ from ashwood.config.reader import (
 )
 from ashwood.config.rewriting import replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
-from ashwood.config.stop_when import bound_overrides, parse_max_time, parse_metric, parse_stop_when
+from ashwood.config.stop_when import BOUNDS, bound_overrides, parse_stop_when
 
 __all__ = [
+    "BOUNDS",
     "Loaded",
     "bound_overrides",
     "build_experiment",
@@ -22,8 +23,6 @@ __all__ = [
     "parse_duration",
     "parse_experiment",
     "parse_length",
-    "parse_max_time",
-    "parse_metric",
     "parse_size",
     "parse_stop_when",
     "read_experiment",

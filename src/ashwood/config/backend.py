@@ -28,7 +28,7 @@ def _address(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backend(Section, at=("backend",), selector="type"):
+class BackendSection(Section, at=("backend",), selector="type"):
     """The backend that runs the trials, with the settings of the cluster."""
 
     type: str = key(_TYPE, "Where trials run: local or ray.", "local", required="local or ray")
@@ -70,7 +70,7 @@ def _name(value: Any, path: Path, report: Report) -> Any:
     return _TYPE.parse(value, path, report)
 
 
-BACKEND = section(Backend, Kind(_TYPE.schema, _name), "type")
+BACKEND = section(BackendSection, Kind(_TYPE.schema, _name), "type")
 
 
 def parse_backend(value: Any) -> RayCluster | None:
@@ -80,6 +80,6 @@ def parse_backend(value: Any) -> RayCluster | None:
         ConfigError: the value is wrong; the error lists all its problems.
     """
     report = Report(Source())
-    backend: Backend | None = None if value is None else BACKEND.read(value, Backend.at, report)
+    backend: BackendSection | None = None if value is None else BACKEND.read(value, BackendSection.at, report)
     report.check()
     return None if backend is None else backend.cluster()

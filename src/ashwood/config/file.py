@@ -11,15 +11,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ashwood.checkpoints.limited import LEAST_LIMIT
-from ashwood.config.backend import BACKEND, Backend
+from ashwood.config.backend import BACKEND, BackendSection
 from ashwood.config.entrypoint import ENTRYPOINT, ENTRYPOINT_FORMS
 from ashwood.config.environment import VARIABLES
 from ashwood.config.hyperparameters import SPACE
 from ashwood.config.kinds import ANY, DURATION, FLAG, choice, length, list_of, map_of, size, text, whole
 from ashwood.config.resources import Resources
-from ashwood.config.searcher import Searcher
+from ashwood.config.searcher import SearcherSection
 from ashwood.config.section import Section, key, section
-from ashwood.config.storage import STORE, URL, Storage
+from ashwood.config.storage import STORE, URL, StorageSection
 from ashwood.experiment.spec import Entrypoint, ExperimentSpec, Length, SaveOn
 from ashwood.search.space import Tree
 
@@ -61,8 +61,8 @@ class ExperimentFile(Section):
         required=f"the training code, {ENTRYPOINT_FORMS}",
     )
     hyperparameters: Tree | None = key(SPACE, "The hyperparameters of training code: constants, and those to search.")
-    searcher: Searcher = key(
-        section(Searcher),
+    searcher: SearcherSection = key(
+        section(SearcherSection),
         "The search method and its settings.",
         required="how to search, with name, metric, max_length and mostly max_trials",
     )
@@ -137,7 +137,7 @@ class ExperimentFile(Section):
         "0: never.",
         3,
     )
-    backend: Backend = key(
+    backend: BackendSection = key(
         BACKEND,
         "Where trials run: local, ray, or a map with type: ray and settings of the cluster.",
         otherwise="local",
@@ -147,8 +147,8 @@ class ExperimentFile(Section):
         "The database to record the experiment in, postgresql://HOST/DATABASE; --home and ASHWOOD_HOME override it.",
         otherwise="the home",
     )
-    checkpoint_storage: Storage = key(
-        section(Storage, URL, "url"),
+    checkpoint_storage: StorageSection = key(
+        section(StorageSection, URL, "url"),
         "Directory or URL for checkpoints, or a map that also says how many are kept.",
         otherwise="in the home",
     )

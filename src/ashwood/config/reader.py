@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.config import overrides as command_line
-from ashwood.config.backend import Backend
+from ashwood.config.backend import BackendSection
 from ashwood.config.document import Document, parse
 from ashwood.config.entrypoint import check_entrypoint
 from ashwood.config.file import FILE, ExperimentFile
@@ -142,7 +142,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     source = read_source(searcher, workdir, report)
     ray = file.backend.cluster()
     # A wrong backend has its own message.  Treat it as Ray, so that keys for Ray are not reported, too.
-    on_ray = ray is not None or report.known_bad_within(Backend.at)
+    on_ray = ray is not None or report.known_bad_within(BackendSection.at)
     slots, demand = file.resources.slots(report, ray=on_ray), file.resources.demand(report, ray=on_ray)
     storage, policy = file.checkpoint_storage.location(report), file.checkpoint_storage.policy(report)
     report.check()
@@ -164,8 +164,8 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         **{name: getattr(file, name) for name in _SAME},
         **periods,
         max_log_size=file.max_log_size or None,
-        stop_at=searcher.stop_when.metric_at,
-        max_seconds=searcher.stop_when.max_time,
+        metric_at=searcher.stop_when.metric_at,
+        max_time=searcher.stop_when.max_time,
         checkpoint_storage=None if storage is None else located(storage, workdir),
         checkpoint_policy=policy,
         save_on=file.checkpoint_policy,

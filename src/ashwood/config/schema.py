@@ -6,7 +6,7 @@ from typing import Any
 
 from ashwood.config.file import FILE
 from ashwood.config.hyperparameters import hyperparameter_schema
-from ashwood.config.searcher import Searcher
+from ashwood.config.searcher import SearcherSection
 
 
 def experiment_schema() -> dict[str, Any]:
@@ -16,7 +16,8 @@ def experiment_schema() -> dict[str, Any]:
     minval < maxval, are checked only when Ashwood reads the file.
     """
     properties: dict[str, Any] = FILE.schema["properties"]
-    sampled = [str(method) for method in Searcher.declared()["sampler"].only]  # These methods sample max_trials trials.
+    # These methods sample max_trials trials.
+    sampled = [str(method) for method in SearcherSection.declared()["sampler"].only]
     searcher = properties["searcher"] | {
         "if": {"properties": {"name": {"enum": sampled}}, "required": ["name"]},
         "then": {"required": ["max_trials"]},

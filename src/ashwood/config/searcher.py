@@ -96,7 +96,7 @@ def _source_checkpoint(value: Any, path: Path, report: Report) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searcher(Section, at=("searcher",), selector="name"):
+class SearcherSection(Section, at=("searcher",), selector="name"):
     """The search method and its settings."""
 
     name: Method | None = key(
@@ -183,7 +183,7 @@ class Searcher(Section, at=("searcher",), selector="name"):
     )
 
 
-def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: Report) -> SearchSettings | None:
+def read_search(searcher: SearcherSection, longest: Length | None, tree: Tree, report: Report) -> SearchSettings | None:
     """Return the settings of the search, or None if a value that they need is wrong, which is reported."""
     _check_metric(searcher, report)
     if "stop_when" in searcher.given and not searcher.stop_when.given and not report.known_bad_within(StopWhen.at):
@@ -222,7 +222,7 @@ def _key(name: str) -> Path:
     return ("searcher", name)
 
 
-def _check_metric(searcher: Searcher, report: Report) -> None:
+def _check_metric(searcher: SearcherSection, report: Report) -> None:
     words = (searcher.metric or "").lower().replace("_", " ")
     is_loss = _SMALLER.search(words) is not None
     if _LARGER.search(words) and not is_loss and "smaller_is_better" not in searcher.given:
@@ -234,7 +234,7 @@ def _check_metric(searcher: Searcher, report: Report) -> None:
         report.warn(_key("smaller_is_better"), f"is false, but {shown(searcher.metric)} {sounds}")
 
 
-def _read_max_trials(searcher: Searcher, method: Method, tree: Tree, report: Report) -> int | None:
+def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree, report: Report) -> int | None:
     at, given, varying = _key("max_trials"), searcher.max_trials, searched(tree)
     if method is Method.GRID:
         points = read_grid_size(tree, report)
@@ -273,7 +273,9 @@ def _check_divisor(divisor: Fraction, max_length: int, max_trials: int, report: 
     return False
 
 
-def _check_rungs(searcher: Searcher, divisor: Fraction, max_length: int, max_trials: int, report: Report) -> None:
+def _check_rungs(
+    searcher: SearcherSection, divisor: Fraction, max_length: int, max_trials: int, report: Report
+) -> None:
     by_length, by_trials = rung_limit(divisor, max_length), 1 + floor_log(divisor, max_trials)
     most = min(by_length, by_trials)
     with_divisor = f"with divisor {float(divisor):g}"
@@ -287,7 +289,7 @@ def _check_rungs(searcher: Searcher, divisor: Fraction, max_length: int, max_tri
         report.error(_key("num_rungs"), f"must be at most {most}, not {searcher.num_rungs}: {room}")
 
 
-def read_max_length(searcher: Searcher, report: Report) -> Length | None:
+def read_max_length(searcher: SearcherSection, report: Report) -> Length | None:
     """Return ``max_length``, or ``max_time`` with ``time_metric``, or None if it is wrong, which is reported."""
     metric, time = searcher.time_metric, searcher.max_time
     given = [name for name, value in (("max_time", time), ("time_metric", metric)) if value is not None]
@@ -316,7 +318,7 @@ def read_max_length(searcher: Searcher, report: Report) -> Length | None:
     return Length(time, Unit.STEPS)
 
 
-def read_source(searcher: Searcher, workdir: FilePath, report: Report) -> str | None:
+def read_source(searcher: SearcherSection, workdir: FilePath, report: Report) -> str | None:
     """Return the checkpoint that every trial starts from, as a printed name, a URL or an absolute path, or None."""
     trial, checkpoint = searcher.source_trial_id, searcher.source_checkpoint_uuid
     if trial is not None and checkpoint is not None:

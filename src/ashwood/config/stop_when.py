@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ashwood.config.kinds import duration
 from ashwood.config.wording import any_of, number, shown
 from ashwood.errors import ConfigError, Problem, nearest
 
-_FIELDS = {"metric_at": "stop_at", "max_time": "max_seconds"}
-"""The keys of ``stop_when``, each with its name in specs and events."""
-
 _NONE = ("none", "null")
 
 
 def parse_stop_when(texts: Sequence[str], *, option: str = "--stop-when") -> dict[str, float | None]:
-    """Return the bounds given on the command line, by the names of the spec's fields.
+    """Return the bounds given on the command line, by their keys.
 
     Args:
         texts: each ``metric_at=0.98``, ``0.98`` for short, or ``max_time=2h``; ``none`` removes a bound.
@@ -33,11 +30,11 @@ def parse_stop_when(texts: Sequence[str], *, option: str = "--stop-when") -> dic
             key, value = "metric_at", text
         key, value = key.strip(), value.strip()
         try:
-            if key not in _FIELDS:
-                close = nearest(key, _FIELDS)
-                hint = f"did you mean {close}?" if close else f"it is {any_of(_FIELDS)}"
+            if key not in BOUNDS:
+                close = nearest(key, BOUNDS)
+                hint = f"did you mean {close}?" if close else f"it is {any_of(BOUNDS)}"
                 raise ValueError(f"{shown(key)} is not a bound; {hint}")
-            bounds[_FIELDS[key]] = parse_metric(value) if key == "metric_at" else parse_max_time(value)
+            bounds[key] = BOUNDS[key](value)
         except ValueError as error:
             problems.append(Problem("", str(error), option))
     if problems:
@@ -45,7 +42,7 @@ def parse_stop_when(texts: Sequence[str], *, option: str = "--stop-when") -> dic
     return bounds
 
 
-def parse_metric(text: str) -> float | None:
+def _metric(text: str) -> float | None:
     """Return the metric to stop at, or None for ``none``.
 
     Raises:
@@ -62,7 +59,7 @@ def parse_metric(text: str) -> float | None:
     return metric
 
 
-def parse_max_time(text: str) -> float | None:
+def _max_time(text: str) -> float | None:
     """Return the largest run time in seconds, or None for ``none``.
 
     Raises:
@@ -76,10 +73,10 @@ def parse_max_time(text: str) -> float | None:
         raise ValueError(f"max_time {error}") from None
 
 
-def bound_overrides(bounds: dict[str, float | None]) -> list[str]:
+BOUNDS: Mapping[str, Callable[[str], float | None]] = {"metric_at": _metric, "max_time": _max_time}
+"""The keys of ``stop_when``, each with the parser of its value."""
+
+
+def bound_overrides(bounds: Mapping[str, float | None]) -> list[str]:
     """Return bounds as ``KEY=VALUE`` texts that override those of a file."""
-    return [
-        f"searcher.stop_when.{key}={'null' if (bound := bounds[name]) is None else number(bound)}"
-        for key, name in _FIELDS.items()
-        if name in bounds
-    ]
+    return [f"searcher.stop_when.{key}={'null' if bound is None else number(bound)}" for key, bound in bounds.items()]

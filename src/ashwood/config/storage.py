@@ -82,7 +82,7 @@ URL = single({"type": "string", "description": "A directory, or a URL such as s3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Storage(Section, at=("checkpoint_storage",), selector="type"):
+class StorageSection(Section, at=("checkpoint_storage",), selector="type"):
     """Where checkpoints are saved, and how many are kept."""
 
     url: str | None = None

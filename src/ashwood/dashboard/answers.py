@@ -156,7 +156,7 @@ class CurrentSettings:
     max_trials: int
     max_invalid_trials: int
     metric_at: float | None
-    max_seconds: float | None
+    max_time: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,13 +290,14 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
         return ExperimentSummary(**common | {"state": DAMAGED, "damage": damage})
     state = INTERRUPTED if record.state.active and not listed.driven else record.state
     left, ran = summary.get("seconds_left"), summary.get("seconds")
-    since = now - summary.get("at", now)
+    # A summary that was stored without a driver has no time, and nothing has passed since.
+    since = 0.0 if (at := summary.get("at")) is None else max(0.0, now - at)
     known = {
         "state": state,
         "driven": listed.driven,
         "fraction": summary.get("fraction", 0.0),
         "seconds_left": None if left is None or state != ExperimentState.RUNNING else max(0.0, left - since),
-        "seconds": ran + max(0.0, since) if listed.driven and ran is not None else ran,
+        "seconds": ran + since if listed.driven and ran is not None else ran,
         "trials": summary.get("trials", {}),
         "trials_created": sum(summary.get("trials", {}).values()),
         "trials_planned": summary.get("trials_planned"),
@@ -363,8 +364,8 @@ def _settings(cached: CachedExperiment) -> CurrentSettings:
         max_concurrent_trials=(spec.search if changed is None else changed).max_concurrent_trials,
         max_trials=progress.trials_planned,
         max_invalid_trials=progress.max_invalid_trials,
-        metric_at=(spec if changed is None else changed).stop_at,
-        max_seconds=(spec if changed is None else changed).max_seconds,
+        metric_at=(spec if changed is None else changed).metric_at,
+        max_time=(spec if changed is None else changed).max_time,
     )
 
 

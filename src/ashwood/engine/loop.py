@@ -186,7 +186,7 @@ class Engine:
 
     @property
     def _time_is_up_at(self) -> float:
-        limit = self._experiment.max_seconds
+        limit = self._experiment.max_time
         runs = self._experiment.state is ExperimentState.RUNNING
         return self._began + limit if runs and limit is not None else inf
 

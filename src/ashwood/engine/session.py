@@ -270,7 +270,7 @@ class Session:
                 f"experiment {self.id} is paused: {invalid}. To continue, raise the limit, then resume: "
                 f"ashwood set {self.id} max_invalid_trials={2 * invalid.trials}"
             )
-        ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_seconds
+        ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_time
         if limit is not None and ran >= limit:
             raise RequestRefused(
                 f"experiment {self.id} has run for {ran:.0f} s, and its max_time is {limit:.0f} s. Set a longer time: "

@@ -15,6 +15,7 @@ shapes can still be decoded.  From version 2 on, a digest is stored with each re
 | 6 | ``TrialWarned`` |
 | 7 | ``TrialTrained``; ``max_invalid_trials`` among the settings |
 | 8 | ``HparamsInvalid`` and ``DeclaredInvalid`` instead of ``HparamsRejected`` and ``RejectedHparams`` |
+| 8 | ``metric_at`` and ``max_time`` instead of ``stop_at`` and ``max_seconds`` |
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ _REASONS: Final = {"RejectedHparams": decisions.DeclaredInvalid} | {
 _LEAVES: Final = {
     cls.__name__.lower(): cls for cls in (spaces.Const, spaces.Int, spaces.Double, spaces.Log, spaces.Categorical)
 }
+
+_FORMER_FIELDS: Final = {"stop_at": "metric_at", "max_seconds": "max_time"}
+"""Former names of the bounds of a search, in specs, requests and decisions."""
 
 # Records contain no circular references.  Looking for them would cost time for each entry that is appended.
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -212,7 +216,7 @@ def decode_spec(text: str) -> ExperimentSpec:
         EventLogError: the text is damaged.
     """
     try:
-        data = json.loads(text)
+        data = _with_present_names(json.loads(text))
         search = data["search"]
         return ExperimentSpec(
             **data
@@ -384,7 +388,19 @@ def _decision(decision: Any) -> dict[str, Any]:
 
 
 def _from_named(classes: Mapping[str, Callable[..., Any]], data: dict[str, Any]) -> Any:
-    return classes[data.pop("is")](**data)
+    name = data.pop("is")
+    if name == "SettingsChanged":
+        data["settings"] = _with_present_names(data["settings"])
+    elif name == "ChangeSettings":
+        data = _with_present_names(data)
+    return classes[name](**data)
+
+
+def _with_present_names(data: Any) -> Any:
+    """Return a dictionary with the present names of fields that had another name."""
+    if not isinstance(data, dict):  # It is damaged, and `_check_fields` reports it.
+        return data
+    return {_FORMER_FIELDS.get(name, name): value for name, value in data.items()}
 
 
 def _decode_decision(data: dict[str, Any]) -> Any:

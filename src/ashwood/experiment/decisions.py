@@ -164,7 +164,7 @@ class Asked(NamedTuple):
 
 
 class GoalReached(NamedTuple):
-    """A trial reported a metric that is at least as good as ``stop_at``."""
+    """A trial reported a metric that is at least as good as ``metric_at``."""
 
     trial: TrialId
     metric: float
@@ -175,7 +175,7 @@ class GoalReached(NamedTuple):
 
 
 class TimeIsUp(NamedTuple):
-    """Drivers have run the experiment for ``seconds`` in total, which is at least ``limit`` (max_seconds)."""
+    """Drivers have run the experiment for ``seconds`` in total, which is at least ``limit`` (max_time)."""
 
     seconds: float
     limit: float
@@ -337,15 +337,15 @@ class ChangeSettings(NamedTuple):
     Attributes:
         max_concurrent_trials: largest number of trials that train at once, or 0 for no limit.
         bracket_trials: number of trials that each bracket creates in total.
-        stop_at: metric at which the experiment stops, or None.
-        max_seconds: seconds after which the experiment stops, or None.
+        metric_at: metric at which the experiment stops, or None.
+        max_time: seconds after which the experiment stops, or None.
         max_invalid_trials: limit of trials with invalid hyperparameters, or None for the default.
     """
 
     max_concurrent_trials: int
     bracket_trials: tuple[int, ...]
-    stop_at: float | None
-    max_seconds: float | None
+    metric_at: float | None
+    max_time: float | None
     max_invalid_trials: int | None = None
 
 

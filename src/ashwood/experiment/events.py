@@ -240,8 +240,8 @@ class TrialStopRequested(NamedTuple):
 class SettingsChanged(NamedTuple):
     """A user changed settings of the experiment.  Settings that are absent do not change.
 
-    Keys: ``max_concurrent_trials``, ``max_trials``, ``max_invalid_trials``, ``stop_at`` (a metric or None),
-    ``max_seconds`` (or None).
+    Keys: ``max_concurrent_trials``, ``max_trials``, ``max_invalid_trials``, ``metric_at`` (a metric or None),
+    ``max_time`` (or None).
     """
 
     settings: Mapping[str, Any]

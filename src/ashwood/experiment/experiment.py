@@ -39,8 +39,8 @@ class Experiment:
         search: the search method, which decides which trial trains next.
         checkpoints: the checkpoints that are kept.
         best_saved: lowest loss of all checkpoints that were saved, or infinity.
-        stop_at: metric at which the experiment stops if a trial reports it or a better one, or None.
-        max_seconds: seconds that drivers may run the experiment in total before it stops, or None for no limit.
+        metric_at: metric at which the experiment stops if a trial reports it or a better one, or None.
+        max_time: seconds that drivers may run the experiment in total before it stops, or None for no limit.
         max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses, or None for 10
             times max_trials.
     """
@@ -54,8 +54,8 @@ class Experiment:
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, rules=spec.rules)
         self.best_saved = inf
         self._best_saver: TrialId | None = None
-        self.stop_at = spec.stop_at
-        self.max_seconds = spec.max_seconds
+        self.metric_at = spec.metric_at
+        self.max_time = spec.max_time
         self.max_invalid_trials = spec.max_invalid_trials
         self._sign = 1 if spec.smaller_is_better else -1
         self._best: tuple[float, TrialId] | None = None
@@ -210,11 +210,11 @@ class Experiment:
 
     @property
     def goal_reached(self) -> d.GoalReached | None:
-        """The best trial if it is as good as ``stop_at``, else None."""
-        if self.stop_at is None or self._best is None or self._best[0] > self._sign * self.stop_at:
+        """The best trial if it is as good as ``metric_at``, else None."""
+        if self.metric_at is None or self._best is None or self._best[0] > self._sign * self.metric_at:
             return None
         loss, trial = self._best
-        return d.GoalReached(trial, self._sign * loss, self.stop_at)
+        return d.GoalReached(trial, self._sign * loss, self.metric_at)
 
     @property
     def too_many_invalid(self) -> d.TooManyInvalid | None:
@@ -260,8 +260,8 @@ class Experiment:
             yield d.AbortTrial(trial.id, trial.attempt)
 
     def _time_ran_out(self, event: e.TimeRanOut) -> Iterable[Decision]:
-        if self.state is ExperimentState.RUNNING and self.max_seconds is not None:
-            yield self._leave(ExperimentState.STOPPED, d.TimeIsUp(event.seconds, self.max_seconds))
+        if self.state is ExperimentState.RUNNING and self.max_time is not None:
+            yield self._leave(ExperimentState.STOPPED, d.TimeIsUp(event.seconds, self.max_time))
             yield from self._suspend_all()
 
     # -- requests of users ------------------------------------------------------------------------
@@ -345,12 +345,12 @@ class Experiment:
                 raise IllegalEvent(f"max_trials can't become {trials}: {error}") from None
         if (concurrency := settings.get("max_concurrent_trials")) is not None:
             self.search.limit(concurrency)
-        self.stop_at = settings.get("stop_at", self.stop_at)
-        self.max_seconds = settings.get("max_seconds", self.max_seconds)
+        self.metric_at = settings.get("metric_at", self.metric_at)
+        self.max_time = settings.get("max_time", self.max_time)
         self.max_invalid_trials = settings.get("max_invalid_trials", self.max_invalid_trials)
         planned = tuple(bracket.planned for bracket in self.search.brackets)
         yield d.ChangeSettings(
-            self.search.max_concurrent_trials, planned, self.stop_at, self.max_seconds, self.max_invalid_trials
+            self.search.max_concurrent_trials, planned, self.metric_at, self.max_time, self.max_invalid_trials
         )
         if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
             yield self._leave(ExperimentState.STOPPED, goal)

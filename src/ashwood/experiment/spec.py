@@ -121,8 +121,8 @@ RULES: Final = 3
 A change of a decision or a draw must increase it.  An experiment keeps the number with which it was created, so old
 logs replay to the decisions that they hold.  The changes of each number:
 
-1. A trial that declares its hyperparameters invalid no longer counts towards ``stop_at``, nor do its checkpoints count
-   towards ``save_experiment_best``.
+1. A trial that declares its hyperparameters invalid no longer counts towards ``metric_at``, nor do its checkpoints
+   count towards ``save_experiment_best``.
 2. A report at or past the target without the metric causes no warning if it holds only training metrics or the
    experiment has a ``min_validation_period``.
 3. The report of the step that a process finishes after its trial was stopped counts, without a warning.  A trial with
@@ -169,8 +169,8 @@ class ExperimentSpec:
             times max_trials.
         max_common_failures: number of trials that fail in the same way, before any trial has reported the metric, at
             which the experiment pauses; 0 for no limit.
-        stop_at: metric at which the experiment stops if a trial reports it or a better one, or None.
-        max_seconds: seconds that drivers may run the experiment in total before it stops, or None for no limit.
+        metric_at: metric at which the experiment stops if a trial reports it or a better one, or None.
+        max_time: seconds that drivers may run the experiment in total before it stops, or None for no limit.
         checkpoint_storage: directory or fsspec URL for checkpoints, or None for a directory in the home.
         checkpoint_policy: which checkpoints are kept, or None to keep all.
         save_on: which reports save a checkpoint at once; ``checkpoint_policy`` in experiment files.
@@ -213,8 +213,8 @@ class ExperimentSpec:
     max_trial_time: float | None = None
     max_invalid_trials: int | None = None
     max_common_failures: int = 0
-    stop_at: float | None = None
-    max_seconds: float | None = None
+    metric_at: float | None = None
+    max_time: float | None = None
     checkpoint_storage: str | None = None
     checkpoint_policy: CheckpointPolicy | None = None
     save_on: SaveOn = SaveOn.BEST

@@ -51,15 +51,11 @@ class Figures:
 
     def ladder(self) -> Figure:
         """Return a figure of the rungs of each bracket, with every trial at its rung and the trials to promote."""
-        from ashwood.figures.ladder import draw_ladder
-
-        return draw_ladder(self.history(), theme=self._theme)
+        return self._draw("ladder")
 
     def best_so_far(self, against: Against = "time") -> Figure:
         """Return a figure of the best metric so far against run ``time``, ``trials`` created or ``units`` trained."""
-        from ashwood.figures.progress import draw_best_so_far
-
-        return draw_best_so_far(self.history(), against=against, theme=self._theme)
+        return self._draw("best_so_far", against=against)
 
     def learning_curves(
         self,
@@ -79,54 +75,43 @@ class Figures:
             log_y: whether the axis of metrics is logarithmic.
             metric: name of the metric to show, by default the searcher's.
         """
-        from ashwood.figures.curves import draw_learning_curves
-
-        return draw_learning_curves(
-            self.history(), top=top, by=by, log_x=log_x, log_y=log_y, metric=metric, theme=self._theme
-        )
+        return self._draw("learning_curves", top=top, by=by, log_x=log_x, log_y=log_y, metric=metric)
 
     def parallel_coordinates(self) -> Figure:
         """Return a figure with each trial as a line through its hyperparameters to its metric."""
-        from ashwood.figures.parallel import draw_parallel_coordinates
-
-        return draw_parallel_coordinates(self.history(), theme=self._theme)
+        return self._draw("parallel_coordinates")
 
     def scatter(self, hparam: str | None = None) -> Figure:
         """Return a scatter plot of the metric against the hyperparameter named, by default the first."""
-        from ashwood.figures.hparams import draw_scatter
-
-        return draw_scatter(self.history(), hparam, theme=self._theme)
+        return self._draw("scatter", hparam=hparam)
 
     def heatmap(self, x: str | None = None, y: str | None = None, *, summary: Summary = "best") -> Figure:
         """Return a heat map of the metric over two hyperparameters, by default the first two.
 
         A cell shows the ``best`` or the ``mean`` of its results.
         """
-        from ashwood.figures.hparams import draw_heatmap
-
-        return draw_heatmap(self.history(), x, y, summary=summary, theme=self._theme)
+        return self._draw("heatmap", x=x, y=y, summary=summary)
 
     def importance(self) -> Figure:
         """Return a figure of how much each hyperparameter decides whether a trial is among the best (PED-ANOVA)."""
-        from ashwood.figures.importance import draw_importance
-
-        return draw_importance(self.history(), theme=self._theme)
+        return self._draw("importance")
 
     def timeline(self) -> Figure:
         """Return a figure of which trial each worker trained when, and when workers were idle."""
-        from ashwood.figures.timeline import draw_timeline
-
-        return draw_timeline(self.history(), theme=self._theme)
+        return self._draw("timeline")
 
     def spending(self) -> Figure:
         """Return a figure of the training spent and expected per bracket and rung, and the share of idle time."""
-        from ashwood.figures.spending import draw_spending
-
-        return draw_spending(self.history(), theme=self._theme)
+        return self._draw("spending")
 
     def history(self) -> History:
         """Return the views of the experiment, folded from the current event log."""
         return fold(History(self._spec), self._read())
+
+    def _draw(self, name: str, **options: str | float | None) -> Figure:
+        from ashwood.figures.registry import draw
+
+        return draw(name, self.history(), options, theme=self._theme)
 
 
 def compare(several: Mapping[str, Figures | History], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from ashwood.errors import AshwoodError
 from ashwood.figures.axes import axis_of, metric_range, narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
-from ashwood.views.curves import BY, By, Curve, curve, leading, thin
+from ashwood.views.curves import By, Curve, curve, leading, thin
 from ashwood.views.history import History
 from ashwood.views.trials import TrialRow
 
@@ -50,12 +49,10 @@ def draw_learning_curves(
         theme: the colours.
 
     Raises:
-        AshwoodError: ``by`` is unknown, or plotly is not installed.
+        AshwoodError: plotly is not installed.
     """
-    if by not in BY:
-        raise AshwoodError(f"by {by!r}: expected {BY[0]} or {BY[1]}")
     shown_metric = history.spec.metric if metric is None else metric
-    first = leading(history.progress.trials, min(max(top, 1), MOST), by)
+    first = leading(history.progress.trials, top, by)
     lines = [(row, _shown(history, row, shown_metric, _POINTS)) for row in first]
     lines = [(row, line) for row, line in lines if any(map(isfinite, line[1]))]
     if not lines:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ashwood.errors import AshwoodError, did_you_mean
-from ashwood.figures.axes import SUMMARIES, Summary, metric_range
+from ashwood.figures.axes import Summary, metric_range
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.space import Categorical, Log
 from ashwood.views.history import History
@@ -36,19 +35,6 @@ WORD = 22
 """Largest number of characters of a label at an axis."""
 
 
-def find(history: History, name: str) -> Varied:
-    """Return the varied hyperparameter of a name.
-
-    Raises:
-        AshwoodError: the search varies no hyperparameter of that name.
-    """
-    known = {each.name: each for each in varied(history.spec.space)}
-    if name in known:
-        return known[name]
-    hint = did_you_mean(name, known)
-    raise AshwoodError(f"the search varies no hyperparameter {name!r}{hint}; it varies: {', '.join(known) or 'none'}")
-
-
 # -- one hyperparameter --------------------------------------------------------------------------
 
 
@@ -61,12 +47,11 @@ def draw_scatter(history: History, hparam: str | None = None, *, theme: Theme = 
         theme: the colours.
 
     Raises:
-        AshwoodError: the search doesn't vary the hyperparameter, or plotly is not installed.
+        AshwoodError: plotly is not installed.
     """
-    first = next(iter(varied(history.spec.space)), None)
-    if hparam is None and first is None:
+    shown = next((each for each in varied(history.spec.space) if hparam in (None, each.name)), None)
+    if shown is None:
         return blank(theme, "Hyperparameter and metric", NO_HPARAMS)
-    shown = find(history, first.name if hparam is None and first is not None else hparam or "")
     name, metric = text_of(shown.name), text_of(history.spec.metric)
     title = f"{name} and {metric}"
     points = _points(history, shown)
@@ -171,10 +156,8 @@ def draw_heatmap(
         theme: the colours.
 
     Raises:
-        AshwoodError: the search doesn't vary a hyperparameter, ``summary`` is unknown, or plotly is not installed.
+        AshwoodError: plotly is not installed.
     """
-    if summary not in SUMMARIES:
-        raise AshwoodError(f"summary {summary!r}: expected {SUMMARIES[0]} or {SUMMARIES[1]}")
     chosen = _pair(history, x, y)
     if chosen is None:
         return blank(theme, "Two hyperparameters", "This search varies fewer than two hyperparameters.")
@@ -226,12 +209,13 @@ def draw_heatmap(
 
 
 def _pair(history: History, x: str | None, y: str | None) -> tuple[Varied, Varied] | None:
-    chosen = [find(history, name) for name in (x, y) if name is not None]
-    rest = [each for each in varied(history.spec.space) if each not in chosen]
-    if len(chosen) + len(rest) < 2 or (x is not None and x == y):
+    known = {each.name: each for each in varied(history.spec.space)}
+    free = [name for name in known if name not in (x, y)]
+    names = [free.pop(0) if name is None and free else name for name in (x, y)]
+    if None in names or names[0] == names[1]:
         return None
-    one = find(history, x) if x is not None else rest.pop(0)
-    return one, find(history, y) if y is not None else rest.pop(0)
+    one, other = (known[name] for name in names if name is not None)
+    return one, other
 
 
 def _cells(

@@ -456,14 +456,14 @@ def _captions(history: History, brackets: Brackets, layout: RungLines, theme: Th
         for rung, rung_line in zip(bracket, rung_lines, strict=True):
             if rung.ranked or rung.dropped_out:
                 last = rung is bracket[-1]
-                said = f"{len(rung.ranked):,} completed" if last else f"{len(rung.ranked):,} → {rung.promoted:,}"
+                count = f"{len(rung.ranked):,} completed" if last else f"{len(rung.ranked):,} → {rung.promoted:,}"
                 yield {
                     **shared,
                     "xanchor": "right",
                     "x": rung_line.right,
                     "y": rung_line.y,
                     "yanchor": "top",
-                    "text": said,
+                    "text": count,
                 }
 
 

@@ -44,9 +44,8 @@ def draw_best_so_far(history: History, *, against: Against = "time", theme: Them
         theme: colours of the figure.
 
     Raises:
-        AshwoodError: ``against`` has another value, or plotly is not installed.
+        AshwoodError: plotly is not installed.
     """
-    check_against(against)
     if not history.improvements:
         is_unsaved = history.progress.seen is not None
         words = f"No checkpoint has a {text_of(history.spec.metric)} yet." if is_unsaved else NOTHING
@@ -105,7 +104,8 @@ def draw_comparison(several: Mapping[str, History], *, against: Against = "time"
     Raises:
         AshwoodError: ``against`` has an unknown value, or plotly is not installed.
     """
-    check_against(against)
+    if against not in AGAINST:
+        raise AshwoodError(f"against {against!r}: expected {', '.join(AGAINST[:-1])} or {AGAINST[-1]}")
     known = {name: history for name, history in several.items() if history.improvements}
     if not known:
         return blank(theme, COMPARED, NOTHING)
@@ -139,16 +139,6 @@ def draw_comparison(several: Mapping[str, History], *, against: Against = "time"
 def _dash(place: int, theme: Theme) -> str:
     """Return a line's dash style: solid until all colours are used, then other styles for the same colours."""
     return ("solid", "dash", "dot")[place // len(theme.series) % 3]
-
-
-def check_against(against: str) -> None:
-    """Check the name of a horizontal axis.
-
-    Raises:
-        AshwoodError: the name is unknown.
-    """
-    if against not in AGAINST:
-        raise AshwoodError(f"against {against!r}: expected {', '.join(AGAINST[:-1])} or {AGAINST[-1]}")
 
 
 def _unit(several: Iterable[History]) -> TimeUnit:

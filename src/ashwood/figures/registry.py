@@ -200,18 +200,6 @@ FIGURES: Mapping[str, RegisteredFigure] = {
 """All figures by name, in the order of the dashboard."""
 
 
-def kind_of(name: str) -> RegisteredFigure:
-    """Return the kind of figure of a name.
-
-    Raises:
-        AshwoodError: there is no figure of that name.
-    """
-    if name in FIGURES:
-        return FIGURES[name]
-    hint = did_you_mean(name, FIGURES)
-    raise AshwoodError(f"there is no figure {name!r}{hint}; there are: {', '.join(FIGURES)}")
-
-
 def draw(name: str, history: History, options: Mapping[str, Any] | None = None, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure by its name.
 
@@ -224,7 +212,9 @@ def draw(name: str, history: History, options: Mapping[str, Any] | None = None, 
     Raises:
         AshwoodError: there is no such figure, option or value, or a library is not installed.
     """
-    kind = kind_of(name)
+    kind = FIGURES.get(name)
+    if kind is None:
+        raise AshwoodError(f"there is no figure {name!r}{did_you_mean(name, FIGURES)}; there are: {', '.join(FIGURES)}")
     unread = dict(options or {})
     values = {option.name: option.read(unread.pop(option.name, None), history) for option in kind.options}
     if unread:

@@ -240,10 +240,10 @@ def _method(history: History) -> str:
     if settings.sampler != "random":
         parts.append(f"sampler {settings.sampler}")
     bounds = history.spec if history.progress.settings is None else history.progress.settings
-    if bounds.stop_at is not None:
-        parts.append(f"until {history.spec.metric} is {format_value(bounds.stop_at)} or better")
-    if bounds.max_seconds is not None:
-        parts.append(f"at most {format_duration(bounds.max_seconds)}")
+    if bounds.metric_at is not None:
+        parts.append(f"until {history.spec.metric} is {format_value(bounds.metric_at)} or better")
+    if bounds.max_time is not None:
+        parts.append(f"at most {format_duration(bounds.max_time)}")
     return ", ".join(parts) + "."
 
 
@@ -345,8 +345,8 @@ def _short(value: Any) -> str:
     """Return a value shortened for the table; the section about the best trial shows all of its digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    said = " ".join(format_value(value).split())
-    return said if len(said) <= _LONGEST_CELL else said[: _LONGEST_CELL - 1] + "…"
+    text = " ".join(format_value(value).split())
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
 
 
 # -- trouble -----------------------------------------------------------------------------------------
@@ -362,8 +362,8 @@ def trouble(history: History) -> Child:
         (progress.trials.states[TrialState.INVALID], "trials declared their hyperparameters invalid"),
         (progress.warnings, "warnings"),
     ]
-    said = [_counted(count, words) for count, words in counts if count]
-    if not said:
+    found = [_counted(count, words) for count, words in counts if count]
+    if not found:
         return None
     reasons = Counter[str]()
     trials: dict[str, list[int]] = {}
@@ -378,7 +378,7 @@ def trouble(history: History) -> Child:
     recent = list(dict.fromkeys(progress.recent_warnings))
     return _section(
         "Failures and warnings",
-        h("p", f"{'; '.join(said)}."),
+        h("p", f"{'; '.join(found)}."),
         _wide(_table(("times", "first line", "trials"), rows, numbers=[0])) if rows else None,
         h("p", f"And {more:,} more kinds of failures.", class_="muted small") if more > 0 else None,
         h("h3", "The latest warnings") if recent else None,

@@ -148,18 +148,19 @@ class _Fitting:
         least = self._look(1, _ROUGH)
         if least.seconds.high > self._most_seconds:
             raise TooTight(least.seconds.high, self._most_length(least.seconds.high))
-        fits, too_many, guess = least, MOST_TRIALS + 1, _FIRST_GUESS
+        fits, too_many, guess = least, None, _FIRST_GUESS
         for _ in range(_MOST_GUESSES):
-            if not fits.trials < guess < too_many:
-                guess = _nice((fits.trials + min(too_many, 2 * fits.trials)) // 2)
-            if not fits.trials < guess < too_many:
+            most = MOST_TRIALS + 1 if too_many is None else too_many.trials
+            if not fits.trials < guess < most:
+                guess = _nice((fits.trials + min(most, 2 * fits.trials)) // 2)
+            if not fits.trials < guess < most:
                 break
             seen = self._look(guess, _ROUGH)
             if seen.seconds.high <= self._most_seconds:
                 fits = seen
             else:
-                too_many = guess
-            guess = self._guess(seen)
+                too_many = seen
+            guess = self._guess(seen) if too_many is None else self._between(fits, too_many)
             if seen is fits and guess <= seen.trials * (1 + _CLOSE):
                 break
         return fits
@@ -181,6 +182,15 @@ class _Fitting:
         """Return a better guess of the number of trials that fit, from the forecast for another number."""
         more = (self._most_seconds - seen.seconds.high) / self._pace(seen)
         return max(1, min(MOST_TRIALS, _nice(int(seen.trials + more))))
+
+    def _between(self, fits: SearchForecast, too_many: SearchForecast) -> int:
+        """Return a better guess of the number of trials that fit, between one that fits and one that does not.
+
+        The time of a search in mode ``auto`` grows faster than its number of trials, because it learns to skip rungs.
+        So its pace with few trials says little about many.
+        """
+        share = (self._most_seconds - fits.seconds.high) / (too_many.seconds.high - fits.seconds.high)
+        return _nice(int(fits.trials + share * (too_many.trials - fits.trials)))
 
     def _pace(self, seen: SearchForecast) -> float:
         """Return the additional seconds for one more trial while all workers are busy."""

@@ -63,8 +63,8 @@ def full_spec() -> ExperimentSpec:
         max_trial_time=7200.5,
         max_invalid_trials=9,
         max_common_failures=3,
-        stop_at=0.98,
-        max_seconds=3600.5,
+        metric_at=0.98,
+        max_time=3600.5,
         checkpoint_storage="s3://elsewhere/x",
         checkpoint_policy=CheckpointPolicy(1, 2, 3),
         source_checkpoint="/elsewhere/trial-1/length-3-attempt-1",
@@ -103,7 +103,7 @@ def sample_requests() -> list[Request]:
         e.KillRequested(),
         e.TrialKillRequested(3),
         e.TrialStopRequested(4),
-        e.SettingsChanged({"max_trials": 7, "stop_at": math.inf, "max_seconds": None}),
+        e.SettingsChanged({"max_trials": 7, "metric_at": math.inf, "max_time": None}),
         e.RetryFailedRequested(),
     ]
 

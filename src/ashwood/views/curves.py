@@ -47,12 +47,12 @@ def _last_time(lengths: Sequence[int]) -> list[int]:
 def thin(shown: Curve, most: int) -> Curve:
     """Return a curve with at most ``most`` points, which is at least 2.  NaN replaces values that are not finite."""
     lengths, values = shown
-    kept = telling(values, most)
+    kept = points_to_show(values, most)
     return [lengths[index] for index in kept], [values[index] if isfinite(values[index]) else nan for index in kept]
 
 
-def telling(values: Sequence[float], most: int) -> Sequence[int]:
-    """Return the indices of the points to draw: the first, the last, and the extremes of each interval between them.
+def points_to_show(values: Sequence[float], most: int) -> Sequence[int]:
+    """Return the indices of the points to draw: the first, the last, and the extremes of each stretch between them.
 
     All stretches have about the same number of points.  Of a stretch without finite values, the first point is kept, so
     that a gap is shown.

@@ -124,8 +124,8 @@ def _describe_the_rest(decision: d.Decision) -> str:
     match decision:
         case d.DeleteCheckpoint(_, path):
             return f"delete checkpoint {path}"
-        case d.ChangeSettings(concurrent, trials, stop_at, seconds, invalid):
-            bounds = f"stop at {format_value(stop_at)}, at most {format_value(seconds)} s"
+        case d.ChangeSettings(concurrent, trials, metric_at, seconds, invalid):
+            bounds = f"stop at {format_value(metric_at)}, at most {format_value(seconds)} s"
             bounds += "" if invalid is None else f", at most {invalid} invalid trials"
             return f"{concurrent} trials at once, {' + '.join(map(str, trials))} in all, {bounds}"
         case d.LeaveExperiment(state, why):

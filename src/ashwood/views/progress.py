@@ -94,7 +94,7 @@ class Progress:
         search: the search method, for forecasts, or None if only the log is known.
         expected_arrivals: number of trials that the plan expects at each rung of each bracket, or None if no forecast
             was made yet.  A forecast stores it here, so that snapshots contain it, because it takes 0.1 s to compute.
-        max_seconds: largest time of all drivers together in seconds, by the latest settings, or None for no limit.
+        max_time: largest time of all drivers together in seconds, by the latest settings, or None for no limit.
         settings: latest change of settings, or None if the settings are those of the spec.
         timeline: the work of each slot; the attribute is missing if it was not read from a snapshot.
         checkpoints: the table of checkpoints; the attribute is missing if it was not read from a snapshot.
@@ -117,7 +117,7 @@ class Progress:
         self.measuring = Measuring()
         self.search: Tournament | None = None
         self.expected_arrivals: Sequence[Sequence[float]] | None = None
-        self.max_seconds = spec.max_seconds
+        self.max_time = spec.max_time
         self.settings: ChangeSettings | None = None
         self.timeline = Timeline(self.ladder)
         self.checkpoints = CheckpointTable(spec)
@@ -177,8 +177,8 @@ class Progress:
                     self.state, self.leaving = ExperimentState.PAUSING, decision
                 case LeaveExperiment():
                     self.state, self.leaving = ExperimentState.STOPPING, decision
-                case ChangeSettings(max_seconds=seconds):
-                    self.settings, self.max_seconds = decision, seconds
+                case ChangeSettings(max_time=seconds):
+                    self.settings, self.max_time = decision, seconds
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):

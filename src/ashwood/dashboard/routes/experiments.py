@@ -12,7 +12,7 @@ from ashwood import __version__
 from ashwood.dashboard import answers, live, trial_answers
 from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
-from ashwood.views.curves import telling as points_to_show
+from ashwood.views.curves import points_to_show
 from ashwood.views.progress import POINTS, thinned
 
 router = APIRouter(default_response_class=Json)

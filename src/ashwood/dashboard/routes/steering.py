@@ -27,8 +27,8 @@ router = APIRouter(default_response_class=Json)
 _DONE = responses_of(ExperimentHeader, 400, 403, 404, 409)
 
 _MOST = 10**9
-_BOUNDS = {"metric_at": "stop_at", "max_seconds": "max_seconds"}
-"""Settings that can be removed, and their names in requests to a driver."""
+_BOUNDS = ("metric_at", "max_time")
+"""Settings that can be removed."""
 _Label: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 _Name: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -53,15 +53,14 @@ class SettingsChanges(_Changes):
     metric_at: float | None = Field(
         None, allow_inf_nan=False, description="Stop when the metric reaches this value; null for none."
     )
-    max_seconds: float | None = Field(
+    max_time: float | None = Field(
         None, gt=0, le=_MOST, allow_inf_nan=False, description="Seconds that drivers may run in all; null for no limit."
     )
 
     def changes(self) -> dict[str, Any]:
         """Return the changes for a request to the driver: null removes a bound, but leaves other settings unchanged."""
         given = self.model_dump(exclude_unset=True)
-        bounds = {_BOUNDS[name]: value for name, value in given.items() if name in _BOUNDS}
-        return bounds | {name: value for name, value in given.items() if name not in _BOUNDS and value is not None}
+        return {name: value for name, value in given.items() if name in _BOUNDS or value is not None}
 
 
 class NameChanges(_Changes):

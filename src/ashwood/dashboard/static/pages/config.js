@@ -8,7 +8,7 @@ import { copyButton, pairs } from "../parts.js";
 export default async function config({ model }) {
   const { data } = model;
   const text = data.config;
-  const { max_concurrent_trials: atOnce, max_trials: trials, metric_at: goal, max_seconds: seconds } = data.settings;
+  const { max_concurrent_trials: atOnce, max_trials: trials, metric_at: goal, max_time: seconds } = data.settings;
   const settings = [
     ["entrypoint", data.entrypoint],
     ["seed", data.seed],

@@ -280,7 +280,7 @@ class Header {
     const trials = count("max_trials", 1);
     const invalid = count("max_invalid_trials", 1);
     const metric = number("metric_at", now.metric_at, { step: "any" });
-    const hours = number("max_hours", now.max_seconds && now.max_seconds / HOUR, { step: "any", min: 0 });
+    const hours = number("max_hours", now.max_time && now.max_time / HOUR, { step: "any", min: 0 });
     const goal = `Stop when ${data.metric} reaches this value. Leave empty for no target.`;
     const limit = "Maximum run time; the experiment can be resumed later. Leave empty for no limit.";
     ask({
@@ -299,7 +299,7 @@ class Header {
           max_trials: Number(trials.value),
           max_invalid_trials: Number(invalid.value),
           metric_at: metric.value === "" ? null : Number(metric.value),
-          max_seconds: hours.value === "" ? null : Number(hours.value) * HOUR,
+          max_time: hours.value === "" ? null : Number(hours.value) * HOUR,
         };
         const changes = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== now[name]));
         if (Object.keys(changes).length === 0) return;
@@ -372,7 +372,7 @@ function standing(state, why) {
 }
 
 function settingText(name, value) {
-  if (name === "max_seconds") return `max_time is now ${value === null ? "unlimited" : format.duration(value)}`;
+  if (name === "max_time") return `max_time is now ${value === null ? "unlimited" : format.duration(value)}`;
   return `${name} is now ${value ?? "not set"}`;
 }
 
