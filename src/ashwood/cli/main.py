@@ -25,6 +25,7 @@ from ashwood.cli.options import (
     JsonLinesOption,
     JsonOption,
     PlanOptions,
+    PreviewOptions,
     RunOptions,
     SetOption,
     ShareOption,
@@ -339,7 +340,7 @@ def delete(
 
 @command()
 def preview_search(
-    training: TrainingOptions, file: FileArgument, set_: SetOption = None, json: JsonOption = False
+    training: PreviewOptions, file: FileArgument, set_: SetOption = None, json: JsonOption = False
 ) -> None:
     """Preview a search: how many trials train how long.
 

@@ -172,9 +172,6 @@ class TrainingOptions:
         str | None,
         typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10."),
     ] = None
-    checkpoint_size: Annotated[
-        str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="Size of a checkpoint, e.g. 300MB.")
-    ] = None
     like: Annotated[
         int | None,
         typer.Option(
@@ -191,6 +188,15 @@ class TrainingOptions:
     def has_unit_time(self) -> bool:
         """Whether the options give the time to train one unit, or a way to find it."""
         return self.unit_time is not None or self.like is not None or self.measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewOptions(TrainingOptions):
+    """Options of ``ashwood preview-search``, which also predicts the disk space."""
+
+    checkpoint_size: Annotated[
+        str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="Size of a checkpoint, e.g. 300MB.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from ashwood.cli.forecast import forecast_lines, print_forecasts
-from ashwood.cli.options import TrainingOptions
+from ashwood.cli.options import PreviewOptions
 from ashwood.cli.quantities import OptionParser
 from ashwood.cli.training_times import (
     conditions_of,
@@ -34,7 +34,7 @@ _LONG_SIMULATION = 200_000
 """Number of trials from which on a preview announces that it takes long."""
 
 
-def preview_file(file: Path, options: TrainingOptions, *, overrides: Sequence[str], json: bool) -> None:
+def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str], json: bool) -> None:
     """Print the preview of a file's search, with time and cost if the options give the time of a unit of training."""
     parser = OptionParser()
     parsed = parse_options(options, parser)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ashwood.api.slots import slots_here
 from ashwood.cli import quantities
-from ashwood.cli.options import TrainingOptions
+from ashwood.cli.options import PreviewOptions, TrainingOptions
 from ashwood.cli.quantities import OptionParser
 from ashwood.errors import AshwoodError, ConfigError, Problem
 from ashwood.eventlog.home import open_home
@@ -41,6 +41,7 @@ def parse_options(options: TrainingOptions, parser: OptionParser) -> ParsedOptio
     """Parse the options; ``parser`` collects their problems."""
     if options.measure and options.like is not None:
         parser.wrong("--measure", "and --like both supply the training times: remove one of them")
+    size = options.checkpoint_size if isinstance(options, PreviewOptions) else None
     return ParsedOptions(
         workers=options.workers,
         unit_seconds=parser.read("--unit-time", options.unit_time, quantities.duration),
@@ -49,7 +50,7 @@ def parse_options(options: TrainingOptions, parser: OptionParser) -> ParsedOptio
         save=parser.read("--save-time", options.save_time, quantities.duration_or_none),
         prices=Prices(
             worker_hour=parser.read("--cost-per-worker-hour", options.cost_per_worker_hour, quantities.money),
-            checkpoint_bytes=parser.read("--checkpoint-size", options.checkpoint_size, quantities.size),
+            checkpoint_bytes=parser.read("--checkpoint-size", size, quantities.size),
         ),
     )
 
@@ -137,7 +138,7 @@ def prices_of(parsed: ParsedOptions, findings: Findings | None) -> Prices:
     return replace(parsed.prices, checkpoint_bytes=findings.checkpoint_bytes)
 
 
-def needs_unit_time(options: TrainingOptions) -> list[str]:
+def needs_unit_time(options: PreviewOptions) -> list[str]:
     """Return the given options that have no effect without a time per unit of training."""
     given = {
         "--unit-time-spread": options.unit_time_spread,
