@@ -16,7 +16,7 @@ def slots_here(spec: ExperimentSpec, workers: int | None = None) -> int:
         workers: number of workers, or None for as many as fit.
 
     Raises:
-        MachineError: no trial fits.
+        MachineError: not even one trial fits on this machine.
     """
     _, slots = plan_here(spec, workers)
     return len(slots)
@@ -30,7 +30,7 @@ def check_room(loaded: Loaded, workers: int | None = None) -> None:
         workers: number of workers, or None for as many as fit.
 
     Raises:
-        ConfigError: no trial fits.
+        ConfigError: not even one trial fits on this machine.
     """
     # On a cluster a node that is large enough may join later.
     if loaded.spec.ray is not None or loaded.spec.slots_per_trial == 1:

@@ -106,7 +106,7 @@ def _may_start_from(home: Home, experiment: ExperimentId, source: str) -> bool:
 
 @contextmanager
 def _locked(home: Home) -> Iterator[None]:
-    """Take a lock of the home's source checkpoints: experiments that start at once may keep the same one."""
+    """Lock the source checkpoints of a home, because experiments that start at the same time may link the same one."""
     home.make()
     directory = home.path / _SOURCES
     make_shared(directory)

@@ -129,8 +129,8 @@ class Checkpoints:
         if policy is None or not kept:
             return []
         latest = policy.save_trial_latest if self._has_ended(trial) else max(1, policy.save_trial_latest)
-        # In rules before version 3, a negative index made a trial with fewer than this number of checkpoints keep too
-        # few.
+        # Before rules version 3, trials with fewer checkpoints than this number kept too few, because the index was
+        # negative.
         first = len(kept) - latest if self._rules < 3 else max(0, len(kept) - latest)
         needed = {checkpoint.name for checkpoint in kept[first:]} if latest else set()
         rated = sorted((c for c in kept if c.loss is not None), key=lambda c: c.rank)
