@@ -14,7 +14,6 @@ import typer
 from typer.core import TyperCommand
 
 from ashwood.cli.options import (
-    LARGEST_ID,
     BackendKind,
     DashboardOptions,
     DriverOptions,
@@ -30,6 +29,7 @@ from ashwood.cli.options import (
     ShareOption,
     TrainingOptions,
     TrialArgument,
+    whole_number,
     with_groups,
 )
 from ashwood.errors import AshwoodError, ConfigError
@@ -132,7 +132,7 @@ def run(
         typer.Option(
             "--from",
             metavar="ID",
-            max=LARGEST_ID,
+            parser=whole_number,
             help="Experiment to run again with the same seed, instead of FILE.",
         ),
     ] = None,
@@ -270,7 +270,7 @@ def set_command(
     settings: Annotated[
         list[str],
         typer.Argument(
-            metavar="KEY=VALUE...",
+            metavar="KEY=VALUE",
             help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, metric_at=0.98 "
             "or max_time=2h; metric_at and max_time can be none.",
         ),
@@ -298,7 +298,7 @@ def rename(
 @command()
 def label(
     experiment: IdArgument,
-    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to add.")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="Labels to add.")] = None,
     remove: Annotated[list[str] | None, typer.Option("--remove", metavar="LABEL", help="Label to remove.")] = None,
     home: HomeOption = None,
 ) -> None:
@@ -323,7 +323,7 @@ def archive(
 @command()
 def delete(
     experiments: Annotated[
-        list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID...", max=LARGEST_ID)
+        list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID", parser=whole_number)
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="No question before deletion.")] = False,
     home: HomeOption = None,
@@ -478,11 +478,11 @@ def events(
         bool, typer.Option("--follow", "-f", help="New events, too, until the experiment ends or Ctrl-C.")
     ] = False,
     trial: Annotated[
-        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Trial of the events.")
+        int | None, typer.Option("--trial", metavar="TRIAL", parser=whole_number, help="Trial of the events.")
     ] = None,
     after: Annotated[
         int,
-        typer.Option("--after", metavar="N", min=0, max=LARGEST_ID, help="Only events after this sequence number."),
+        typer.Option("--after", metavar="N", parser=whole_number, help="Only events after this sequence number."),
     ] = 0,
     json: JsonLinesOption = False,
 ) -> None:
@@ -545,7 +545,7 @@ def animate(
         typer.Argument(
             help="Experiment to animate. Without one: simulated synchronous and asynchronous halving, side by side.",
             metavar="ID",
-            max=LARGEST_ID,
+            parser=whole_number,
             show_default=False,
         ),
     ] = None,
@@ -605,7 +605,7 @@ def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = F
 def verify(
     experiment: Annotated[
         int | None,
-        typer.Argument(help="Number of the experiment.", metavar="[ID]", max=LARGEST_ID, show_default="all"),
+        typer.Argument(help="Number of the experiment.", metavar="ID", parser=whole_number, show_default="all"),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All experiments, which is the default.")] = False,
     repair: Annotated[
@@ -636,7 +636,7 @@ def verify(
 def ui(
     options: DashboardOptions,
     directory: Annotated[
-        str | None, typer.Argument(metavar="[HOME]", help="Home of the experiments, instead of --home.")
+        str | None, typer.Argument(metavar="HOME", help="Home of the experiments, instead of --home.")
     ] = None,
     home: HomeOption = None,
 ) -> None:
@@ -703,7 +703,7 @@ def download(
     home: HomeOption = None,
     best: Annotated[int, typer.Option("--best", "-n", metavar="N", min=1, help="Number of best trials.")] = 1,
     trial: Annotated[
-        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Trial to take instead.")
+        int | None, typer.Option("--trial", metavar="TRIAL", parser=whole_number, help="Trial to take instead.")
     ] = None,
     directories: Annotated[
         bool,
