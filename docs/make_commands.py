@@ -59,7 +59,8 @@ def _name(parameter: TyperArgument | TyperOption, command: Any) -> str:
     """Return an argument or an option as a user writes it, with the name of its value."""
     value = parameter.metavar or "|".join(_choices(parameter, command)) or str(parameter.name).upper()
     if isinstance(parameter, TyperArgument):
-        return value if parameter.required or value.startswith("[") else f"[{value}]"
+        value += "..." * (parameter.nargs == -1)
+        return value if parameter.required else f"[{value}]"
     names = "/".join([", ".join(parameter.opts), *parameter.secondary_opts])
     return names if parameter.is_flag else f"{names} {value}"
 

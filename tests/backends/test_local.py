@@ -149,7 +149,7 @@ def test_size_of_error_is_limited(tmp_path: Path, make: Make) -> None:
         ("import nonexistent_library", "code:train", "No module named 'nonexistent_library'"),
         ("def trian(trial): ...", "code:train", r"code has no function 'train', did you mean 'trian'\?"),
         ("train = 3", "code:train", "code:train is a int, but must be a function"),
-        ("", "cod:train", r"there is no module 'cod', did you mean 'code'\?"),
+        ("", "cod:train", r"there is no module 'cod' in .* or among the installed packages, did you mean 'code'\?"),
         ("", "code", "contains no function name"),
         ("def train(: ...", "code:train", "SyntaxError"),
         ("import sys; sys.exit('no')", "code:train", "SystemExit: no"),
@@ -252,7 +252,7 @@ def test_command_can_end_its_trial(command: Callable[[str], LocalBackend], mode:
 
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [("fail", "the command ended with exit code 5"), ("quiet", "without reporting 'loss' at length 1 epochs")],
+    [("fail", "the command ended with exit code 5"), ("quiet", "without reporting 'loss' at 1 epoch")],
 )
 def test_failed_command_fails_attempt(command: Callable[[str], LocalBackend], mode: str, words: str) -> None:
     assert words in error(drive(command(mode), [job(hparams=hparams(mode))]))

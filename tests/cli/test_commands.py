@@ -206,6 +206,12 @@ def test_missing_experiments_trials_and_homes_are_named(workplace: Workplace) ->
 # -- looking ------------------------------------------------------------------------------------
 
 
+def test_number_that_is_none_is_named(finished: Workplace) -> None:
+    assert "must be a whole number, not 'toy'" in finished.ashwood("best", "toy", code=2)
+    assert "must be a whole number, not '-1'" in finished.ashwood("events", "1", "--after", "-1", code=2)
+    assert f"must be at most {2**63 - 1}" in " ".join(finished.ashwood("describe", str(2**63), code=2).split())
+
+
 def test_best_prints_best_trial_as_yaml(finished: Workplace) -> None:
     [best] = finished.json("best", "1")
     trials = finished.json("trials", "1")

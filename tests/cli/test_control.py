@@ -182,7 +182,7 @@ def test_activate_shows_why_driver_did_not_start(paused: Workplace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ("max_trials=many", 'max_trials: must be a whole number of at least 1, not "many"'),
         ("max_trials=0", "of at least 1"),

@@ -105,7 +105,7 @@ def test_plan_refuses_grid_search(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         ((), "--max-length: is missing"),
         ((), "--unit-time: is missing"),

@@ -131,7 +131,7 @@ def test_ui_with_token_refuses_requests_without_it(workplace: Workplace) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "output"),
     [
         (["nowhere"], "there are no experiments in"),
         (["--host", "192.0.2.1"], "can't listen at 192.0.2.1"),

@@ -58,6 +58,7 @@ def test_empty_override_removes_key(tmp_path: Path) -> None:
         ("searcher.max_trails=5", "searcher.max_trails", "did you mean max_trials?"),
         ("searcher.metric.name=5", "searcher.metric.name", "searcher.metric isn't a map"),
         ("searcher.max_length.epochs=0", "searcher.max_length.epochs", "at least 1"),
+        ("seacher.max_trials=5", "seacher", "did you mean searcher?"),
         ("hyperparameters.opt.lr={type: log, minval: 3, maxval: 1}", "hyperparameters.opt.lr.maxval", "above minval"),
     ],
 )

@@ -18,9 +18,9 @@ def train(trial: Trial) -> None:
 def test_training_code_runs_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(trial_room.get_trial({"lr": 0.1}, epochs=2, checkpoint_dir=tmp_path))
     assert capsys.readouterr().out.splitlines() == [
-        "length 1 epochs: loss=1",
-        "length 2 epochs: loss=0.5",
-        f"length 2 epochs: saved to {tmp_path}/trial-0/length-2-attempt-1",
+        "1 epoch: loss=1",
+        "2 epochs: loss=0.5",
+        f"2 epochs: saved to {tmp_path}/trial-0/length-2-attempt-1",
     ]
 
 
@@ -39,7 +39,7 @@ def test_alone_a_checkpoint_is_tried_out_and_thrown_away_and_stop_ends_quietly(t
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     line, directory = done.stdout.splitlines()
-    assert line == "length 1: loss=1"
+    assert line == "1 step: loss=1"
     assert done.stderr == ""
     assert not Path(directory).parent.parent.exists()
 
@@ -58,8 +58,8 @@ def test_alone_it_continues_from_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
     assert (trial.experiment, trial.max_length, trial.unit) == (None, 4, "epochs")
     train(trial)
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        *("length 1 epochs", "length 2 epochs", "length 2 epochs"),
-        *("length 3 epochs", "length 4 epochs", "length 4 epochs"),
+        *("1 epoch", "2 epochs", "2 epochs"),
+        *("3 epochs", "4 epochs", "4 epochs"),
     ]
 
 

@@ -235,7 +235,7 @@ def test_should_stop_inside_a_loop_of_the_trial_is_true_when_the_loop_would_end(
 def test_code_that_returns_before_its_target_is_no_trial_of_one_step(tmp_path: Path) -> None:
     outcome = run(lambda trial: trial.report(loss=1.0, length=1), make_job(tmp_path), ScriptedLink())
     assert isinstance(outcome, Failed)
-    assert "the training code ended at length 1 epochs" in outcome.error
+    assert "the training code ended at 1 epoch without reporting 'loss'" in outcome.error
     assert "train until trial.should_stop is True" in outcome.error
 
 

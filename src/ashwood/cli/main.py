@@ -14,7 +14,6 @@ import typer
 from typer.core import TyperCommand
 
 from ashwood.cli.options import (
-    LARGEST_ID,
     BackendKind,
     DashboardOptions,
     DriverOptions,
@@ -31,6 +30,7 @@ from ashwood.cli.options import (
     ShareOption,
     TrainingOptions,
     TrialArgument,
+    whole_number,
     with_groups,
 )
 from ashwood.errors import AshwoodError, ConfigError
@@ -133,7 +133,7 @@ def run(
         typer.Option(
             "--from",
             metavar="ID",
-            max=LARGEST_ID,
+            parser=whole_number,
             help="Experiment to run again with the same seed, instead of FILE.",
         ),
     ] = None,
@@ -274,7 +274,7 @@ def set_command(
     settings: Annotated[
         list[str],
         typer.Argument(
-            metavar="KEY=VALUE...",
+            metavar="KEY=VALUE",
             help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, metric_at=0.98 "
             "or max_time=2h; metric_at and max_time can be none.",
         ),
@@ -302,7 +302,7 @@ def rename(
 @command()
 def label(
     experiment: IdArgument,
-    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to add.")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="Labels to add.")] = None,
     remove: Annotated[list[str] | None, typer.Option("--remove", metavar="LABEL", help="Label to remove.")] = None,
     home: HomeOption = None,
 ) -> None:
@@ -327,7 +327,7 @@ def archive(
 @command()
 def delete(
     experiments: Annotated[
-        list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID...", max=LARGEST_ID)
+        list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID", parser=whole_number)
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Deletion without asking.")] = False,
     home: HomeOption = None,
@@ -482,11 +482,12 @@ def events(
         bool, typer.Option("--follow", "-f", help="Continue with new events until the experiment ends or Ctrl-C.")
     ] = False,
     trial: Annotated[
-        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Only events of this trial.")
+        int | None,
+        typer.Option("--trial", metavar="TRIAL", parser=whole_number, help="Only events of this trial."),
     ] = None,
     after: Annotated[
         int,
-        typer.Option("--after", metavar="N", min=0, max=LARGEST_ID, help="Only events after this sequence number."),
+        typer.Option("--after", metavar="N", parser=whole_number, help="Only events after this sequence number."),
     ] = 0,
     json: JsonLinesOption = False,
 ) -> None:
@@ -549,7 +550,7 @@ def animate(
         typer.Argument(
             help="Experiment to animate. Without one: simulated synchronous and asynchronous halving, side by side.",
             metavar="ID",
-            max=LARGEST_ID,
+            parser=whole_number,
             show_default=False,
         ),
     ] = None,
@@ -609,7 +610,7 @@ def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = F
 def verify(
     experiment: Annotated[
         int | None,
-        typer.Argument(help="Number of the experiment.", metavar="[ID]", max=LARGEST_ID, show_default="all"),
+        typer.Argument(help="Number of the experiment.", metavar="ID", parser=whole_number, show_default="all"),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All experiments, which is the default.")] = False,
     repair: Annotated[
@@ -640,7 +641,7 @@ def verify(
 def ui(
     options: DashboardOptions,
     directory: Annotated[
-        str | None, typer.Argument(metavar="[HOME]", help="Home of the experiments, instead of --home.")
+        str | None, typer.Argument(metavar="HOME", help="Home of the experiments, instead of --home.")
     ] = None,
     home: HomeOption = None,
 ) -> None:
@@ -711,8 +712,7 @@ def download(
         typer.Option(
             "--trial",
             metavar="TRIAL",
-            min=0,
-            max=LARGEST_ID,
+            parser=whole_number,
             help="Trial whose checkpoint is copied instead of the best ones.",
         ),
     ] = None,

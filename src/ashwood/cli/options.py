@@ -19,6 +19,22 @@ LARGEST_ID = 2**63 - 1
 """Largest number that a store can look up: SQLite and PostgreSQL have 64-bit signed integers."""
 
 
+def whole_number(value: str | int) -> int:
+    """Return the number of an experiment, a trial or an event.
+
+    This replaces Typer's own check, whose messages and help show the largest possible number.
+
+    Raises:
+        typer.BadParameter: it is not a whole number from 0 to `LARGEST_ID`.
+    """
+    text = str(value)  # Typer also passes the default.
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter(f"must be a whole number, not {text!r}")
+    if len(text) > len(str(LARGEST_ID)) or (number := int(text)) > LARGEST_ID:
+        raise typer.BadParameter(f"must be at most {LARGEST_ID}, not {text}")
+    return number
+
+
 class BackendKind(StrEnum):
     """A kind of backend: where trials run."""
 
@@ -40,9 +56,9 @@ HomeOption = Annotated[
 ]
 FileArgument = Annotated[Path, typer.Argument(help="Experiment file.", metavar="FILE")]
 IdArgument = Annotated[
-    int, typer.Argument(help="Number of the experiment; see: ashwood list.", metavar="ID", max=LARGEST_ID)
+    int, typer.Argument(help="Number of the experiment; see: ashwood list.", metavar="ID", parser=whole_number)
 ]
-TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metavar="TRIAL", max=LARGEST_ID)]
+TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metavar="TRIAL", parser=whole_number)]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -175,7 +191,7 @@ class TrainingOptions:
     like: Annotated[
         int | None,
         typer.Option(
-            "--like", metavar="ID", max=LARGEST_ID, help="Experiment whose event log supplies the training times."
+            "--like", metavar="ID", parser=whole_number, help="Experiment whose event log supplies the training times."
         ),
     ] = None
     measure: Annotated[
@@ -247,8 +263,7 @@ class ExportOptions:
         typer.Option(
             "--until",
             metavar="N",
-            min=0,
-            max=LARGEST_ID,
+            parser=whole_number,
             help="For .ashwood: sequence number of the last event to export.",
         ),
     ] = None

@@ -31,6 +31,8 @@ class Source:
 
     def place(self, path: Path) -> tuple[str | None, int | None]:
         """Return the file and line of a path, or of the innermost value around it that is in the file."""
+        if path and path not in self.lines and any(path == each[: len(path)] for each in self.overridden):
+            return OVERRIDE, None  # The command line also created the maps around its values.
         for end in range(len(path), -1, -1):
             if path[:end] in self.overridden:
                 return OVERRIDE, None

@@ -22,7 +22,7 @@ from ashwood.errors import StorageUnreachable, TrainingCodeError, did_you_mean
 from ashwood.trial.channel import Link, ReportAnswer
 from ashwood.trial.heartbeat import Heartbeat
 from ashwood.trial.job import WorkerJob
-from ashwood.trial.lengths import STEPS, Scale
+from ashwood.trial.lengths import STEPS, Scale, format_length
 from ashwood.trial.loop import Loop
 
 Save = Write
@@ -647,8 +647,8 @@ class Attempt:
         return Ended(self.target)
 
     def _unfinished(self) -> str:
-        metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"
-        said = ", ".join(f"{name!r} (last at length {length})" for name, length in self._reported.items())
+        metric, unit = self.job.metric, self.job.unit
+        said = ", ".join(f"{name!r} (last at {format_length(at, unit)})" for name, at in self._reported.items())
         hint = did_you_mean(metric, self._reported) if metric not in self._reported else ""
         advice = ""
         if self._lacks_validation and not hint:
@@ -658,9 +658,10 @@ class Attempt:
                 f"With min_validation_period: {period} in the experiment file, a trial trains on to its next "
                 "validation, at most one period further.\n"
             )
+        target = "" if self.length == self.target else f" at {format_length(self.target, unit)}"
         return (
-            f"the training code ended at length {self.length}{unit} without reporting {metric!r} at length "
-            f"{self.target}{unit}{hint}\n"
+            f"the training code ended at {format_length(self.length, unit)} without reporting "
+            f"{metric!r}{target}{hint}\n"
             f"It reported {said or 'nothing'}.\n{advice}"
             "It must loop over trial.epochs(), trial.batches(), trial.records() or trial.steps() until the loop ends, "
             f"and report {metric!r} at its end; or train until trial.should_stop is True, and report {metric!r} with "

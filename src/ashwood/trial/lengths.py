@@ -10,6 +10,11 @@ from ashwood.trial.job import WorkerJob
 STEPS = "steps"
 
 
+def format_length(length: int, unit: str) -> str:
+    """Return the text of a training length, such as 1 epoch or 4 epochs."""
+    return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
+
+
 class Scale:
     """Converts between lengths of the experiment and positions of one loop.
 

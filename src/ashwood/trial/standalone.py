@@ -18,7 +18,7 @@ from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial.api import Trial
 from ashwood.trial.channel import Link, ReportAnswer
 from ashwood.trial.job import WorkerJob
-from ashwood.trial.lengths import STEPS
+from ashwood.trial.lengths import format_length
 
 _made: set[str] = set()
 """Directories of trials of this process."""
@@ -29,19 +29,19 @@ class PrintingLink(Link):
 
     def __init__(self, unit: str, checkpoints: str | None) -> None:
         """Print lengths in ``unit``, and the paths of checkpoints if they are kept in ``checkpoints``."""
-        self._unit = "" if unit == STEPS else f" {unit}"
+        self._unit = unit
         self._checkpoints = checkpoints
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Print the metrics on one line."""
         values = "  ".join(f"{name}={value:.6g}" for name, value in metrics.items())
-        print(f"length {length}{self._unit}: {values}", flush=True)
+        print(f"{format_length(length, self._unit)}: {values}", flush=True)
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
         """Print the path or URL of the checkpoint."""
         if self._checkpoints is not None:
             path = open_storage(self._checkpoints).locate(name)
-            print(f"length {length}{self._unit}: saved to {path}", flush=True)
+            print(f"{format_length(length, self._unit)}: saved to {path}", flush=True)
 
     def answer(self) -> ReportAnswer | None:
         """Return the answer that ends the trial at its target with a save."""

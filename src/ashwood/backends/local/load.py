@@ -73,7 +73,7 @@ def _module(name: str) -> ModuleType:
             raise  # The module was found, but a library that it imports was not.
         there = sorted(path.stem for path in Path.cwd().glob("*.py"))
         raise TrainingCodeError(
-            f"there is no module {name!r}{did_you_mean(name, there)} in {Path.cwd()} or among the installed packages"
+            f"there is no module {name!r} in {Path.cwd()} or among the installed packages{did_you_mean(name, there)}"
         ) from None
 
 
