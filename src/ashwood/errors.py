@@ -130,12 +130,19 @@ _TELLING = 3  # A word of at least this length can abbreviate one that begins or
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that the user most likely meant, for a message, or None if no word is similar."""
-    from difflib import get_close_matches  # imported here, so that workers start faster
+    from difflib import SequenceMatcher, get_close_matches  # imported here, so that workers start faster
 
     by_plain_form = {_plain(name): name for name in known}
     plain = _plain(word)
     if close := get_close_matches(plain, by_plain_form, n=1, cutoff=0.6 if len(plain) <= _SHORT else 0.7):
-        return by_plain_form[close[0]]
+        # Of words that are equally similar without their case, the one whose case is right was meant: train, not Trial.
+        return max(
+            (by_plain_form[form] for form in close),
+            key=lambda name: (
+                SequenceMatcher(None, _plain(name), plain).ratio(),
+                SequenceMatcher(None, name, word).ratio(),
+            ),
+        )
     longer = [
         name
         for form, name in by_plain_form.items()
