@@ -39,6 +39,8 @@ def run(directory: Path, *command: str, code: int = 0, **files: str) -> str:
         path.parent.mkdir(exist_ok=True)
         path.write_text(textwrap.dedent(text).replace("SEARCH", textwrap.dedent(SEARCH)))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHWOOD_")}
+    # With locks of its own, the run does not warn of other runs on this machine.
+    environment["ASHWOOD_LOCKS"] = str(directory / "locks")
     done = subprocess.run(
         [sys.executable, *command], cwd=directory, env=environment, capture_output=True, text=True, check=False
     )

@@ -134,7 +134,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
     by_plain_form = {_plain(name): name for name in known}
     plain = _plain(word)
-    if close := get_close_matches(plain, by_plain_form, n=1, cutoff=0.6 if len(plain) <= _SHORT else 0.7):
+    if close := get_close_matches(plain, by_plain_form, cutoff=0.6 if len(plain) <= _SHORT else 0.7):
         # Of words that are equally similar without their case, the one whose case is right was meant: train, not Trial.
         return max(
             (by_plain_form[form] for form in close),
