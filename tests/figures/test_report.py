@@ -185,6 +185,11 @@ def test_report_shows_result_and_training_first(page: Page, nasty: History) -> N
     assert headings[-1] == "Experiment file"
 
 
+def test_values_of_the_command_line_are_beside_the_experiment_file() -> None:
+    spec = replace(spec_of(asha(8)), config_text="name: toy\n", provenance={"overrides": ["searcher.max_trials=8"]})
+    assert "Replaced on the command line: \nsearcher.max_trials=8\n" in page_of(History(spec)).said
+
+
 def test_better_report_without_checkpoint_is_a_second_line() -> None:
     spec = replace(spec_of(asha(8)), checkpoint_policy=CheckpointPolicy(save_trial_best=0))
     workers = Workers(spec, lambda _, length: 0.01 if length == 3 else 1.0, period=1)

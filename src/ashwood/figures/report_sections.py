@@ -424,11 +424,13 @@ def _some(numbers: Sequence[int], most: int = 6) -> str:
 
 
 def experiment_file(spec: ExperimentSpec) -> Child:
-    """Return the section with the text of the experiment file."""
+    """Return the section with the text of the experiment file and the values that replaced some of its own."""
     if not spec.config_text:
         return _section("Experiment file", h("p", "No file: the experiment was defined in Python."))
+    replaced = spec.provenance.get("overrides")
     return _section(
         h("div", h("h2", "Experiment file"), h("button", "Copy", type="button", data_copy="config"), class_="code"),
+        h("p", "Replaced on the command line: ", h("code", ", ".join(replaced))) if replaced else None,
         h("pre", spec.config_text, id="config", tabindex="0"),
     )
 
