@@ -187,7 +187,7 @@ def test_report_shows_result_and_training_first(page: Page, nasty: History) -> N
 
 def test_values_of_the_command_line_are_beside_the_experiment_file() -> None:
     spec = replace(spec_of(asha(8)), config_text="name: toy\n", provenance={"overrides": ["searcher.max_trials=8"]})
-    assert "Replaced on the command line: \nsearcher.max_trials=8\n" in page_of(History(spec)).said
+    assert "Replaced on the command line: \nsearcher.max_trials=8\n" in page_of(History(spec)).visible_text
 
 
 def test_better_report_without_checkpoint_is_a_second_line() -> None:
