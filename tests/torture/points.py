@@ -86,7 +86,7 @@ def arm_worker() -> None:
     from ashwood.trial.channel import Channel
 
     reach = functools.partial(_reach, point, in_driver=False)
-    _wrap(Channel, "_send", "worker.send", reach)
+    _wrap(Channel, "send_lines", "worker.send", reach)
     _wrap(Channel, "receive", "worker.receive", reach)
     for call in _FILE_CALLS:
         _wrap(os, call, f"worker.{call}", reach)

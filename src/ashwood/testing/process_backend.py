@@ -204,8 +204,8 @@ class ProcessBackendContract(BackendContract):
         finally:
             backend.close()
         assert isinstance(failed, e.AttemptFailed)
-        assert "'accuracy' at length 2 epochs" in failed.error.partition("\n")[0]
-        assert "'loss' (last at length 2)" in failed.error
+        assert "ended at 2 epochs without reporting 'accuracy'" in failed.error.partition("\n")[0]
+        assert "'loss' (last at 2 epochs)" in failed.error
 
     def test_invalid_hyperparameters_and_stop(self, backend: Backend) -> None:
         """Invalid hyperparameters and ``trial.stop()`` end an attempt with different kinds of events."""
