@@ -143,9 +143,10 @@ FINISHES_A_STEP = (StoppedByUser, TrialTimeIsUp)
 """Reasons for closing a trial whose process still finishes its step, reports and saves."""
 
 
-# -- reasons to leave an experiment ----------------------------------------------------------  `EndExperiment` records
-# the text of these reasons, and a replay compares it with the log. Changing a word here makes all logs that hold it
-# fail to replay.
+# -- reasons to leave an experiment ---------------------------------------------------------
+#
+# `EndExperiment` records the text of these reasons, and a replay compares it with the log.  If a word is changed here,
+# all logs that contain it fail to replay.
 
 
 class Asked(NamedTuple):

@@ -190,7 +190,7 @@ class CheckpointDamaged(NamedTuple):
 class HparamsInvalid(NamedTuple):
     """Training code called ``trial.invalid_hparams(why)``, and its attempt ended.
 
-    In logs of version 7 and older this event is called ``HparamsInvalid``.
+    In logs of version 7 and older this event is called ``HparamsRejected``.
     """
 
     trial: TrialId
