@@ -22,7 +22,6 @@ from ashwood.engine.provenance import dirt
 from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
 from ashwood.eventlog.fold_cache import fold, read_progress
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
-from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.time_left import Forecaster
@@ -136,7 +135,8 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     if now is not None:
         forecaster.look(now)
         forecaster.forecast(now, patience=_PATIENCE)
-    stop_when = _stop_when(spec, progress.settings)
+    bounds = progress.bounds
+    stop_when = {"metric_at": bounds.metric_at, "max_time": bounds.max_time}
     best, capacity = progress.trials.leader, _capacity(progress, runs=now is not None)
     seen = progress.describe_seen()
     if json:
@@ -355,12 +355,6 @@ def _bracket_record(bracket: BracketView) -> dict[str, Any]:
         for r in bracket.rungs
     ]
     return {"number": bracket.number, "planned": bracket.planned, "created": bracket.created, "rungs": rungs}
-
-
-def _stop_when(spec: ExperimentSpec, settings: ChangeSettings | None) -> dict[str, float | None]:
-    """Return the current goal and the time limit in seconds, each None if not set."""
-    bounds = spec if settings is None else settings
-    return {"metric_at": bounds.metric_at, "max_time": bounds.max_time}
 
 
 def _backend(spec: ExperimentSpec) -> Iterator[str]:

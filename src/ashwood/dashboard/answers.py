@@ -358,14 +358,13 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
 
 
 def _settings(cached: CachedExperiment) -> CurrentSettings:
-    spec, progress = cached.spec, cached.history.progress
-    changed = progress.settings
+    progress = cached.history.progress
     return CurrentSettings(
-        max_concurrent_trials=(spec.search if changed is None else changed).max_concurrent_trials,
+        max_concurrent_trials=progress.max_concurrent_trials,
         max_trials=progress.trials_planned,
         max_invalid_trials=progress.max_invalid_trials,
-        metric_at=(spec if changed is None else changed).metric_at,
-        max_time=(spec if changed is None else changed).max_time,
+        metric_at=progress.bounds.metric_at,
+        max_time=progress.bounds.max_time,
     )
 
 

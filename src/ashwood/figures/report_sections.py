@@ -222,11 +222,7 @@ def search(history: History) -> Child:
 
 def _method(history: History) -> str:
     settings, unit = history.spec.search, history.spec.unit
-    concurrent = (
-        settings.max_concurrent_trials
-        if history.progress.settings is None
-        else history.progress.settings.max_concurrent_trials
-    )
+    concurrent = history.progress.max_concurrent_trials
     at_once = f"at most {concurrent:,} at once" if concurrent else "at most one per slot at once"
     planned = _count(history.progress.trials_planned, "trials")
     parts = [f"{settings.method}: {planned}, each up to {_count(settings.max_length, unit)}, {at_once}"]
@@ -239,7 +235,7 @@ def _method(history: History) -> str:
         parts.append("each trial is judged once per rung")
     if settings.sampler != "random":
         parts.append(f"sampler {settings.sampler}")
-    bounds = history.spec if history.progress.settings is None else history.progress.settings
+    bounds = history.progress.bounds
     if bounds.metric_at is not None:
         parts.append(f"until {history.spec.metric} is {format_value(bounds.metric_at)} or better")
     if bounds.max_time is not None:

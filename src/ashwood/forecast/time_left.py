@@ -164,7 +164,8 @@ class Forecaster:
             return Forecast(total, fraction, 0.0)
         if now is None:
             return Forecast(total, fraction, None)
-        most = inf if progress.max_time is None else max(0.0, progress.max_time - spending.driven(now))
+        limit = progress.bounds.max_time
+        most = inf if limit is None else max(0.0, limit - spending.driven(now))
         if (left := self._time_left(now, arrivals, patience)) is not None:
             left = TimeLeft(*(min(seconds, most) for seconds in left))
             return Forecast(total, fraction, left.middle, left)

@@ -94,7 +94,6 @@ class Progress:
         search: the search method, for forecasts, or None if only the log is known.
         expected_arrivals: number of trials that the plan expects at each rung of each bracket, or None if no forecast
             was made yet.  A forecast stores it here, so that snapshots contain it, because it takes 0.1 s to compute.
-        max_time: largest time of all drivers together in seconds, by the latest settings, or None for no limit.
         settings: latest change of settings, or None if the settings are those of the spec.
         timeline: the work of each slot; the attribute is missing if it was not read from a snapshot.
         checkpoints: the table of checkpoints; the attribute is missing if it was not read from a snapshot.
@@ -117,7 +116,6 @@ class Progress:
         self.measuring = Measuring()
         self.search: Tournament | None = None
         self.expected_arrivals: Sequence[Sequence[float]] | None = None
-        self.max_time = spec.max_time
         self.settings: ChangeSettings | None = None
         self.timeline = Timeline(self.ladder)
         self.checkpoints = CheckpointTable(spec)
@@ -177,8 +175,8 @@ class Progress:
                     self.state, self.leaving = ExperimentState.PAUSING, decision
                 case LeaveExperiment():
                     self.state, self.leaving = ExperimentState.STOPPING, decision
-                case ChangeSettings(max_time=seconds):
-                    self.settings, self.max_time = decision, seconds
+                case ChangeSettings():
+                    self.settings = decision
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
@@ -242,10 +240,19 @@ class Progress:
         return sum(bracket.planned for bracket in self.ladder.brackets)
 
     @property
+    def bounds(self) -> ExperimentSpec | ChangeSettings:
+        """The record with the present ``metric_at``, ``max_time`` and ``max_invalid_trials``."""
+        return self.spec if self.settings is None else self.settings
+
+    @property
+    def max_concurrent_trials(self) -> int:
+        """Largest number of trials that train at once, by the latest settings, or 0 for no limit."""
+        return (self.spec.search if self.settings is None else self.settings).max_concurrent_trials
+
+    @property
     def max_invalid_trials(self) -> int:
         """Number of trials with invalid hyperparameters at which the experiment pauses, by the latest settings."""
-        bounds = self.spec if self.settings is None else self.settings
-        return invalid_limit(bounds.max_invalid_trials, self.trials_planned)
+        return invalid_limit(self.bounds.max_invalid_trials, self.trials_planned)
 
     @property
     def length_trained(self) -> int:
