@@ -13,6 +13,7 @@ from ashwood.forecast.conditions import simulate
 from ashwood.forecast.play import Arrivals
 from ashwood.search.plan import BracketPlan, SearchPlan, plan_search
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.progress import Progress
 
 MeanArrivals: TypeAlias = tuple[tuple[float, ...], ...]
 """Mean number of trials that reach each rung, for each bracket."""
@@ -59,6 +60,13 @@ def expected_arrivals(settings: SearchSettings) -> MeanArrivals:
         _scale([fmean(rung) for rung in zip(*counts, strict=True)], bracket.trials, settings.divisor)
         for bracket, *counts in zip(plan.brackets, *simulated, strict=True)
     )
+
+
+def expected_arrivals_of(progress: Progress) -> Sequence[Sequence[float]]:
+    """Return the `expected_arrivals` of an experiment.  They are stored in its progress, as they take 0.1 s."""
+    if progress.expected_arrivals is None:
+        progress.expected_arrivals = expected_arrivals(progress.spec.search)
+    return progress.expected_arrivals
 
 
 def _scale(means: Sequence[float], trials: int, divisor: Fraction) -> tuple[float, ...]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from ashwood.forecast.arrivals import MeanArrivals, expected_arrivals
+from ashwood.forecast.arrivals import expected_arrivals_of
 from ashwood.search.plan import plan_search
-from ashwood.search.settings import SearchSettings
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.history import History
 
@@ -90,11 +88,6 @@ def _expectations(views: History) -> list[list[RungSpending]]:
             for length, below, mean in zip(bracket.lengths, (0, *bracket.lengths), means, strict=False)
         ]
         for view, bracket, means in zip(
-            views.progress.ladder.brackets, plan.brackets, _means(views.spec.search), strict=True
+            views.progress.ladder.brackets, plan.brackets, expected_arrivals_of(views.progress), strict=True
         )
     ]
-
-
-@lru_cache(maxsize=64)
-def _means(settings: SearchSettings) -> MeanArrivals:
-    return expected_arrivals(settings)

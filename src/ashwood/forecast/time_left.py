@@ -13,7 +13,7 @@ from math import exp, inf, log
 from typing import Any, NamedTuple
 
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
-from ashwood.forecast.arrivals import expected_arrivals, total_length
+from ashwood.forecast.arrivals import expected_arrivals_of, total_length
 from ashwood.forecast.conditions import Conditions, draw_training
 from ashwood.forecast.costs import NORMAL
 from ashwood.forecast.play import Underway, play
@@ -186,13 +186,11 @@ class Forecaster:
     def _arrivals_to_come(self) -> list[list[float]]:
         """Return the expected final number of trials at each rung, given those that have already arrived."""
         progress = self.progress
-        if progress.expected_arrivals is None:
-            progress.expected_arrivals = expected_arrivals(self._settings)
         return [
             # A user may have changed the number of trials since the search was planned.
             self._final_arrivals(bracket, [mean * bracket.planned / plan.trials for mean in means])
             for bracket, plan, means in zip(
-                progress.ladder.brackets, self._plan.brackets, progress.expected_arrivals, strict=True
+                progress.ladder.brackets, self._plan.brackets, expected_arrivals_of(progress), strict=True
             )
         ]
 
