@@ -281,7 +281,7 @@ _ENDS: Mapping[type, str] = {
     e.AttemptPreempted: "lost its worker",
     e.StorageFailed: "found a disk full",
     e.CheckpointDamaged: "found its checkpoint damaged",
-    e.HparamsInvalid: "rejected its hyperparameters",
+    e.HparamsInvalid: "declared its hyperparameters invalid",
     e.TrialStopped: "stopped itself",
 }
 
