@@ -58,6 +58,15 @@ class Watched:
         self.end = backend.clock.now
 
 
+def forecaster_of(ran: Workers, entries: Sequence[Entry]) -> Forecaster:
+    """Return a forecaster of an experiment that has had these entries."""
+    progress = Progress(ran.experiment.spec)
+    progress.search = ran.experiment.search
+    forecaster = Forecaster(fold(progress, entries))
+    forecaster.look(entries[-1].at)
+    return forecaster
+
+
 @pytest.mark.parametrize(
     ("settings", "workers"),
     [
@@ -111,12 +120,8 @@ def test_second_call_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert before > 10
     # There are many more entries than forecasts, and a second call shortly after has a result too.
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=4)
-    progress = Progress(ran.experiment.spec)
-    progress.search = ran.experiment.search
-    forecaster = Forecaster(progress)
-    fold(progress, ran.run(stop_after=60, crash=True))
+    forecaster = forecaster_of(ran, ran.run(stop_after=60, crash=True))
     now = ran.entries[-1].at
-    forecaster.look(now)
     first = forecaster.forecast(now)
     after = len(plays)
     assert forecaster.forecast(now) == first
@@ -127,12 +132,8 @@ def test_second_call_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_very_large_search_is_estimated_by_pace() -> None:
     ran = Workers(spec_of(asha(1_300)), lambda trial, length: trial + 1 / length, workers=4)
-    progress = Progress(ran.experiment.spec)
-    progress.search = ran.experiment.search
-    forecaster = Forecaster(progress)
-    fold(progress, ran.run(stop_after=60, crash=True))
+    forecaster = forecaster_of(ran, ran.run(stop_after=60, crash=True))
     now = ran.entries[-1].at
-    forecaster.look(now)
     forecast = forecaster.forecast(now)
     assert forecast.time_left is None
     assert forecast.seconds is not None
@@ -140,40 +141,29 @@ def test_very_large_search_is_estimated_by_pace() -> None:
     assert forecaster.forecast(now, patience=60.0).time_left is not None
 
 
-def test_max_seconds_limits_time_left() -> None:
+def test_max_time_limits_time_left() -> None:
     spec = replace(spec_of(asha(40)), max_time=10_000.0)
     ran = Workers(spec, lambda trial, length: trial + 1 / length, workers=2)
-    progress = Progress(spec)
-    progress.search = ran.experiment.search
-    forecaster = Forecaster(progress)
     entries = ran.run(stop_after=40, crash=True)
-    fold(progress, entries)
+    forecaster = forecaster_of(ran, entries)
     now = entries[-1].at
-    forecaster.look(now)
     unbound = forecaster.forecast(now).seconds
     assert unbound is not None
     settings = SettingsChanged({"max_time": now - entries[0].at + 5.0})
-    progress.apply(Entry(now, settings, ran.experiment.handle(settings)))
+    forecaster.progress.apply(Entry(now, settings, ran.experiment.handle(settings)))
     assert forecaster.forecast(now).seconds == pytest.approx(5.0)
 
 
 def test_pausing_experiment_has_no_simulated_time_left() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
-    progress = Progress(ran.experiment.spec)
-    progress.search = ran.experiment.search
-    forecaster = Forecaster(progress)
-    fold(progress, ran.run(stop_after=40))
-    forecaster.look(ran.entries[-1].at)
+    forecaster = forecaster_of(ran, ran.run(stop_after=40))
     assert forecaster.forecast(ran.entries[-1].at).time_left is None
 
 
 def test_snapshot_of_progress_leaves_out_search() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
-    progress = Progress(ran.experiment.spec)
-    progress.search = ran.experiment.search
-    forecaster = Forecaster(progress)
-    fold(progress, ran.run(stop_after=40, crash=True))
-    forecaster.look(ran.entries[-1].at)
+    forecaster = forecaster_of(ran, ran.run(stop_after=40, crash=True))
+    progress = forecaster.progress
     forecaster.forecast(ran.entries[-1].at)
     experiment, again = pickle.loads(pickle.dumps((ran.experiment, progress)))
     assert again.expected_arrivals == progress.expected_arrivals
@@ -191,12 +181,8 @@ def test_forecast_works_at_any_moment(ran: Workers) -> None:
         if ran.experiment.state.ended:
             break
         ran.run(stop_after=stop_after, crash=True)
-        progress = Progress(ran.experiment.spec)
-        progress.search = ran.experiment.search
-        forecaster = Forecaster(progress)
-        fold(progress, ran.entries)
+        forecaster = forecaster_of(ran, ran.entries)
         now = ran.entries[-1].at
-        forecaster.look(now)
         for later in (0.0, 3.0):
             left = forecaster.forecast(now + later).time_left
             assert left is None or 0 <= left.low <= left.middle <= left.high
