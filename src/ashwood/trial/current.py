@@ -65,9 +65,7 @@ def get_trial(
     if path := os.environ.get("ASHWOOD_TRIAL"):
         global _connected
         if _connected is None or _connected[0] != os.getpid():  # A fork may train another rank.
-            from ashwood.trial.command import (
-                connect,
-            )  # imported here, because other workers do not use it
+            from ashwood.trial.command import connect  # imported here: other workers do not use it
 
             _connected = os.getpid(), connect(path)
         return _connected[1]
