@@ -36,7 +36,8 @@ pictures: $(DEV)
 test: $(DEV)
 	$(PYTEST)
 
-test-all: $(DEV)
+# Also installs all frameworks that Ashwood integrates, several GB.
+test-all: $(DEV) $(VENV)/.frameworks
 	HYPOTHESIS_PROFILE=all $(PYTEST) -m '' --timeout 1200
 
 # With another Python: make test-quick PYTHON=python3.13 VENV=.venv-3.13

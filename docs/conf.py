@@ -62,6 +62,21 @@ docs/glossary
 
 ```{toctree}
 :hidden:
+:caption: Frameworks
+
+docs/frameworks
+docs/frameworks/torch
+docs/frameworks/lightning
+docs/frameworks/transformers
+docs/frameworks/keras
+docs/frameworks/sklearn
+docs/frameworks/xgboost
+docs/frameworks/lightgbm
+docs/frameworks/catboost
+```
+
+```{toctree}
+:hidden:
 :caption: Run
 
 docs/operating

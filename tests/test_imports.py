@@ -32,4 +32,5 @@ def test_every_public_name_is_there() -> None:
     import ashwood
 
     assert all(hasattr(ashwood, name) for name in ashwood.__all__)
-    assert set(dir(ashwood)) == set(ashwood.__all__)
+    frameworks = {"catboost", "keras", "lightgbm", "lightning", "sklearn", "torch", "transformers", "xgboost"}
+    assert set(dir(ashwood)) == {*ashwood.__all__, *frameworks}

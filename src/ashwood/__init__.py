@@ -30,6 +30,16 @@ if TYPE_CHECKING:
     from ashwood.api.experiment import Experiment, create, open_experiment, run
     from ashwood.api.searchers import AdaptiveASHA, AsyncHalving, Grid, RandomSearch, Single, SyncHalving
     from ashwood.errors import AshwoodError
+    from ashwood.integrations import (  # noqa: F401 - not in __all__, see _INTEGRATIONS
+        catboost,
+        keras,
+        lightgbm,
+        lightning,
+        sklearn,
+        torch,
+        transformers,
+        xgboost,
+    )
     from ashwood.search.space import Categorical, Const, Double, Int, Log
     from ashwood.trial import Trial, get_trial
 
@@ -43,6 +53,9 @@ _NAMES = {
     "ashwood.search.space": ("Categorical", "Const", "Double", "Int", "Log"),
     "ashwood.trial": ("Trial", "get_trial"),
 }
+_INTEGRATIONS = ("catboost", "keras", "lightgbm", "lightning", "sklearn", "torch", "transformers", "xgboost")
+"""Modules that need a framework.  They are not in ``__all__``, so that ``from ashwood import *`` does not import it."""
+
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
@@ -70,12 +83,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name in _INTEGRATIONS:
+        value: Any = import_module(f"ashwood.integrations.{name}")
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
         raise AttributeError(f"module 'ashwood' has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *_INTEGRATIONS]

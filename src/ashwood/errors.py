@@ -96,6 +96,10 @@ class RequestRefused(AshwoodError):
     """An experiment refused a request, for example to pause after it has ended; nothing was changed."""
 
 
+class MissingPackage(AshwoodError, ImportError):
+    """A package that an optional feature needs is not installed; the message says how to install it."""
+
+
 class CheckpointError(AshwoodError):
     """A checkpoint is missing or damaged, or the storage of checkpoints cannot be used."""
 

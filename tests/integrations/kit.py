@@ -1,0 +1,128 @@
+"""Compares searches that pause, promote and kill with trainings that nothing interrupts.
+
+The training code is that of the framework's example, so the documentation and the tests show the same code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import ashwood
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load_example(framework: str, file: str = "train.py") -> ModuleType:
+    """Import the training code of an example under a name of its own."""
+    name = f"example_{framework}"
+    spec = spec_from_file_location(name, EXAMPLES / framework / file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_example(framework: str, tmp_path: Path, *settings: str) -> str:
+    """Run the experiment file of an example as its users do, and return what the command printed.
+
+    Args:
+        framework: directory of the example, which is also the name of its experiment file.
+        tmp_path: directory for the home.
+        *settings: values for ``--set``, such as ``searcher.max_trials=4``.
+    """
+    command = [sys.executable, "-m", "ashwood", "run", f"{framework}.yaml", "--home", str(tmp_path / "home")]
+    for setting in settings:
+        command += ["--set", setting]
+    done = subprocess.run(command, cwd=EXAMPLES / framework, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "experiment 1 completed" in done.stdout
+    return done.stdout
+
+
+def train_and_kill(train: Callable[[ashwood.Trial], Any], marker: Path, trial: ashwood.Trial) -> Any:
+    """Train, but kill this process once, right after the first report of a resumed trial."""
+    if trial.attempt > 1 and not marker.exists():
+        report = trial.report
+
+        def report_and_kill(*args: Any, **kwargs: Any) -> None:
+            report(*args, **kwargs)
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        trial.report = report_and_kill  # type: ignore[method-assign]
+    return train(trial)
+
+
+def assert_resumes(
+    train: Callable[[ashwood.Trial], Any],
+    tmp_path: Path,
+    *,
+    hparams: Mapping[str, Any],
+    metric: str,
+    max_length: int | Mapping[str, int],
+    smaller_is_better: bool = True,
+    rel: float = 0.0,
+    seed: int = 3,
+    **fields: Any,
+) -> pd.DataFrame:
+    """Check that pauses, promotions and a kill do not change what training code reports.
+
+    A halving search with one worker pauses trials, promotes them later, and loses its worker once in a resumed trial.
+    A random search with the same seed trains the same trials without interruption.  At each length, both must report
+    the same metrics.
+
+    Args:
+        train: the training code; it must be importable, or can be pickled by ``cloudpickle``.
+        tmp_path: directory for the homes.
+        hparams: hyperparameters, at least one of them with a range.
+        metric: name of the metric that the search compares.
+        max_length: total length, 8 of its units.
+        smaller_is_better: whether a smaller metric is better.
+        rel: largest relative difference of a metric; 0 means equal to the last digit.
+        seed: seed of the searches.
+        **fields: other fields of an experiment file.
+
+    Returns:
+        All reports of the search that was interrupted.
+    """
+    common: dict[str, Any] = {"metric": metric, "max_length": max_length, "smaller_is_better": smaller_is_better}
+    options: dict[str, Any] = {"hparams": hparams, "seed": seed, "workers": 1, "progress": False, **fields}
+    marker = tmp_path / "killed"
+    interrupted = ashwood.run(
+        partial(train_and_kill, train, marker),
+        searcher=ashwood.AsyncHalving(**common, max_trials=5, divisor=2, num_rungs=3),
+        home=tmp_path / "interrupted",
+        **options,
+    )
+    undisturbed = ashwood.run(
+        train, searcher=ashwood.RandomSearch(**common, max_trials=5), home=tmp_path / "undisturbed", **options
+    )
+    assert interrupted.state == undisturbed.state == "completed"
+    assert marker.exists(), "the search promoted no trial that had been paused"
+    assert interrupted.trials()["seed"].tolist() == undisturbed.trials()["seed"].tolist()
+    found, expected = interrupted.reports(), undisturbed.reports()
+    names = [name for name in found.columns if name not in ("trial", "length", "attempt", "at")]
+    metrics = [name for name in names if "time" not in name and "per_second" not in name]
+    assert metric in metrics
+    keys = ["trial", "length"]
+    # A length that was trained again after the kill is reported twice; all its reports must agree.
+    both = found.merge(expected[keys + metrics], on=keys, suffixes=("", "_undisturbed"), validate="many_to_one")
+    assert len(both) == len(found)
+    for name in metrics:
+        values, wanted = both[name], both[f"{name}_undisturbed"]
+        assert values.tolist() == pytest.approx(wanted.tolist(), rel=rel, abs=0.0, nan_ok=True), name
+    return found
