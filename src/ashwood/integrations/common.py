@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from ashwood.checkpoints import Write
 from ashwood.errors import MissingPackage, TrainingCodeError
 from ashwood.trial import Trial
 
@@ -53,3 +55,48 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed % 2**32)
+
+
+def check_rounds(trial: Trial, framework: str, given: Mapping[str, Any], *names: str) -> None:
+    """Check that a trial of boosting counts rounds, trains in one process, and that nothing else sets its end.
+
+    Args:
+        trial: the trial.
+        framework: name of the framework, for the message.
+        given: settings of the user.
+        *names: names of settings for the number of rounds.
+
+    Raises:
+        TrainingCodeError: the experiment counts another unit, the trial has several processes, or one of the settings
+            is not ``max_length``.
+    """
+    check_unit(trial, framework, "steps")
+    if trial.world_size > 1:
+        raise TrainingCodeError(
+            f"the integration of {framework} trains a trial in one process, but this trial has {trial.world_size}: "
+            "give the trial more CPU cores instead, and start it without a launcher"
+        )
+    for name in names:
+        if given.get(name) not in (None, trial.max_length):
+            raise TrainingCodeError(
+                f"{name}={given[name]!r} contradicts max_length: {trial.max_length}, which is the number of rounds: "
+                f"remove {name}"
+            )
+
+
+def seed_of_round(seed: int, number: int) -> int:
+    """Return the seed for one round of boosting, which depends on nothing else, so that pauses do not change it."""
+    return (seed * 1_000_003 + number) % 2**31
+
+
+def end_early(trial: Trial, checkpoint: Write, length: int) -> None:
+    """Save and stop a trial whose training the framework itself has ended, unless the search ended it.
+
+    Args:
+        trial: the trial.
+        checkpoint: function that saves the trial into an empty directory.
+        length: total length of training so far.
+    """
+    if not trial.should_stop and length < trial.max_length:
+        trial.save(checkpoint, length=length)
+        trial.stop()
