@@ -18,7 +18,8 @@ class Trained(NamedTuple):
 
 def train_in_stretches(train: Callable[[ashwood.Trial], Any], directory: Path, *ends: int, **hparams: Any) -> Trained:
     """Train to each of the lengths ``ends``, in steps."""
-    result, reports, checkpoint = None, {}, None
+    result, checkpoint = None, None
+    reports: dict[int, dict[str, float]] = {}
     for end in ends:
         trial = ashwood.get_trial(hparams, steps=end, seed=5, checkpoint_dir=directory, checkpoint=checkpoint)
         result = train(recorded(trial, reports))

@@ -79,7 +79,9 @@ def test_seed_of_params_replaces_seed_of_trial(tmp_path: Path) -> None:
 
 
 def test_callbacks_get_rounds_and_history_of_whole_trial(tmp_path: Path) -> None:
-    class Recorder(xgb.callback.TrainingCallback):  # type: ignore[misc]
+    base: Any = xgb.callback.TrainingCallback
+
+    class Recorder(base):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             seen.append((epoch, len(evals_log["valid"]["logloss"])))
             return False
@@ -189,8 +191,8 @@ def test_estimator_without_the_model_to_continue_from_is_refused(tmp_path: Path)
 @pytest.mark.parametrize(
     ("hparams", "arguments", "message"),
     [
-        ({}, {"evals": []}, "pass evals="),
-        ({}, {"xgb_model": "model.ubj"}, "no xgb_model="),
+        ({}, {"evals": []}, "XGBoost evaluates nothing: pass evals="),
+        ({}, {"xgb_model": "model.ubj"}, "xgb_model= is given"),
         ({}, {"num_boost_round": 100}, "num_boost_round=100 contradicts max_length: 4"),
         ({"disable_default_eval_metric": True}, {}, "XGBoost evaluates nothing"),
         ({"updater": "grow_histmaker"}, {}, "cannot continue with updater="),

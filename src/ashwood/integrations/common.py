@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -57,18 +57,21 @@ def seed_everything(seed: int) -> None:
         numpy.random.seed(seed % 2**32)
 
 
-def check_rounds(trial: Trial, framework: str, given: Mapping[str, Any], *names: str) -> None:
-    """Check that a trial of boosting counts rounds, trains in one process, and that nothing else sets its end.
+def check_rounds(
+    trial: Trial, framework: str, given: Mapping[str, Any], rounds: Iterable[str] = (), start: str = ""
+) -> None:
+    """Check that a trial of boosting counts rounds, trains in one process, and that nothing else sets start or end.
 
     Args:
         trial: the trial.
         framework: name of the framework, for the message.
         given: settings of the user.
-        *names: names of settings for the number of rounds.
+        rounds: names of settings for the number of rounds.
+        start: name of the setting for the model to continue from.
 
     Raises:
-        TrainingCodeError: the experiment counts another unit, the trial has several processes, or one of the settings
-            is not ``max_length``.
+        TrainingCodeError: the experiment counts another unit, the trial has several processes, the number of rounds is
+            not ``max_length``, or a model to continue from is given.
     """
     check_unit(trial, framework, "steps")
     if trial.world_size > 1:
@@ -76,12 +79,31 @@ def check_rounds(trial: Trial, framework: str, given: Mapping[str, Any], *names:
             f"the integration of {framework} trains a trial in one process, but this trial has {trial.world_size}: "
             "give the trial more CPU cores instead, and start it without a launcher"
         )
-    for name in names:
+    for name in rounds:
         if given.get(name) not in (None, trial.max_length):
             raise TrainingCodeError(
                 f"{name}={given[name]!r} contradicts max_length: {trial.max_length}, which is the number of rounds: "
                 f"remove {name}"
             )
+    if given.get(start) is not None:
+        raise TrainingCodeError(f"{start}= is given, but a trial continues from its own checkpoint: remove it")
+
+
+def check_start(trial: Trial, rounds: int, setting: str) -> None:
+    """Check that a model that starts to train is that of the trial's checkpoint.
+
+    Args:
+        trial: the trial.
+        rounds: rounds of the model.
+        setting: what the user should pass, for the message.
+
+    Raises:
+        TrainingCodeError: one of the model and the checkpoint has no rounds, and the other has some.
+    """
+    if bool(rounds) != bool(trial.length):
+        raise TrainingCodeError(
+            f"the model has {rounds} rounds, but the trial continues from {trial.length}: pass {setting}"
+        )
 
 
 def seed_of_round(seed: int, number: int) -> int:
@@ -100,3 +122,8 @@ def end_early(trial: Trial, checkpoint: Write, length: int) -> None:
     if not trial.should_stop and length < trial.max_length:
         trial.save(checkpoint, length=length)
         trial.stop()
+
+
+def first_given(settings: Mapping[str, Any], names: Iterable[str], default: Any) -> Any:
+    """Return the setting with the first of several equivalent names that is given and not None."""
+    return next((settings[name] for name in names if settings.get(name) is not None), default)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
-from ashwood.integrations.common import check_rounds, end_early, require, seed_of_round
+from ashwood.integrations.common import check_rounds, check_start, end_early, require, seed_of_round
 from ashwood.trial import Trial
 
 xgb = require("xgboost", "xgboost")
@@ -61,11 +61,7 @@ class Callback(_TrainingCallback):
 
     def before_training(self, model: Any) -> Any:  # noqa: D102
         self.model, self.start = model, model.num_boosted_rounds()
-        if self.start != self.trial.length:
-            raise TrainingCodeError(
-                f"the model has {self.start} rounds, but the trial continues from {self.trial.length}: pass "
-                "xgb_model=ashwood.xgboost.model(trial)"
-            )
+        check_start(self.trial, self.start, "xgb_model=ashwood.xgboost.model(trial)")
         config = model.save_config()
         if '"specified_updater":true' in config or '"process_type":"update"' in config:
             raise TrainingCodeError("a trial cannot continue with updater= or process_type='update': set tree_method=")
@@ -137,14 +133,12 @@ def train(trial: Trial, params: Any, dtrain: Any, *, evals: Any, **kwargs: Any) 
     Raises:
         TrainingCodeError: as for `Callback`, or an argument contradicts the search.
     """
-    check_rounds(trial, "XGBoost", kwargs, "num_boost_round")
-    if not evals or kwargs.pop("xgb_model", None) is not None:
-        raise TrainingCodeError("pass evals=[(dvalid, 'valid')], and no xgb_model=, which is the trial's checkpoint")
+    check_rounds(trial, "XGBoost", kwargs, ["num_boost_round"], start="xgb_model")
     settings, callbacks = dict(params), list(kwargs.pop("callbacks", None) or ())
     if rounds := kwargs.pop("early_stopping_rounds", None):
         callbacks.append(xgb.callback.EarlyStopping(rounds=rounds, maximize=kwargs.get("maximize")))
     if period := kwargs.pop("verbose_eval", None):
         callbacks.append(xgb.callback.EvaluationMonitor(period=int(period)))
     callback = Callback(trial, callbacks, settings.get("seed", settings.get("random_state")))
-    own = {"num_boost_round": trial.max_length - trial.length, "callbacks": [callback], "verbose_eval": False}
-    return xgb.train(params, dtrain, evals=evals, xgb_model=model(trial), **{**kwargs, **own})
+    kwargs |= {"num_boost_round": trial.max_length - trial.length, "xgb_model": model(trial)}
+    return xgb.train(params, dtrain, evals=evals, callbacks=[callback], verbose_eval=False, **kwargs)
