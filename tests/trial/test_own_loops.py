@@ -345,3 +345,40 @@ def test_code_that_reads_its_checkpoint_or_has_none_or_follows_is_not_warned(tmp
     Trial(make_job(tmp_path), link).report(loss=1.0, length=9)
     Trial(resumed_in(tmp_path, rank=1), link).report(loss=1.0, length=9)
     assert not [sent for sent in link.sent if sent[0] == "warned"]
+
+
+def save_outside_the_loop(trial: Trial) -> None:
+    """Train in a loop that cannot save, so that it is left for each save."""
+    while not trial.should_stop:
+        for length in range(trial.length + 1, 100):
+            trial.report(loss=1.0, length=length)
+            if trial.should_stop or trial.save_due:
+                break
+        if trial.save_due:
+            trial.save(save)
+
+
+@pytest.mark.parametrize(("answer", "saves"), [(PAUSE, ["length-5-attempt-1"]), (DROP, [])])
+def test_save_is_due_when_the_trial_will_be_resumed(tmp_path: Path, answer: ReportAnswer, saves: list[str]) -> None:
+    link = ScriptedLink([go(5), answer])
+    assert run(save_outside_the_loop, make_job(tmp_path), link) == Ended(5)
+    assert link.saves == saves
+
+
+def test_save_is_due_each_checkpoint_period_and_after_request_to_stop(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=22)
+    job = make_job(tmp_path, target=90, checkpoint_period=(4, "epochs"))
+    outcome = run(save_outside_the_loop, job, link)
+    assert isinstance(outcome, Ended)
+    assert outcome.length % 4, "the request must come between two periods"
+    lengths = [*range(4, outcome.length, 4), outcome.length]
+    assert link.saves == [f"length-{length}-attempt-1" for length in lengths]
+    assert link.reports == list(range(1, outcome.length + 1))
+
+
+def test_no_save_is_due_at_the_length_of_the_checkpoint(tmp_path: Path) -> None:
+    job = make_job(tmp_path, length=3, checkpoint="trial-7/length-3-attempt-1", target=9)
+    link = ScriptedLink(suspend_at=1)
+    trial = Trial(job, link)
+    assert not trial.save_due
+    assert trial.should_stop

@@ -161,6 +161,23 @@ class Trial:
         """
         return self._attempt.should_stop
 
+    @property
+    def save_due(self) -> bool:
+        """Whether a save is due at the present length, for training code that cannot save inside its own loop.
+
+        This is true if the trial must stop and may be resumed later, and when ``min_checkpoint_period`` has passed.
+        Such code trains in one process and reports without ``checkpoint``::
+
+            while not trial.should_stop:
+                for length in range(trial.length + 1, trial.max_length + 1):
+                    trial.report(loss=step(model), length=length)
+                    if trial.should_stop or trial.save_due:
+                        break
+                if trial.save_due:
+                    trial.save(model.save)
+        """
+        return self._attempt.save_due
+
     # -- loops --------------------------------------------------------------------------------
 
     def epochs(self) -> Iterator[int]:

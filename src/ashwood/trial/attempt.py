@@ -317,6 +317,15 @@ class Attempt:
         # Outside a loop of the trial, nothing is saved here, because training may have continued since the last report.
         return self._leaves() if self.loop is not None else self._may_leave()
 
+    @property
+    def save_due(self) -> bool:
+        """Whether a save is due that no callable has been passed for."""
+        self._looks = True
+        self._notice()
+        if self._position() in (self._began_at, self._saved_at):
+            return False
+        return self._save_stands() or (self.length < self.target and self._period_passed())
+
     def _advance(self, length: int) -> None:
         """Record the total length that the training code passed.
 
