@@ -81,7 +81,7 @@ def test_seed_of_params_replaces_seed_of_trial(tmp_path: Path) -> None:
 def test_callbacks_get_rounds_and_history_of_whole_trial(tmp_path: Path) -> None:
     base: Any = xgb.callback.TrainingCallback
 
-    class Recorder(base):
+    class Recorder(base):  # type: ignore[misc]
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             seen.append((epoch, len(evals_log["valid"]["logloss"])))
             return False
