@@ -39,7 +39,8 @@ def trees(model: Any) -> list[float]:
 
 def test_interrupted_search_reports_same_metrics(tmp_path: Path) -> None:
     hparams = {**SAMPLED, "learning_rate": ashwood.Log(-2, 0), "thread_count": 1}
-    reports = assert_resumes(train_example, tmp_path, hparams=hparams, metric="validation-Logloss", max_length=8)
+    metric = "validation-Logloss"
+    reports = assert_resumes(train_example, tmp_path, hparams=hparams, metric=metric, max_length=8, seed=4)
     assert {"learn-Logloss", "validation-Logloss", "validation-Accuracy"} <= set(reports.columns)
 
 
