@@ -59,13 +59,21 @@ def test_example_runs(tmp_path: Path) -> None:
     ids=["bernoulli", "ordered", "lossguide", "metric_period"],
 )
 def test_pauses_do_not_change_model(hparams: dict[str, Any], tmp_path: Path) -> None:
+    class Rounds:
+        def after_iteration(self, info: Any) -> bool:
+            rounds.append(info.iteration)
+            return True
+
     def train_to_14(trial: ashwood.Trial) -> Any:
         trial.max_length = 14  # CatBoost chooses its learning rate by the total number of rounds.
-        return train(trial)
+        return train(trial, callbacks=[Rounds()])
 
+    rounds: list[int] = []
     once = train_in_stretches(train_to_14, tmp_path / "once", 14, **hparams)
     ends = (5, 9, 14) if "metric_period" in hparams else (5, 6, 14)
+    rounds.clear()
     paused = train_in_stretches(train_to_14, tmp_path / "paused", *ends, **hparams)
+    assert rounds == list(range(1, 15))  # No round is trained twice, which would hide a state that is not restored.
     assert trees(paused.result) == trees(once.result)
     assert paused.reports == once.reports
     assert list(paused.reports) == ([1, 5, 9, 13, 14] if "metric_period" in hparams else list(range(1, 15)))
