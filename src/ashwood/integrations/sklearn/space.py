@@ -1,4 +1,4 @@
-"""Search spaces and searchers of `AshwoodSearchCV` as sections of an experiment file."""
+"""Search spaces as scikit-learn's users write them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-UNITS = {"n_samples": "records", "epochs": "epochs"}
-"""Unit of the lengths of each resource that is not a parameter of the estimator."""
-
-SCORE = "mean_test_score"
-"""Metric that the search compares: the mean over splits of the score that selects the best candidate."""
-
 _PLAIN = (bool, int, float, str, type(None))
-_DIVISOR, _AUTO_DIVISOR = 4, 2.5
 _TAIL = 1e-6
 """Quantiles of a distribution are drawn from _TAIL to 1 - _TAIL, because its ends may be infinite."""
 
@@ -28,7 +21,7 @@ class ParameterSpace:
         hparams: hyperparameter of Ashwood for each parameter.
     """
 
-    def __init__(self, space: Mapping[str, Any]) -> None:
+    def __init__(self, space: Any) -> None:
         """Convert a space.
 
         Args:
@@ -109,43 +102,3 @@ class ParameterSpace:
 
 def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def searcher_section(searcher: Any, unit: str, least: int, longest: int) -> dict[str, Any]:
-    """Return the ``searcher`` section of the experiment.
-
-    Args:
-        searcher: a searcher of Ashwood, or its section without what the other arguments determine.
-        unit: unit of lengths: ``records``, ``epochs`` or ``steps``.
-        least: least length of a rung.
-        longest: length of the last rung.
-    """
-    section: dict[str, Any] = {**(searcher if isinstance(searcher, Mapping) else searcher.to_config())}
-    section |= {
-        "metric": SCORE,
-        "smaller_is_better": False,
-        "max_length": {unit: longest} if unit != "steps" else longest,
-    }
-    divisor = section.get("divisor") or (_AUTO_DIVISOR if section.get("mode") == "auto" else _DIVISOR)
-    # The small number corrects the rounding of the logarithm if the quotient is a power of the divisor.
-    by_length, by_trials = (
-        1 + math.floor(math.log(most, divisor) + 1e-9) for most in (longest / least, section.get("max_trials", 1))
-    )
-    if section["name"] == "adaptive_asha" and not section.get("bracket_rungs"):
-        section.setdefault("max_rungs", by_length)
-    elif section["name"] in ("async_halving", "sync_halving"):
-        section.setdefault("num_rungs", min(by_length, by_trials))
-    return section
-
-
-def warm_start_of(estimator: Any, resource: str) -> str | None:
-    """Return the name of the parameter that lets an estimator continue with more of a resource, or None.
-
-    With other resources, such as ``max_iter`` of a linear model, an estimator with ``warm_start`` would train for that
-    many *more* iterations.  So it starts over instead.
-    """
-    owner, _, last = resource.rpartition("__")
-    params = estimator.get_params()
-    kind = type(params[owner] if owner else estimator).__name__
-    name = f"{owner}__warm_start" if owner else "warm_start"
-    return name if name in params and (last == "n_estimators" or kind.startswith("HistGradientBoosting")) else None

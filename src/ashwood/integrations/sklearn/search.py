@@ -7,15 +7,15 @@ from math import nan
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ashwood.integrations.common import require
-from ashwood.integrations.sklearn_epochs import partial_fit
-from ashwood.integrations.sklearn_search import SearchSteps
+from sklearn import base
+from sklearn.utils import _param_validation as constraints
+
+from ashwood.integrations.sklearn.epochs import partial_fit
+from ashwood.integrations.sklearn.steps import SearchSteps
 
 if TYPE_CHECKING:
     from ashwood.api.experiment import Experiment
 
-base = require("sklearn.base", "sklearn")
-constraints = require("sklearn.utils._param_validation", "sklearn")
 
 __all__ = ["AshwoodSearchCV", "partial_fit"]
 
@@ -107,7 +107,7 @@ class AshwoodSearchCV(SearchSteps):
         self.random_state = random_state
         self.home = home
 
-    @base._fit_context(prefer_skip_nested_validation=False)
+    @base._fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> AshwoodSearchCV:  # noqa: N803 - scikit-learn's name
         """Search, and fit `best_estimator_` to all samples with the best parameters.
 

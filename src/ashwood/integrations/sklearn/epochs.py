@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ashwood.errors import TrainingCodeError
-from ashwood.integrations.common import check_unit, require
-from ashwood.trial import Trial
+import numpy as np
+from sklearn import base
 
-base = require("sklearn.base", "sklearn")
-np = require("numpy", "sklearn")
+from ashwood.errors import TrainingCodeError
+from ashwood.integrations.common import check_unit
+from ashwood.trial import Trial
 
 _FILE = "estimator.pkl"
 
@@ -22,7 +22,7 @@ def partial_fit(
     make: Callable[..., Any],
     X: Any,  # noqa: N803 - scikit-learn's name
     y: Any,
-    valid: tuple[Any, Any],
+    valid: Any,
     *,
     batch_size: int | None = None,
     classes: Any = None,
@@ -43,7 +43,7 @@ def partial_fit(
             estimator has a ``random_state`` that is None, it gets the seed of the trial.
         X: training samples.
         y: their targets, or None.
-        valid: samples and targets of the validation.
+        valid: samples and targets of the validation, ``(X_valid, y_valid)``.
         batch_size: number of samples for each call of ``partial_fit``; by default, all samples of the epoch.
         classes: all classes of a classifier; by default, those in ``y``.
         scoring: names of scikit-learn's scorers, or a dict of names and scorers.  By default, the trial reports

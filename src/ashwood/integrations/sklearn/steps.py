@@ -10,18 +10,21 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from ashwood.integrations.common import require
-from ashwood.integrations.sklearn_epochs import classes_of, run_epochs
-from ashwood.integrations.sklearn_fit import CrossValidation
-from ashwood.integrations.sklearn_run import run_here, run_in_workers
-from ashwood.integrations.sklearn_space import UNITS, ParameterSpace, searcher_section, warm_start_of
+import numpy as np
+from sklearn import base
+from sklearn.model_selection import _search as search
+from sklearn.model_selection import _validation as validation
+from sklearn.utils import validation as utils
 
-base = require("sklearn.base", "sklearn")
+from ashwood.checkpoints.trees import remove_tree
+from ashwood.integrations.common import require
+from ashwood.integrations.sklearn.epochs import classes_of, run_epochs
+from ashwood.integrations.sklearn.fit import CrossValidation
+from ashwood.integrations.sklearn.resources import UNITS, resources_of, searcher_section, warm_start_of
+from ashwood.integrations.sklearn.run import run_here, run_in_workers
+from ashwood.integrations.sklearn.space import ParameterSpace
+
 joblib = require("joblib", "sklearn")
-np = require("numpy", "sklearn")
-search = require("sklearn.model_selection._search", "sklearn")
-utils = require("sklearn.utils.validation", "sklearn")
-validation = require("sklearn.model_selection._validation", "sklearn")
 
 
 class SearchSteps(search.BaseSearchCV):
@@ -34,7 +37,13 @@ class SearchSteps(search.BaseSearchCV):
         cv = search.check_cv(self.cv, y, classifier=base.is_classifier(self.estimator))
         splits = list(cv.split(x, y, **routed.splitter.split))
         self.n_splits_ = len(splits)
-        self._set_resources(x, y)
+        classes = classes_of(self.estimator, y)
+        smallest = 2 * self.n_splits_ * (1 if classes is None else len(classes))  # as scikit-learn's halving searches
+        self.min_resources_, self.max_resources_ = resources_of(
+            self.estimator, self.resource, self.min_resources, self.max_resources, smallest, utils._num_samples(x)
+        )
+        if self.resource in self.space:
+            raise ValueError(f"{self.resource!r} is the resource, so it cannot be searched: remove it from the space")
         seed, start = map(int, utils.check_random_state(self.random_state).randint(2**31 - 1, size=2))
         options = {"scorer": scorers, "fit_params": routed.estimator.fit, "score_params": routed.scorer.score}
         options |= {name: getattr(self, name) for name in ("error_score", "return_train_score", "verbose")}
@@ -55,34 +64,6 @@ class SearchSteps(search.BaseSearchCV):
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         if self.refit:
             self._refit(x, y, seed, routed.estimator.fit)
-
-    def _set_resources(self, x: Any, y: Any) -> None:
-        """Check the resource, and set its least and its largest amount as scikit-learn's halving searches do."""
-        known, name = self.estimator.get_params(), self.resource
-        if name == "epochs" and not hasattr(self.estimator, "partial_fit"):
-            raise ValueError(f"resource='epochs' needs an estimator with partial_fit, which {self.estimator!r} lacks")
-        if name not in (*UNITS, *known):
-            raise ValueError(
-                f"resource={name!r} is no parameter of {self.estimator!r}: use one, 'n_samples' or 'epochs'"
-            )
-        if name in self.space:
-            raise ValueError(
-                f"{name!r} is the resource, so it cannot be a parameter of the space: remove it from there"
-            )
-        least, most = self.min_resources, self.max_resources
-        if most == "auto":
-            if name != "n_samples":
-                raise ValueError(f"max_resources='auto' is for resource='n_samples': give the largest number of {name}")
-            most = utils._num_samples(x)
-        if isinstance(least, str):
-            classes = classes_of(self.estimator, y) if name == "n_samples" and y is not None else None
-            # Two samples for each split and class, but not more than there are.
-            least = (
-                min(most, 2 * self.n_splits_ * (1 if classes is None else len(classes))) if name == "n_samples" else 1
-            )
-        if least > most:
-            raise ValueError(f"min_resources is {least}, but max_resources is {most}: it must not be less")
-        self.min_resources_, self.max_resources_ = least, most
 
     def _train(self, trials: CrossValidation, seed: int) -> list[dict[str, Any]]:
         """Run the experiment, and return its results by trial and length."""
@@ -106,7 +87,10 @@ class SearchSteps(search.BaseSearchCV):
                 home = temporary if self.home is None else self.home
                 experiment, trials = run_in_workers(trials, tree, workers, home, progress=self.verbose > 0)
                 self.experiment_id_ = experiment.id
-            return trials.records()
+            records = trials.records()
+            if self.home is not None:  # The copy of the data is not needed any more.
+                remove_tree(trials.directory.parent, trials.directory.name, ignore_errors=True)
+            return records
 
     def _set_results(self, records: Sequence[Mapping[str, Any]], refit_metric: str) -> None:
         out = [result for record in records for result in record["out"]]

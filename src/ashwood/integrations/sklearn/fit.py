@@ -12,13 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ashwood.errors import AshwoodError
-from ashwood.integrations.common import require
-from ashwood.integrations.sklearn_epochs import classes_of, run_epochs, seeded
-from ashwood.integrations.sklearn_space import SCORE, ParameterSpace
+import numpy as np
+from sklearn import base
+from sklearn.model_selection._validation import _fit_and_score, _insert_error_scores
+from sklearn.utils import resample
+from sklearn.utils.validation import _num_samples
 
-base = require("sklearn.base", "sklearn")
-np = require("numpy", "sklearn")
+from ashwood.errors import AshwoodError
+from ashwood.integrations.sklearn.epochs import classes_of, run_epochs, seeded
+from ashwood.integrations.sklearn.resources import SCORE
+from ashwood.integrations.sklearn.space import ParameterSpace
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class CrossValidation:
                 settings |= {self.warm_start: True} if self.warm_start else {}
             with seeded(seed, number, end):
                 results.append(self._fit(number, estimator, settings, range(begin, end), seed))
+        if self.options["error_score"] != "raise":  # A callable scorer names scores that failed fits lack.
+            _insert_error_scores(results, self.options["error_score"])
         estimators = [result.pop("estimator") for result in results]
         record = {"trial": trial, "length": end, "params": params | counts, "out": results}
         write(self.directory / f"trial-{trial}-{end}.pkl", record)
@@ -85,14 +90,12 @@ class CrossValidation:
         return metrics_of(results, self.score), estimators if continues else []
 
     def _fit(self, number: int, estimator: Any, settings: Mapping[str, Any], epochs: range, seed: int) -> Any:
-        from sklearn.model_selection._validation import _fit_and_score
-
         train, test = self.splits[number]
         if self.resource == "n_samples":
             train, test = self._subset(train, epochs.stop), self._subset(test, epochs.stop)
         elif self.resource == "epochs":
-            settings = {"epochs": epochs, "seed": seed, "classes": classes_of(estimator, self.y)}
-            estimator.fit = partial(run_epochs, estimator, **settings)
+            classes = classes_of(estimator, self.y)
+            estimator.fit = partial(run_epochs, estimator, epochs=epochs, seed=seed, classes=classes)
         progress = {"split_progress": (number, len(self.splits)), **self.options}
         result = _fit_and_score(estimator, self.x, self.y, train=train, test=test, parameters=settings, **progress)
         vars(estimator).pop("fit", None)
@@ -115,9 +118,6 @@ class CrossValidation:
         return self.directory / "error.pkl"
 
     def _subset(self, indices: Any, length: int) -> Any:
-        from sklearn.utils import resample
-        from sklearn.utils.validation import _num_samples
-
         # As in scikit-learn's halving searches.  With the same seed, each subset contains the smaller ones.
         count = int(length / _num_samples(self.x) * len(indices))
         return resample(indices, replace=False, random_state=self.seed, n_samples=max(1, count))

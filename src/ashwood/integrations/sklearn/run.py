@@ -3,68 +3,28 @@
 from __future__ import annotations
 
 import pickle
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from ashwood.errors import AshwoodError
+from sklearn.exceptions import FitFailedWarning
+
+from ashwood.errors import AshwoodError, RequestRefused
 from ashwood.integrations.common import require
-from ashwood.integrations.sklearn_fit import CrossValidation, write
-from ashwood.integrations.sklearn_space import SCORE
-from ashwood.trial import Trial
+from ashwood.integrations.sklearn.fit import CrossValidation, write
+from ashwood.integrations.sklearn.resources import SCORE
+from ashwood.integrations.sklearn.trials import ENTRYPOINT, save
 
 if TYPE_CHECKING:
     from ashwood.api.experiment import Experiment
     from ashwood.forecast.training import Setting, Trained
-
 joblib = require("joblib", "sklearn")
-
-_ENTRYPOINT = f"{__name__}:train"
-
-
-def train(trial: Trial) -> None:
-    """Train a trial in a worker process."""
-    search, length, fitted = load(Path(trial.data["directory"])), trial.length, list[Any]()
-    if search.error.exists():  # The first error ends all trials.
-        trial.stop()
-    if trial.checkpoint:
-        fitted = pickle.loads((trial.checkpoint / "estimators.pkl").read_bytes())  # noqa: S301 - written by `write`
-
-    def save_estimators(directory: Path) -> None:
-        write(directory / "estimators.pkl", fitted)
-
-    while not trial.should_stop:
-        try:
-            metrics, fitted = search.train(trial.id, trial.hparams, trial.seed, fitted, length, trial.target)
-        except Exception as error:
-            write(search.error, error)
-            raise
-        length = trial.target
-        trial.report(metrics, length=length, checkpoint=save_estimators)
-
-
-@lru_cache(maxsize=1)
-def load(directory: Path) -> CrossValidation:
-    """Return the search that was saved to a directory."""
-    path, content = pickle.loads((directory / "search.pkl").read_bytes())  # noqa: S301 - written by `write`
-    sys.path += [place for place in path if place not in sys.path]  # for modules of the program that searches
-    arrays = joblib.load(directory / "arrays.joblib", mmap_mode="r")
-    return replace(pickle.loads(content), **arrays)  # noqa: S301
-
-
-def save(search: CrossValidation) -> None:
-    """Write a search to its directory, for worker processes; arrays get a file that they map to memory."""
-    import cloudpickle
-
-    arrays = {name: array for name in ("x", "y") if hasattr(array := getattr(search, name), "shape")}
-    joblib.dump(arrays, search.directory / "arrays.joblib")
-    write(search.directory / "search.pkl", (sys.path, cloudpickle.dumps(replace(search, **dict.fromkeys(arrays)))))
 
 
 class _Training:
@@ -79,9 +39,10 @@ class _Training:
 
         # Estimators are written to files, because those of all paused trials may not fit into memory.
         file, began = self._search.directory / f"fitted-{setting.trial}.pkl", perf_counter()
-        fitted = pickle.loads(file.read_bytes()) if begin else []  # noqa: S301 - written below
+        fitted = pickle.loads(file.read_bytes()) if file.exists() else []  # noqa: S301 - written below
         metrics, fitted = self._search.train(setting.trial, setting.hparams, setting.seed, fitted, begin, end)
-        write(file, fitted)
+        if fitted:
+            write(file, fitted)
         return Trained(perf_counter() - began, -metrics[SCORE])
 
 
@@ -100,7 +61,7 @@ def run_here(search: CrossValidation, tree: Mapping[str, Any]) -> None:
     from ashwood.eventlog.null_log import NullLog
     from ashwood.experiment.experiment import Experiment
 
-    loaded = build_experiment({**tree, "entrypoint": _ENTRYPOINT}, workdir=Path.cwd())
+    loaded = build_experiment({**tree, "entrypoint": ENTRYPOINT}, workdir=Path.cwd())
     for warning in loaded.warnings:
         warnings.warn(warning, stacklevel=4)
     backend = SimulatedBackend(loaded.spec, _Training(search), workers=1)
@@ -121,11 +82,16 @@ def run_in_workers(
         AshwoodError: the experiment could not be run.
     """
     from ashwood.api.experiment import create, open_experiment
+    from ashwood.api.tables import read_trials
     from ashwood.engine import open_home
+    from ashwood.experiment.lifecycle import TrialState
 
-    opened = open_home(home, create=True)
-    label = f"sklearn-{joblib.hash(repr((search, tree)))[:16]}-{joblib.hash((search.x, search.y, search.splits))[:16]}"
-    same = [each.id for each in opened.store.experiments() if label in each.labels and not each.state.ended]
+    opened, label = open_home(home, create=True), _label(search, tree)
+    same = [
+        each.id
+        for each in opened.store.experiments()
+        if label in each.labels and not each.state.ended and not opened.is_driven(each.id)
+    ]
     if same:
         experiment = open_experiment(same[-1], home=home)
         search = replace(search, directory=Path(experiment.spec.data["directory"]))
@@ -134,20 +100,37 @@ def run_in_workers(
         top.mkdir(exist_ok=True)
         search = replace(search, directory=Path(tempfile.mkdtemp(dir=top)))
         save(search)
-        about = {"labels": [label], "data": {"directory": str(search.directory)}, "home": home}
-        fields = {name: value for name, value in tree.items() if name != "hyperparameters"}
-        experiment = create(
-            "ashwood.integrations.sklearn_run:train", hparams=tree["hyperparameters"], **fields, **about
-        )
+        others = {name: value for name, value in tree.items() if name != "hyperparameters"}
+        others |= {"labels": [label], "data": {"directory": str(search.directory)}, "home": home}
+        experiment = create(ENTRYPOINT, hparams=tree["hyperparameters"], **others)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".* content is not recorded", UserWarning)  # The code is scikit-learn's.
+            # The working directory may be a repository, but the training code is not from there.
+            warnings.filterwarnings("ignore", ".* content is not recorded", UserWarning)
             experiment.resume(workers=workers, progress=progress, share=True)
     except AshwoodError:
         if not search.error.exists():
             raise
     if search.error.exists():
+        with suppress(RequestRefused):  # It has ended already.
+            experiment.kill()
         raise pickle.loads(search.error.read_bytes())  # noqa: S301 - written by a worker
     if not experiment.state.ended:
-        raise KeyboardInterrupt(f"{experiment!r} was interrupted; with the same home, fit() continues it")
+        raise KeyboardInterrupt(f"{experiment!r} was interrupted; fit() with the same home continues it")
+    failed = [row for row in read_trials(opened, experiment.id)[1].ranked() if row.state == TrialState.ERRORED]
+    if failed:
+        warnings.warn(
+            f"{len(failed)} candidates have no score, because their processes failed: {failed[0].errors[-1]}",
+            FitFailedWarning,
+            stacklevel=5,
+        )
     return experiment, search
+
+
+def _label(search: CrossValidation, tree: Mapping[str, Any]) -> str:
+    """Return a label by which an interrupted experiment of the same search is recognized."""
+    searched = (tree["hyperparameters"], tree["searcher"], search.estimator, search.options)
+    try:
+        return f"sklearn-{joblib.hash((searched, search.x, search.y, search.splits))}"
+    except (pickle.PicklingError, AttributeError, TypeError):  # A local function has no name, so it is not recognized.
+        return f"sklearn-{uuid4().hex}"
