@@ -35,6 +35,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ashwood.integrations.sklearn.space import ParameterSpace
 
+pytestmark = pytest.mark.timeout(600)  # scikit-learn takes long to import on a busy machine
 AshwoodSearchCV = ashwood.sklearn.AshwoodSearchCV
 SPACE = {"max_depth": ashwood.Int(1, 8), "min_samples_leaf": [1, 2, 4]}
 IRIS = load_iris(return_X_y=True)

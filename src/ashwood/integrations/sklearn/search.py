@@ -58,6 +58,7 @@ class AshwoodSearchCV(SearchSteps):
         experiment_: the `ashwood.Experiment` in the home, or None.
     """
 
+    _required_parameters: ClassVar[list[str]] = ["estimator", "space"]
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{name: each for name, each in SearchSteps._parameter_constraints.items() if name != "pre_dispatch"},
         "space": [Mapping],
