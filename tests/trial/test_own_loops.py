@@ -352,7 +352,7 @@ def save_outside_the_loop(trial: Trial) -> None:
     while not trial.should_stop:
         for length in range(trial.length + 1, 100):
             trial.report(loss=1.0, length=length)
-            if trial.should_stop or trial.save_due:
+            if trial.save_due or trial.should_stop:
                 break
         if trial.save_due:
             trial.save(save)

@@ -57,7 +57,8 @@ class Callback(_TrainingCallback):
         self.seed = trial.seed if seed is None else seed
         self.ended = False
         self.past: dict[str, Any] = {}
-        self.resets: list[dict[str, str]] = []
+        self.other: dict[str, str] = {}
+        self.method: dict[str, str] = {}
 
     def before_training(self, model: Any) -> Any:  # noqa: D102
         self.model, self.start = model, model.num_boosted_rounds()
@@ -68,7 +69,8 @@ class Callback(_TrainingCallback):
         # XGBoost creates an updater, and with it the samplers, when the tree method changes.
         method = re.search(r'"tree_method":"(\w+)"', config)
         if method and any(float(share) != 1 for share in _SAMPLING.findall(config)):
-            self.resets = [{"tree_method": "hist" if method[1] == "approx" else "approx"}, {"tree_method": method[1]}]
+            self.other = {"tree_method": "hist" if method[1] == "approx" else "approx"}
+            self.method = {"tree_method": method[1]}
         for callback in self.callbacks:
             model = callback.before_training(model)
             vars(callback).update({name: 0 for name in _COUNTS if name in vars(callback)})
@@ -83,10 +85,10 @@ class Callback(_TrainingCallback):
         evals_log.update(self.past)
         self.past, self.log = {}, evals_log
         epoch += self.start
-        for parameters in self.resets:
-            model.set_param(parameters)
+        if self.other:
+            model.set_param(self.other)
             model.num_boosted_rounds()  # XGBoost applies parameters when it needs them.
-        model.set_param({"seed": seed_of_round(self.seed, epoch), "seed_per_iteration": False})
+        model.set_param({**self.method, "seed": seed_of_round(self.seed, epoch), "seed_per_iteration": False})
         self.ended = any(callback.before_iteration(model, epoch, evals_log) for callback in self.callbacks)
         return self.ended
 

@@ -171,7 +171,7 @@ class Trial:
             while not trial.should_stop:
                 for length in range(trial.length + 1, trial.max_length + 1):
                     trial.report(loss=step(model), length=length)
-                    if trial.should_stop or trial.save_due:
+                    if trial.save_due or trial.should_stop:
                         break
                 if trial.save_due:
                     trial.save(model.save)
