@@ -40,6 +40,7 @@ FRAMEWORKS = {
     "xgboost",
 }
 """Libraries whose snippets run only if they are installed."""
+os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras' default is TensorFlow, which not every environment has.
 MAIN_GUARD = 'if __name__ == "__main__":'
 
 

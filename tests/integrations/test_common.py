@@ -10,7 +10,9 @@ import pytest
 
 import ashwood
 from ashwood.errors import AshwoodError, MissingPackage, TrainingCodeError
-from ashwood.integrations.common import check_unit
+from ashwood.integrations.common import check_metric, check_unit
+from ashwood.trial import Trial
+from tests.trial.links import ScriptedLink, make_job
 
 PACKAGES = {
     "catboost": "catboost",
@@ -58,3 +60,13 @@ def test_unit_that_a_framework_cannot_count_is_refused() -> None:
     with pytest.raises(TrainingCodeError, match=r"Keras cannot count records: write max_length: {epochs: 100}"):
         check_unit(trial, "Keras", "epochs")
     check_unit(ashwood.get_trial(epochs=1), "Keras", "epochs")
+
+
+def test_metric_that_is_not_reported_is_refused_with_the_reported_names() -> None:
+    trial = Trial(make_job(Path(), metric="val_acuracy"), ScriptedLink())
+    with pytest.raises(TrainingCodeError, match=r"'val_acuracy', which is not reported .did you mean 'val_accuracy'"):
+        check_metric(trial, ["loss", "val_accuracy"])
+    with pytest.raises(TrainingCodeError, match="Reported metrics: none"):
+        check_metric(trial, [])
+    check_metric(trial, ["val_acuracy"])
+    check_metric(ashwood.get_trial(epochs=1), ["loss"])

@@ -1,4 +1,4 @@
-"""What all integrations need: the import of their framework, and the units that they count."""
+"""What all integrations need: the import of their framework, and checks of units and metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from ashwood.checkpoints import Write
-from ashwood.errors import MissingPackage, TrainingCodeError
+from ashwood.errors import MissingPackage, TrainingCodeError, did_you_mean
 from ashwood.trial import Trial
 
 
@@ -47,6 +47,26 @@ def check_unit(trial: Trial, framework: str, *units: str) -> None:
     forms = [str(trial.max_length) if unit == "steps" else f"{{{unit}: {trial.max_length}}}" for unit in units]
     raise TrainingCodeError(
         f"the integration of {framework} cannot count {trial.unit}: write max_length: {' or '.join(forms)}"
+    )
+
+
+def check_metric(trial: Trial, names: Iterable[str]) -> None:
+    """Check that a framework reports the metric that the search compares, before the trial trains in vain.
+
+    Args:
+        trial: the trial.
+        names: names of all metrics that are reported.
+
+    Raises:
+        TrainingCodeError: the search compares a metric with another name; the message lists the names.
+    """
+    known = sorted(names)
+    if trial.metric is None or trial.metric in known:
+        return
+    hint = did_you_mean(trial.metric, known)
+    raise TrainingCodeError(
+        f"the search compares the metric {trial.metric!r}, which is not reported{hint}\n"
+        f"Reported metrics: {', '.join(map(repr, known)) or 'none'}. Set the metric of the searcher to one of them."
     )
 
 

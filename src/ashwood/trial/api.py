@@ -59,6 +59,7 @@ class Trial:
         seed: seed for all random numbers of this trial, the same in every attempt.
         id: number of the trial in its experiment, from 0.
         experiment: id and name of the experiment, or None if the trial runs without one.
+        metric: name of the metric that the search compares, or None if the trial runs without a search.
         unit: unit of lengths: ``epochs``, ``batches``, ``records`` or ``steps``.
         max_length: total length that the trial reaches if the search never stops it, for example for a learning rate
             schedule.
@@ -78,6 +79,7 @@ class Trial:
         self._directory = Path(job.trial_directory)
         self.id = job.trial
         self.experiment = ExperimentInfo(job.experiment_id, job.experiment_name) if job.experiment_id else None
+        self.metric = job.metric
         self.unit = job.unit
         self.max_length = job.max_length
         self.attempt = job.attempt
