@@ -23,6 +23,8 @@ __all__ = ["make"]
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 np = pytest.importorskip("numpy")
 
+pytestmark = pytest.mark.timeout(600)  # Each worker imports PyTorch.
+
 HPARAMS = {"channels": 4, "dropout": 0.3, "learning_rate": ashwood.Log(-2, 0), "momentum": 0.9, "global_batch_size": 8}
 
 
@@ -191,7 +193,6 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_two_processes_continue_exactly_with_random_numbers_of_their_own(tmp_path: Path, make: Make) -> None:
     (tmp_path / "train.py").write_text(DDP)
     command = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2 train.py"

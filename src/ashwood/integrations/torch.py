@@ -34,15 +34,15 @@ def state(trial: Trial, **objects: Any) -> Iterator[Callable[[Path], None]]:
                 fit_one_epoch(model, optimizer)
                 trial.report(loss=evaluate(model), checkpoint=save)
 
-    Without a checkpoint, it seeds `random`, NumPy and PyTorch with the seed of the trial.  If several processes train
+    Without a checkpoint, it seeds ``random``, NumPy and PyTorch with the seed of the trial.  If several processes train
     the trial, all restore the objects.  The random numbers of ranks other than 0 depend on the trial's seed, the rank
     and the length of the checkpoint.
 
     Args:
         trial: the trial.
         **objects: everything that training changes, by name: models, optimizers, schedulers, gradient scalers and other
-            objects with ``state_dict`` and ``load_state_dict``, and objects of `torch.Generator`.  A model in
-            DistributedDataParallel or `torch.compile` is saved as if it were not wrapped.
+            objects with ``state_dict`` and ``load_state_dict``, and objects of ``torch.Generator``.  A model in
+            DistributedDataParallel or ``torch.compile`` is saved as if it were not wrapped.
 
     Yields:
         The function for ``trial.report(checkpoint=...)``.  It writes ``state.pt``, which can be read with
@@ -70,7 +70,7 @@ def state(trial: Trial, **objects: Any) -> Iterator[Callable[[Path], None]]:
 
 
 def random_state() -> dict[str, Any]:
-    """Return the states of the global generators of PyTorch, NumPy and `random`, as tensors and numbers."""
+    """Return the states of the global generators of PyTorch, NumPy and ``random``, as tensors and numbers."""
     _, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -91,7 +91,7 @@ def restore_random_state(states: Mapping[str, Any]) -> None:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the global generators of PyTorch, on all devices, of NumPy and of `random`."""
+    """Seed the global generators of PyTorch, on all devices, of NumPy and of ``random``."""
     seed_everything(seed)
     torch.manual_seed(seed)
 
