@@ -499,7 +499,7 @@ class Experiment:
     def _draw(self, trial: TrialId, why: New) -> Mapping[str, Any]:
         spec = self.spec
         if spec.search.method is Method.GRID:
-            return spec.space.grid_point(why.nth)
+            return spec.space.grid_point(why.nth, former=spec.rules < 4)
         if self._sampler is not None:
             return self._sampler.sample(trial, why.bracket, why.nth, self._sampler.good(self.search))
         return spec.space.sample(spec.seed, why.bracket, why.nth)
