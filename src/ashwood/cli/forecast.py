@@ -44,6 +44,11 @@ def _row(forecast: SearchForecast, seconds: float) -> dict[str, str | None]:
 
 def forecast_legend(search: SearchSettings, unit: Unit) -> str:
     """Return the legend of the table."""
+    if search.open_ended:
+        return (
+            "busy: share of the workers' time that is spent on trials; tail: time at the end in which workers are idle "
+            "because no trials are left; first: time until a trial has ended."
+        )
     full = f"{search.max_length} {unit}"
     return (
         "busy: share of the workers' time that is spent on trials; tail: time at the end in which workers are idle "
@@ -61,7 +66,7 @@ def forecast_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
     at_once = shown.max_concurrent_trials
     if shown.workers is not None and 0 < at_once < shown.workers:
         yield f"max_concurrent_trials lets only {at_once} of the {shown.workers} workers train at once."
-    if search.method is not Method.RANDOM and shown.full_trainings is not None:
+    if search.method is not Method.RANDOM and not search.open_ended and shown.full_trainings is not None:
         ours = f"{forecast.full_length.low:,.0f}–{forecast.full_length.high:,.0f}"
         yield (
             f"In the same {format_duration(forecast.seconds.middle)} random search would train "

@@ -44,7 +44,7 @@ from ashwood.views.progress import Progress
 from ashwood.views.spending import nodes_of
 from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
-from ashwood.views.wording import describe_seen, format_duration, format_length, format_value
+from ashwood.views.wording import describe_seen, format_duration, format_length, format_value, known_length, up_to
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
@@ -176,7 +176,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         console.print(spec.description, markup=False)
     search = spec.search
     console.print(
-        f"{search.method}, {progress.trials_planned} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
+        f"{search.method}, {progress.trials_planned} trials {up_to(search.max_length, spec.unit)}, seed {spec.seed}"
     )
     labels = [brief(line, console.width) for line in _notes(record)]
     for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):
@@ -346,7 +346,7 @@ def _percent(fraction: float | None) -> str | None:
 def _bracket_record(bracket: BracketView) -> dict[str, Any]:
     rungs = [
         {
-            "length": r.length,
+            "length": known_length(r.length),
             "arrived": r.arrived,
             "promoted": r.promoted,
             "failed": r.failed,

@@ -24,7 +24,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import brief, say
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
-from ashwood.views.wording import format_duration, format_length, format_value
+from ashwood.views.wording import format_duration, format_length, format_value, up_to
 
 if TYPE_CHECKING:
     from ashwood.eventlog.home import Home
@@ -60,13 +60,10 @@ def is_over(state: ExperimentState) -> bool:
 def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     """Return the first line: what is going to run."""
     spec = progress.spec
-    trials, length = progress.trials_planned, spec.search.max_length
+    trials = f"{format_length(progress.trials_planned, 'trials')} {up_to(spec.search.max_length, spec.unit)}"
     workers = format_length(slots, "workers") if slots else "workers as they join"
     name = brief(spec.name, LONGEST_NAME)
-    return (
-        f"experiment {experiment} ({name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
-        f"{format_length(length, spec.unit)}, {workers}, seed {spec.seed}"
-    )
+    return f"experiment {experiment} ({name}): {spec.search.method}, {trials}, {workers}, seed {spec.seed}"
 
 
 def status_line(forecaster: Forecaster, now: float | None) -> str:
