@@ -111,7 +111,9 @@ def test_function_of_one_result_is_complete_in_a_grid(tmp_path: Path) -> None:
         tree |= {"searcher": {"name": "grid", "metric": "loss"}}
         session = Session.create(home, build_experiment(tree, workdir=tmp_path).spec, at=1.0)
         assert session.run(Quiet(), workers=1) is ExperimentState.COMPLETED
-        assert fold(session.spec, home.store.log(session.id)).progress.best.metric == 0.0
+        best = fold(session.spec, home.store.log(session.id)).progress.best
+    assert best is not None
+    assert best.metric == 0.0
 
 
 def test_goal_stops_the_search(tmp_path: Path) -> None:

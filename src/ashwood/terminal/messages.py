@@ -52,6 +52,16 @@ def warn_of_damage(home: Home, experiment: ExperimentId) -> None:
         say(f"warning: experiment {experiment} is damaged: {damage}", err=True)
 
 
+_CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
+"""Reasons for which a paused experiment would pause again immediately after it is resumed."""
+
+
+def needs_fix(progress: Progress) -> bool:
+    """Return whether an experiment is paused for a reason that must be fixed before it is resumed."""
+    leaving, paused = progress.leaving, progress.state is ExperimentState.PAUSED
+    return paused and leaving is not None and isinstance(leaving.why, _CAUSES_TO_FIX)
+
+
 def is_over(state: ExperimentState) -> bool:
     """Return whether an experiment has ended, or has stopped at its goal or time limit."""
     return state.ended or state is ExperimentState.STOPPED
