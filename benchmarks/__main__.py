@@ -20,6 +20,7 @@ from benchmarks import (
     utilisation,
 )
 from benchmarks.dashboard import report as dashboard
+from benchmarks.frameworks import report as frameworks
 from benchmarks.quality import report as quality
 from benchmarks.tables import Options, Table, machine
 
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "quality": quality.tables,
     "preview": preview.tables,
     "dashboard": dashboard.tables,
+    "frameworks": frameworks.tables,
 }
 
 

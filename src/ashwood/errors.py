@@ -156,9 +156,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """Return ``, did you mean 'lr'?`` with the nearest known word, or an empty text if no word is similar."""
+    """Return `` (did you mean 'lr'?)`` with the nearest known word, or an empty text if no word is similar."""
     close = nearest(str(word), map(str, known))
-    return f", did you mean {close!r}?" if close else ""
+    return f" (did you mean {close!r}?)" if close else ""
 
 
 def _plain(word: str) -> str:

@@ -147,9 +147,9 @@ def test_size_of_error_is_limited(tmp_path: Path, make: Make) -> None:
     ("source", "target", "words"),
     [
         ("import nonexistent_library", "code:train", "No module named 'nonexistent_library'"),
-        ("def trian(trial): ...", "code:train", r"code has no function 'train', did you mean 'trian'\?"),
+        ("def trian(trial): ...", "code:train", r"code has no function 'train' \(did you mean 'trian'\?\)"),
         ("train = 3", "code:train", "code:train is a int, but must be a function"),
-        ("", "cod:train", r"there is no module 'cod' in .* or among the installed packages, did you mean 'code'\?"),
+        ("", "cod:train", r"there is no module 'cod' in .* or among the installed packages \(did you mean 'code'\?\)"),
         ("", "code", "contains no function name"),
         ("def train(: ...", "code:train", "SyntaxError"),
         ("import sys; sys.exit('no')", "code:train", "SystemExit: no"),

@@ -187,6 +187,10 @@ def test_closure_is_checked(place: Path) -> None:
     result = ashwood.check(train, hparams={})
     assert (result.verdict, result.pauses) == (Verdict.EQUAL, [1, 2, 3])
     assert "never reads trial.checkpoint" in result.hints[0]
+    assert str(result).splitlines()[:2] == [
+        "equal: a trial that is paused and resumed reports the same metrics",
+        "paused at 1, 2, 3 steps",
+    ]
 
 
 def test_function_that_takes_no_trial_is_refused(place: Path) -> None:

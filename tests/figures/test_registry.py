@@ -71,16 +71,16 @@ def test_methods_and_registry_draw_same_figures(known: History) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lader", {}, r"there is no figure 'lader', did you mean 'ladder'\?"),
+        ("lader", {}, r"there is no figure 'lader' \(did you mean 'ladder'\?\)"),
         ("ladder", {"top": 3}, "figure ladder: there is no option 'top'; there are: none"),
-        ("best_so_far", {"against": "tme"}, r"against: there is no 'tme', did you mean 'time'\?"),
+        ("best_so_far", {"against": "tme"}, r"against: there is no 'tme' \(did you mean 'time'\?\)"),
         ("learning_curves", {"top": "0"}, "top: expected a number from 1 to 100, not '0'"),
         ("learning_curves", {"top": "many"}, "top: expected a number from 1 to 100, not 'many'"),
         ("learning_curves", {"log_x": "perhaps"}, "log_x: expected true or false, not 'perhaps'"),
         ("learning_curves", {"metric": "x"}, "metric: there is no 'x'"),
         ("learning_curves", {"by": "name"}, "by: there is no 'name'; there are: metric, length"),
         ("heatmap", {"summary": "worst"}, "summary: there is no 'worst'; there are: best, mean"),
-        ("scatter", {"hparam": "dorp"}, r"hparam: there is no 'dorp', did you mean 'drop'\?"),
+        ("scatter", {"hparam": "dorp"}, r"hparam: there is no 'dorp' \(did you mean 'drop'\?\)"),
     ],
 )
 def test_unknown_figures_options_and_values_are_refused(

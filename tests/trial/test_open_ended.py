@@ -105,7 +105,7 @@ def test_missing_metric_is_a_warning(tmp_path: Path) -> None:
     link = ScriptedLink([])
     assert run(until(1, "los"), open_job(tmp_path), link) == Returned()
     [(_, message)] = [sent for sent in link.sent if sent[0] == "warned"]
-    assert message == "the training code ended without reporting 'loss'; it reported 'los', did you mean 'los'?"
+    assert message == "the training code ended without reporting 'loss'; it reported 'los' (did you mean 'los'?)"
 
 
 @pytest.mark.parametrize("loop", ["epochs", "batches", "steps", "records"])

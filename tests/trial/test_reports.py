@@ -293,7 +293,7 @@ def test_error_of_early_return_says_what_was_expected(tmp_path: Path) -> None:
     outcome = run(train, make_job(tmp_path), ScriptedLink())
     assert isinstance(outcome, Failed)
     assert outcome.error.splitlines()[:2] == [
-        "the training code ended at 2 epochs without reporting 'loss' at 3 epochs, did you mean 'losss'?",
+        "the training code ended at 2 epochs without reporting 'loss' at 3 epochs (did you mean 'losss'?)",
         "It reported 'losss' (last at 2 epochs).",
     ]
 

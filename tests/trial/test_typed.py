@@ -44,8 +44,8 @@ def test_hyperparameters_as_nested_dataclasses() -> None:
     ("hparams", "words"),
     [
         ({"lr": 1.0}, "there is no hyperparameter 'optimizer'"),
-        ({"lr": 1.0, "optimizer": {"kind": "sgd"}, "layer": 2}, "no field for .* 'layer', did you mean 'layers'"),
-        ({"lr": 1.0, "optimizer": {"kin": "sgd"}}, r"'optimizer\.kin', did you mean 'kind'"),
+        ({"lr": 1.0, "optimizer": {"kind": "sgd"}, "layer": 2}, r"no field for .* 'layer' \(did you mean 'layers'\?\)"),
+        ({"lr": 1.0, "optimizer": {"kin": "sgd"}}, r"'optimizer\.kin' \(did you mean 'kind'\?\)"),
         ({"lr": "big", "optimizer": {"kind": "sgd"}}, "'lr' must be of type float for its field, but is 'big'"),
         ({"lr": 1.0, "optimizer": {"kind": "adam"}}, r"'optimizer\.kind' must be of type Kind"),
         ({"lr": 1.0, "optimizer": {"kind": "sgd"}, "layers": True}, "'layers' must be of type int"),

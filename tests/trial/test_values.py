@@ -27,7 +27,7 @@ def test_values_are_an_ordinary_mapping() -> None:
 
 @pytest.mark.parametrize("error", [KeyError, AttributeError])
 def test_an_unknown_name_gets_the_nearest_spelling(error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"there is no 'optimiser', did you mean 'optimizer'\?; there is: lr, optimizer"):
+    with pytest.raises(error, match=r"there is no 'optimiser' \(did you mean 'optimizer'\?\); there is: lr, optimizer"):
         VALUES["optimiser"] if error is KeyError else VALUES.optimiser
 
 

@@ -48,7 +48,7 @@ def test_filter_by_metric_uses_best_result() -> None:
     assert [record["trial"] for record in select(TRIALS, ["last<=0.4"], "")] == [0, 2]
     with pytest.raises(AshwoodError, match=r"write hparams\.lr or last\.lr"):
         select(TRIALS, ["lr<1"], "")
-    with pytest.raises(AshwoodError, match="no column 'acuracy', did you mean 'accuracy'"):
+    with pytest.raises(AshwoodError, match=r"no column 'acuracy' \(did you mean 'accuracy'\?\)"):
         select(TRIALS, [], "acuracy")
 
 

@@ -23,14 +23,12 @@ from ashwood.config import build_experiment
 from ashwood.engine.check import CheckResult
 from ashwood.engine.check import check as check_spec
 
-_DEFAULT_LENGTH = 4
-
 
 def check(
     train: Callable[..., Any] | str,
     *,
     hparams: Mapping[str, Any],
-    length: int | Mapping[str, int] = _DEFAULT_LENGTH,
+    length: int | Mapping[str, int] = 4,
     metric: str | None = None,
     data: Mapping[str, Any] | None = None,
     seed: int = 0,

@@ -21,12 +21,6 @@ from ashwood.views.wording import format_length, format_value
 
 _MOST_ROWS = 24
 _LONGEST_HPARAMS = 200
-_MEANING = {
-    Verdict.EQUAL: "a trial that is paused and resumed reports the same metrics",
-    Verdict.WITHIN_NOISE: "pauses change the metrics at most as much as another seed does",
-    Verdict.DIFFERENT: "a trial that is paused and resumed reports different metrics",
-    Verdict.FAILED: "the trial failed",
-}
 
 
 def check_file(file: Path, *, length: int | None, overrides: Sequence[str], share: bool, json: bool) -> bool:
@@ -60,12 +54,7 @@ def _lines(result: CheckResult, spec: ExperimentSpec) -> Iterator[str]:
     yield f"hyperparameters: {brief(hparams, _LONGEST_HPARAMS) or 'none'}"
     if result.rows:
         _print_rows(result, spec)
-    yield f"{result.verdict}: {_MEANING[result.verdict]}"
-    if result.pauses:
-        yield f"paused at {', '.join(map(str, result.pauses))} {spec.unit}"
-    for hint in result.hints:
-        yield f"- {hint}"
-    yield from result.error.splitlines()
+    yield from str(result).splitlines()
 
 
 def _print_rows(result: CheckResult, spec: ExperimentSpec) -> None:

@@ -42,18 +42,25 @@ def _row(forecast: SearchForecast, seconds: float) -> dict[str, str | None]:
     }
 
 
-def forecast_legend(search: SearchSettings, unit: Unit) -> str:
-    """Return the legend of the table."""
-    if search.open_ended:
-        return (
-            "busy: share of the workers' time that is spent on trials; tail: time at the end in which workers are idle "
-            "because no trials are left; first: time until a trial has ended."
-        )
-    full = f"{search.max_length} {unit}"
+def forecast_legend(forecast: SearchForecast, unit: Unit) -> str:
+    """Return the legend of the table whose first row is ``forecast``."""
+    full = f"{forecast.settings.max_length} {unit}"
+    times, _ = _unit_for(forecast.seconds.middle)
     return (
-        "busy: share of the workers' time that is spent on trials; tail: time at the end in which workers are idle "
-        f"because no trials are left; first: time until a trial has trained {full}; paused: most trials that are "
-        f"paused at the same time; full: trials that train {full}."
+        "busy: share of the workers' time that is spent on trials; "
+        f"tail: {times} at the end in which workers are idle because no trials are left; "
+        f"first: {times} until a trial has trained {full}; paused: most trials that are paused at the same time; "
+        f"full: trials that train {full}."
+    )
+
+
+def _legend_of_trials(forecast: SearchForecast) -> str:
+    """Return the legend of the table for a search whose training code decides how long it trains."""
+    times, _ = _unit_for(forecast.seconds.middle)
+    return (
+        "busy: share of the workers' time that is spent on trials; "
+        f"tail: {times} at the end in which workers are idle because no trials are left; "
+        f"first: {times} until a trial has ended."
     )
 
 
@@ -62,7 +69,7 @@ def forecast_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
     forecast, search = shown.forecast, spec.search
     if forecast is None:
         return
-    yield forecast_legend(search, spec.unit)
+    yield _legend_of_trials(forecast) if search.open_ended else forecast_legend(forecast, spec.unit)
     at_once = shown.max_concurrent_trials
     if shown.workers is not None and 0 < at_once < shown.workers:
         yield f"max_concurrent_trials lets only {at_once} of the {shown.workers} workers train at once."

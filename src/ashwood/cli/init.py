@@ -119,5 +119,6 @@ def make_starter(directory: Path) -> None:
     say("Next:")
     if directory.absolute() != Path.cwd():
         say(f"  cd {directory}")
+    say("  ashwood check experiment.yaml            # try the training code: one trial, with and without pauses")
     say("  ashwood preview-search experiment.yaml   # show what the search will do")
     say("  ashwood run experiment.yaml              # run it")

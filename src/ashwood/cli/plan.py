@@ -238,7 +238,7 @@ def _print(plan: Plan, base: _Base, conditions: Conditions, budget: Budget) -> N
     console.print()
     print_forecasts(plan.proposal, plan.alternatives)
     console.print()
-    console.print(forecast_legend(search, base.unit), markup=False)
+    console.print(forecast_legend(plan.proposal, base.unit), markup=False)
     for line in _reasons(plan, conditions.workers or 0, budget):
         console.print(line, markup=False)
 

@@ -28,6 +28,14 @@ _MOST_DRAWS = 20
 _TRIAL = 0
 
 
+_MEANING = {
+    Verdict.EQUAL: "a trial that is paused and resumed reports the same metrics",
+    Verdict.WITHIN_NOISE: "pauses change the metrics at most as much as another seed does",
+    Verdict.DIFFERENT: "a trial that is paused and resumed reports different metrics",
+    Verdict.FAILED: "the trial failed",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """The result of a check.
@@ -49,6 +57,12 @@ class CheckResult:
     rows: Sequence[Row] = ()
     hints: Sequence[str] = ()
     error: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: {_MEANING[self.verdict]}"]
+        if self.pauses:
+            lines.append(f"paused at {', '.join(map(str, self.pauses))} {self.unit}")
+        return "\n".join([*lines, *(f"- {hint}" for hint in self.hints), *([self.error] if self.error else [])])
 
     @property
     def ok(self) -> bool:

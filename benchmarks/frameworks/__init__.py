@@ -1,0 +1,1 @@
+"""Small programs for each framework: one training, and searches with Ashwood, Optuna and Ray Tune."""

@@ -1,0 +1,57 @@
+"""What all integrations have in common: missing packages and units."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ashwood
+from ashwood.errors import AshwoodError, MissingPackage, TrainingCodeError
+from ashwood.integrations.common import check_unit
+
+PACKAGES = {
+    "catboost": "catboost",
+    "keras": "keras",
+    "lightgbm": "lightgbm",
+    "lightning": "lightning",
+    "sklearn": "sklearn",
+    "torch": "torch",
+    "transformers": "transformers",
+    "xgboost": "xgboost",
+}
+"""Package that each integration needs."""
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_missing_framework_names_the_extra_that_installs_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(vars(ashwood), name, raising=False)
+    monkeypatch.delitem(sys.modules, f"ashwood.integrations.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, PACKAGES[name], None)  # type: ignore[arg-type]  # makes its import fail
+    with pytest.raises(MissingPackage, match=rf"ashwood\.{name} needs .*: pip install 'ashwood\[{name}\]'") as caught:
+        getattr(ashwood, name)
+    assert isinstance(caught.value, (AshwoodError, ImportError))
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_integration_does_not_import_packages_of_the_driver(name: str) -> None:
+    pytest.importorskip(PACKAGES[name])
+    code = f"import ashwood, sys; ashwood.{name}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {module.split(".")[1] for module in done.stdout.split() if module.startswith("ashwood.")}
+    assert ours == {"checkpoints", "errors", "integrations", "trial"}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_module_has_at_most_150_lines(name: str) -> None:
+    source = Path(ashwood.__file__).parent / "integrations" / f"{name}.py"
+    assert len(source.read_text().splitlines()) <= 150
+
+
+def test_unit_that_a_framework_cannot_count_is_refused() -> None:
+    trial = ashwood.get_trial(records=100)
+    with pytest.raises(TrainingCodeError, match=r"Keras cannot count records: write max_length: {epochs: 100}"):
+        check_unit(trial, "Keras", "epochs")
+    check_unit(ashwood.get_trial(epochs=1), "Keras", "epochs")
