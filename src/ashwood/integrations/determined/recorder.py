@@ -165,7 +165,7 @@ class Recorder:
     @property
     def _is_open_ended(self) -> bool:
         """Whether the training code decides how long it trains, and no report is compared."""
-        return bool(getattr(self._job, "open_ended", False))
+        return self._job.open_ended
 
     @property
     def _is_over(self) -> bool:
