@@ -6,26 +6,28 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashwood.errors import CheckpointError, TrainingCodeError
+from ashwood.errors import CheckpointError
 from ashwood.integrations import determined as det
 from ashwood.integrations.determined.info import Identity
 from ashwood.integrations.determined.lengths import Lengths
 from ashwood.integrations.determined.recorder import numbers
 from ashwood.trial import Trial
-from ashwood.trial.attempt import Ended, Failed, Invalid, Outcome, Stopped
+from ashwood.trial.attempt import Ended, Failed, Invalid, Outcome, Returned, Stopped
 from ashwood.trial.channel import ReportAnswer
 from ashwood.trial.run import run
 from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job
 
 BATCHES = 50
 """Batches in an epoch."""
+
+OPEN_ENDED: dict[str, Any] = {"unit": "steps", "target": 1 << 62, "max_length": 1 << 62, "open_ended": True}
+"""Fields of a job of a search without a length."""
 
 Core = det.core.Context
 
@@ -669,13 +671,33 @@ def test_context_without_with_statement(tmp_path: Path) -> None:
 
 
 def test_operations_need_a_length(tmp_path: Path) -> None:
-    from ashwood.integrations.determined.recorder import Recorder
+    outcome, _ = train_with(by_epochs, tmp_path, **OPEN_ENDED)
+    assert isinstance(outcome, Failed)
+    assert "add max_length to its searcher section" in outcome.error
 
-    trial = Trial(make_job(tmp_path), ScriptedLink())
-    recorder = Recorder(trial)
-    recorder._job = SimpleNamespace(open_ended=True)  # type: ignore[assignment]
-    with pytest.raises(TrainingCodeError, match="add max_length"):
-        recorder.next_target()
+
+def test_search_without_a_length_records_steps_and_ends_when_the_code_returns(tmp_path: Path) -> None:
+    def code(core_context: Core, info: det.ClusterInfo) -> None:
+        for step in (10, 20):
+            core_context.train.report_training_metrics(steps_completed=step, metrics={"x": step})
+            store(core_context, step)
+            assert not core_context.preempt.should_preempt()
+        core_context.train.report_validation_metrics(steps_completed=20, metrics={"loss": 0.5})
+
+    outcome, link = train_with(code, tmp_path, **OPEN_ENDED)
+    assert outcome == Returned()
+    assert not asked_at(link)
+    assert validations(link) == [(20, 0.5)]
+    # The last checkpoint is saved again, because its metric was reported after it was stored.
+    assert link.saves == [
+        f"length-{n}" for n in ("10-attempt-1-batches-10", "20-attempt-1-batches-20", "20-attempt-1-saves-3")
+    ]
+    assert link.metrics_saved[link.saves[-1]]["loss"] == 0.5
+
+
+def test_request_to_end_does_not_complete_a_trial_without_a_length(tmp_path: Path) -> None:
+    outcome, _ = train_with(by_itself(100), tmp_path, suspend_at=5, **OPEN_ENDED)
+    assert isinstance(outcome, Ended)
 
 
 # -- lengths ------------------------------------------------------------------------------------

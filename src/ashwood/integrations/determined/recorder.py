@@ -79,6 +79,8 @@ class Recorder:
         self._steps = 0
         self._saves = 0
         self._last_validation: dict[str, float] = {}
+        # Whether the metric of the search was reported after the latest checkpoint was stored.
+        self._validated_since_latest = False
         self._validated_at: int | None = None
         self._saved_steps: set[int] = set()
         self._waited_at: int | None = None
@@ -111,6 +113,7 @@ class Recorder:
         if is_compared:
             self._note_best(values[str(self._job.metric)])
             self._last_validation = values
+            self._validated_since_latest = True
         reaches = not self._is_over and not self._is_open_ended and length >= self._attempt.target
         if reaches and self._asks_at_reports and is_compared:
             self._ask({**self._held_metrics, **values}, length, steps)
@@ -251,6 +254,7 @@ class Recorder:
         stored = Stored(identity, directory)
         length = self._arrive(steps)
         former, self._latest, self._steps_since_latest = self._latest, stored, -inf
+        self._validated_since_latest = False
         self.stored[identity.storage_id] = stored
         if not self._is_over and not self._is_open_ended and length >= self._attempt.target:
             if self._held is not None and self._held_at == steps:
@@ -346,6 +350,10 @@ class Recorder:
 
     def _conclude(self) -> None:
         attempt = self._attempt
+        is_validated = self._validated_since_latest and self._steps_since_latest <= self._latest_steps
+        if self._is_open_ended and self._latest is not None and is_validated and not self._was_preempted:
+            # The code validated what it had stored before.  Saved again, the checkpoint has the metric.
+            self._save(self._latest, attempt.length)
         if attempt._departure is not None or self._is_over or self._was_preempted or self._is_open_ended:
             if self._held_at is not None:
                 self._release()
