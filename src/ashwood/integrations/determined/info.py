@@ -220,9 +220,10 @@ def _config(job: WorkerJob) -> dict[str, Any]:
         "searcher": {
             "metric": job.metric,
             "smaller_is_better": job.smaller_is_better,
-            "max_length": length(job.max_length, job.unit),
         },
     }
+    if not job.open_ended:
+        config["searcher"]["max_length"] = length(job.max_length, job.unit)
     for name, period in (
         ("min_validation_period", job.validation_period),
         ("min_checkpoint_period", job.checkpoint_period),
