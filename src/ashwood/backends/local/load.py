@@ -21,6 +21,9 @@ IMPORTING = "ASHWOOD_IMPORTING_SCRIPT"
 Code that starts a search during this import lacks ``if __name__ == "__main__"``; see `ashwood.trial.guard`.
 """
 
+IMPORT_PATH = str(Path(__file__).parent / "import_path")
+"""Directory with packages that training code can import although they are not installed: only ``determined``."""
+
 _HIDDEN = "ashwood_script_"
 """Prefix of the module name of a script if another module already has the script's own name."""
 
@@ -120,6 +123,15 @@ def put_first(directory: str) -> None:
     """Make a directory the first on the module search path of this process and of those that it starts."""
     sys.path.insert(0, directory)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (directory, os.environ.get("PYTHONPATH"))))
+
+
+def put_last(directory: str) -> None:
+    """Make a directory the last on the module search path of this process, and in PYTHONPATH of those that it starts.
+
+    An empty entry in PYTHONPATH would stand for the working directory, so none is written.
+    """
+    sys.path.append(directory)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), directory)))
 
 
 @contextmanager
