@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pandas as pd
 import pytest
 
@@ -25,7 +26,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load_example(framework: str, file: str = "train.py") -> ModuleType:
-    """Import the training code of an example under a name of its own."""
+    """Import the training code of an example under a name of its own, which workers do not have to know."""
     name = f"example_{framework}"
     spec = spec_from_file_location(name, EXAMPLES / framework / file)
     assert spec is not None
@@ -33,6 +34,7 @@ def load_example(framework: str, file: str = "train.py") -> ModuleType:
     module = module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
+    cloudpickle.register_pickle_by_value(module)
     return module
 
 
@@ -109,7 +111,10 @@ def assert_resumes(
         **options,
     )
     undisturbed = ashwood.run(
-        train, searcher=ashwood.RandomSearch(**common, max_trials=5), home=tmp_path / "undisturbed", **options
+        partial(train),  # sent to the workers in the same way
+        searcher=ashwood.RandomSearch(**common, max_trials=5),
+        home=tmp_path / "undisturbed",
+        **options,
     )
     assert interrupted.state == undisturbed.state == "completed"
     assert marker.exists(), "the search promoted no trial that had been paused"
