@@ -21,6 +21,7 @@ from ashwood.cli.options import (
     FileArgument,
     HomeOption,
     IdArgument,
+    IdsArgument,
     JsonLinesOption,
     JsonOption,
     PlanOptions,
@@ -435,14 +436,7 @@ def list_(
 
 
 @command()
-def describe(
-    experiments: Annotated[
-        list[str],
-        typer.Argument(help="Numbers of experiments, such as 3 or 1,2; see: ashwood list.", metavar="ID"),
-    ],
-    home: HomeOption = None,
-    json: JsonOption = False,
-) -> None:
+def describe(experiments: IdsArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Show an experiment: its state, brackets, rungs and best trial."""
     from ashwood.cli.show import describe_experiments
 

@@ -45,6 +45,11 @@ def whole_numbers(values: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(whole_number(word) for word in words))
 
 
+def _checked(values: list[str]) -> list[str]:
+    whole_numbers(values)
+    return values
+
+
 class BackendKind(StrEnum):
     """A kind of backend: where trials run."""
 
@@ -68,6 +73,13 @@ FileArgument = Annotated[Path, typer.Argument(help="Experiment file.", metavar="
 IdArgument = Annotated[
     int, typer.Argument(help="Number of the experiment; see: ashwood list.", metavar="ID", parser=whole_number)
 ]
+IdsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Numbers of experiments, such as 3 or 1,2; see: ashwood list.", metavar="ID", callback=_checked
+    ),
+]
+"""Numbers as text, which are checked before the command runs; see `whole_numbers`."""
 TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metavar="TRIAL", parser=whole_number)]
 SetOption = Annotated[
     list[str] | None,
