@@ -67,17 +67,17 @@ class Callback(hf.TrainerCallback):
         trainer._maybe_log_save_evaluate = self._log_save_evaluate
         trainer._issue_warnings_after_load = self._check_loaded
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:  # noqa: D102
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
         self._logged = {}
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: D102
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps and args.eval_strategy == "steps":
             control.should_evaluate = True
 
-    def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:  # noqa: D102
+    def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
         self._logged |= logs
 
-    def on_train_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002, D102
+    def on_train_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         if not self._trial.should_stop and state.global_step < state.max_steps:
             self._trial.stop()
 

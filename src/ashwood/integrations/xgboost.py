@@ -60,7 +60,7 @@ class Callback(_TrainingCallback):
         self.other: dict[str, str] = {}
         self.method: dict[str, str] = {}
 
-    def before_training(self, model: Any) -> Any:  # noqa: D102
+    def before_training(self, model: Any) -> Any:
         self.model, self.start = model, model.num_boosted_rounds()
         check_start(self.trial, self.start, "xgb_model=ashwood.xgboost.model(trial)")
         config = model.save_config()
@@ -81,7 +81,7 @@ class Callback(_TrainingCallback):
                 vars(callback).update(state)
         return model
 
-    def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: D102
+    def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         evals_log.update(self.past)
         self.past, self.log = {}, evals_log
         epoch += self.start
@@ -92,7 +92,7 @@ class Callback(_TrainingCallback):
         self.ended = any(callback.before_iteration(model, epoch, evals_log) for callback in self.callbacks)
         return self.ended
 
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: D102
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         epoch += self.start
         self.ended = any(callback.after_iteration(model, epoch, evals_log) for callback in self.callbacks)
         metrics = {f"{data}-{name}": values[-1] for data, log in evals_log.items() for name, values in log.items()}
@@ -101,7 +101,7 @@ class Callback(_TrainingCallback):
         self.trial.report(metrics, length=epoch + 1, checkpoint=self._save)
         return self.ended or self.trial.should_stop
 
-    def after_training(self, model: Any) -> Any:  # noqa: D102
+    def after_training(self, model: Any) -> Any:
         # XGBoost may have an early stopping of its own, after this callback.
         if self.ended or model.attr("best_iteration") is not None:
             end_early(self.trial, self._save, self.trial.length)

@@ -51,7 +51,7 @@ class _Loader(Loader):
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: ARG002
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module of this package."""
         module = import_module(self._name)
         self._spec = module.__spec__
@@ -61,7 +61,7 @@ class _Loader(Loader):
         """Do nothing but restore the spec that the import system has replaced: the module was executed already."""
         module.__spec__ = self._spec
 
-    def get_code(self, name: str) -> CodeType | None:  # noqa: ARG002
+    def get_code(self, name: str) -> CodeType | None:
         """Return the code of the module, for ``python -m``."""
         spec = find_spec(self._name)
         loader: Any = None if spec is None else spec.loader
@@ -74,8 +74,8 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self,
         fullname: str,
-        path: Sequence[str] | None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         """Return the spec of a module, or None if it does not belong to ``determined``.
 

@@ -69,9 +69,9 @@ class Context:
 
     def close(
         self,
-        exc_type: type[BaseException] | None = None,  # noqa: ARG002
+        exc_type: type[BaseException] | None = None,
         exc_val: BaseException | None = None,
-        exc_tb: TracebackType | None = None,  # noqa: ARG002
+        exc_tb: TracebackType | None = None,
     ) -> None:
         """End; the ``with`` statement does this."""
         if isinstance(exc_val, InvalidHP) and self._recorder is not None:

@@ -34,10 +34,10 @@ class DistributedContext:
         cross_rank: int,
         cross_size: int,
         chief_ip: str | None = None,
-        pub_port: int = 0,  # noqa: ARG002
-        pull_port: int = 0,  # noqa: ARG002
-        port_offset: int = 0,  # noqa: ARG002
-        force_tcp: bool = False,  # noqa: ARG002
+        pub_port: int = 0,
+        pull_port: int = 0,
+        port_offset: int = 0,
+        force_tcp: bool = False,
     ) -> None:
         """Connect with the other processes.  The addresses and ports are accepted, and are not needed.
 

@@ -55,7 +55,7 @@ class PreemptContext:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def should_preempt(self, auto_ack: bool = True) -> bool:  # noqa: ARG002
+    def should_preempt(self, auto_ack: bool = True) -> bool:
         """Return whether the training code must save and end now.
 
         The trial continues later, from its latest checkpoint, if the search promotes it or the experiment is resumed.

@@ -82,7 +82,7 @@ class SearcherContext:
     def operations(
         self,
         searcher_mode: SearcherMode = SearcherMode.WorkersAskChief,
-        auto_ack: bool = True,  # noqa: ARG002
+        auto_ack: bool = True,
     ) -> Iterator[SearcherOperation]:
         """Yield operations.  Each ends at a greater total length than the one before.
 

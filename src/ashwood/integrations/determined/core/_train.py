@@ -41,8 +41,8 @@ class TrainContext:
         self,
         steps_completed: int,
         metrics: dict[str, Any],
-        batch_metrics: list[dict[str, Any]] | None = None,  # noqa: ARG002
-        epochs: int | None = None,  # noqa: ARG002
+        batch_metrics: list[dict[str, Any]] | None = None,
+        epochs: int | None = None,
     ) -> None:
         """Report metrics of the training itself, which the search never compares.
 
@@ -89,7 +89,7 @@ class TrainContext:
         group: str,
         steps_completed: int | None = None,
         metrics: dict[str, Any] | None = None,
-        batch_metrics: list[dict[str, Any]] | None = None,  # noqa: ARG002
+        batch_metrics: list[dict[str, Any]] | None = None,
         total_batches: int | None = None,
     ) -> None:
         """Report metrics of a group, for training code from before `report_metrics` was public."""
