@@ -31,7 +31,7 @@ PACKAGES = {
 def test_missing_framework_names_the_extra_that_installs_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(vars(ashwood), name, raising=False)
     monkeypatch.delitem(sys.modules, f"ashwood.integrations.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, PACKAGES[name], None)  # type: ignore[arg-type]  # makes its import fail
+    monkeypatch.setitem(sys.modules, PACKAGES[name], None)  # makes its import fail
     with pytest.raises(MissingPackage, match=rf"ashwood\.{name} needs .*: pip install 'ashwood\[{name}\]'") as caught:
         getattr(ashwood, name)
     assert isinstance(caught.value, (AshwoodError, ImportError))
