@@ -37,3 +37,8 @@ def recorded(trial: ashwood.Trial, reports: dict[int, dict[str, float]]) -> ashw
 
     trial.report = report_and_record  # type: ignore[method-assign, assignment]
     return trial
+
+
+def set_max_length(trial: ashwood.Trial, length: int) -> None:
+    """Give a trial without an experiment, which ends at its target, a greater ``max_length``."""
+    trial._job = trial._job._replace(max_length=length)

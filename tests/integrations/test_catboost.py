@@ -12,7 +12,7 @@ import ashwood
 from ashwood.errors import TrainingCodeError
 from ashwood.trial import Trial
 from tests.integrations.kit import assert_resumes, load_example, run_example
-from tests.integrations.stretches import train_in_stretches
+from tests.integrations.stretches import set_max_length, train_in_stretches
 from tests.trial.links import PAUSE, ScriptedLink, go, make_job
 
 cb = pytest.importorskip("catboost")
@@ -65,7 +65,7 @@ def test_pauses_do_not_change_model(hparams: dict[str, Any], tmp_path: Path) -> 
             return True
 
     def train_to_14(trial: ashwood.Trial) -> Any:
-        trial.max_length = 14  # CatBoost chooses its learning rate by the total number of rounds.
+        set_max_length(trial, 14)  # CatBoost chooses its learning rate by the total number of rounds.
         return train(trial, callbacks=[Rounds()])
 
     rounds: list[int] = []
@@ -82,7 +82,7 @@ def test_pauses_do_not_change_model(hparams: dict[str, Any], tmp_path: Path) -> 
 
 def test_early_stopping_of_catboost_stops_trial_at_same_round(tmp_path: Path) -> None:
     def train_and_stop(trial: ashwood.Trial) -> Any:
-        trial.max_length = 200
+        set_max_length(trial, 200)
         return train(trial, early_stopping_rounds=4)
 
     def ends_at(directory: Path, *ends: int) -> int:
@@ -103,7 +103,7 @@ def in_search(tmp_path: Path, **fields: Any) -> Any:
 
 
 def train_once(trial: ashwood.Trial) -> Any:
-    trial.max_length = 14
+    set_max_length(trial, 14)
     return train(trial)
 
 

@@ -12,7 +12,7 @@ import pytest
 import ashwood
 from ashwood.errors import TrainingCodeError
 from tests.integrations.kit import assert_resumes, load_example, run_example
-from tests.integrations.stretches import recorded, train_in_stretches
+from tests.integrations.stretches import recorded, set_max_length, train_in_stretches
 
 lgb = pytest.importorskip("lightgbm")
 example = load_example("lightgbm")
@@ -71,7 +71,7 @@ def test_pauses_do_not_change_trees(hparams: dict[str, Any], tmp_path: Path) -> 
 
 def test_booster_that_the_search_stopped_predicts_with_all_trees(tmp_path: Path) -> None:
     def stops_at_3(trial: ashwood.Trial) -> Any:
-        trial.max_length = 9
+        set_max_length(trial, 9)
         return train(trial)
 
     booster = train_in_stretches(stops_at_3, tmp_path, 3).result
