@@ -40,6 +40,8 @@ class WorkerJob(NamedTuple):
             `ashwood.experiment.spec.SaveOn`.
         best: lowest loss of the experiment's checkpoints when the job began, or None if there was none.
         smaller_is_better: whether a smaller metric is better; if not, the loss is the negative metric.
+        records_per_batch: number of records in a batch, to convert units, or None for the hyperparameter
+            ``global_batch_size``.
     """
 
     trial: int
@@ -70,3 +72,4 @@ class WorkerJob(NamedTuple):
     save_on: str = "none"
     best: float | None = None
     smaller_is_better: bool = True
+    records_per_batch: int | None = None
