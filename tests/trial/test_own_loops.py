@@ -345,3 +345,37 @@ def test_code_that_reads_its_checkpoint_or_has_none_or_follows_is_not_warned(tmp
     Trial(make_job(tmp_path), link).report(loss=1.0, length=9)
     Trial(resumed_in(tmp_path, rank=1), link).report(loss=1.0, length=9)
     assert not [sent for sent in link.sent if sent[0] == "warned"]
+
+
+def test_positions_distinguish_checkpoints_and_steps_with_equal_lengths(tmp_path: Path) -> None:
+    link = ScriptedLink()
+
+    def train(trial: Trial) -> None:
+        attempt = trial._attempt
+        for batch in (10, 20):
+            attempt.report({"accuracy": 0.1}, None, 0, ("batches", batch))
+            attempt.save(save, 0, ("batches", batch))
+        attempt.save(save, 3, ("batches", 30))
+        attempt.report({"loss": 0.5}, None, 3, ("batches", 30))
+
+    assert run(train, make_job(tmp_path, pulse=0.0), link) == Ended(3)
+    assert link.saves == [f"length-0-attempt-1-batches-{n}" for n in (10, 20)] + ["length-3-attempt-1-batches-30"]
+    assert link.metrics_saved["length-3-attempt-1-batches-30"] == {"loss": 0.5}
+    assert len(link.alive_after) >= 2
+
+
+def test_code_that_decides_where_it_ends_learns_of_a_request_to_stop_and_trains_on(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=2)
+    answers = []
+
+    def train(trial: Trial) -> None:
+        trial._attempt.trains_on = True
+        trial.save(save, length=1)
+        for length in (2, 3):
+            trial.report(loss=1.0, length=length)
+            answers.append((trial.should_stop, trial._attempt.stop_requested))
+        trial.save(save)
+
+    assert run(train, make_job(tmp_path, target=100), link) == Ended(3)
+    assert answers == [(False, True)] * 2
+    assert link.saves == ["length-1-attempt-1", "length-3-attempt-1"]

@@ -16,6 +16,9 @@ from ashwood.trial.values import Values
 
 _T = TypeVar("_T")
 
+running: list[Trial] = []
+"""The trial whose training function this process is calling, as the only item.  A command has none."""
+
 
 class ExperimentInfo(NamedTuple):
     """The id and the name of a trial's experiment.

@@ -146,6 +146,8 @@ class Attempt:
         target: total length at which a report asks the search what to do.
         loop: the latest loop of the training code, or None if it has begun none.
         restored: whether the training code read its checkpoint; True if the job has no checkpoint.
+        trains_on: whether code that owns its loop may train after a request to suspend, and decides itself where it
+            ends; otherwise an exception ends it at its next report.
     """
 
     def __init__(self, job: WorkerJob, link: Link) -> None:
@@ -160,8 +162,11 @@ class Attempt:
         self._heartbeat = Heartbeat(link, job.pulse)
         self.loop: Loop | None = None
         self.restored = job.directory is None
+        self.trains_on = False
         # Latest length that the training code passed to report() or save(), or None.
         self._named: int | None = None
+        # Position that the training code passed with that length, because several positions have the same length.
+        self._fine: Position | None = None
         # Whether the training code reads `should_stop`. Such code does not have to return after each report.
         self._looks = False
         # Whether the training code has reported since the request to suspend was noticed.
@@ -319,8 +324,13 @@ class Attempt:
         # Outside a loop of the trial, nothing is saved here, because training may have continued since the last report.
         return self._leaves() if self.loop is not None else self._may_leave()
 
-    def _advance(self, length: int) -> None:
-        """Record the total length that the training code passed.
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the trial was asked to end, even if training since its latest checkpoint would be lost."""
+        return self.should_stop or self._suspended
+
+    def _advance(self, length: int, position: Position | None) -> None:
+        """Record the total length that the training code passed, and its position.
 
         If the code continues although the trial is over, it is ended here; otherwise it would hold its worker.
         """
@@ -335,18 +345,30 @@ class Attempt:
                 f"length={length} was passed after length {before}: lengths are totals and must not decrease; start "
                 "at trial.length, which is the length of the checkpoint"
             )
-        if length > before and (
-            self._final is not None or (self._suspended and self._reported_since and self._may_leave())
-        ):
+        lost = self._suspended and self._reported_since and not self.trains_on and self._may_leave()
+        if length > before and (self._final is not None or lost):
             raise Leave
-        self._named = length
+        self._named, self._fine = length, position
 
     # -- reports ------------------------------------------------------------------------------
 
-    def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
-        """Send metrics to the driver, wait for the answer of the search at the target, and save if that is due."""
+    def report(
+        self,
+        metrics: dict[str, float],
+        save: Save | None,
+        length: int | None = None,
+        position: Position | None = None,
+    ) -> None:
+        """Send metrics to the driver, wait for the answer of the search at the target, and save if that is due.
+
+        Args:
+            metrics: the metrics.
+            save: function that saves a checkpoint, or None.
+            length: total length, for training code that owns its loop.
+            position: position at that length, as a unit and a count, if several positions have the same length.
+        """
         if length is not None:
-            self._advance(length)
+            self._advance(length, position)
         if not self.restored:
             self._warn_of_restoring()
         self._heartbeat.note(self._position())
@@ -378,10 +400,13 @@ class Attempt:
         self._save_best()
         self._reported_since = self._suspended
 
-    def save(self, save: Save, length: int | None = None) -> None:
-        """Save a checkpoint, or note to save it later if the search must answer first."""
+    def save(self, save: Save, length: int | None = None, position: Position | None = None) -> None:
+        """Save a checkpoint, or note to save it later if the search must answer first.
+
+        The arguments are those of `report`.  With a ``position``, the name of the checkpoint contains it.
+        """
         if length is not None:
-            self._advance(length)
+            self._advance(length, position)
         self._saves = True
         self._saver = (self._position(), save)
         # If the process saved at its target and then died, the next attempt could not repeat the report that the search
@@ -500,7 +525,9 @@ class Attempt:
         return metric if self.job.smaller_is_better else -metric
 
     def _position(self) -> Position:
-        return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
+        if self.loop is None:
+            return self._fine or ("", self.length)
+        return self.loop.unit, self.loop.position
 
     def _unsaved_offer(self) -> Save | None:
         """Return the callable that the training code passed at this position, or None if there is nothing to save."""
@@ -524,10 +551,10 @@ class Attempt:
         if self._follows:
             self._join_in(save)
             self._saved_at = here
-            self._saved_position = here[1]
+            self._saved_position = length if self.loop is None else here[1]
             return
         # If several positions have the same length, the name contains the position.
-        named = None if self.loop is None or self.loop.scale.same else here
+        named = self._fine if self.loop is None else None if self.loop.scale.same else here
         name = checkpoint_name(self.job.trial, length, self.job.attempt, named)
         metrics = self._unsaved.pop(length, {})
         about = CheckpointInfo(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
@@ -537,7 +564,7 @@ class Attempt:
         # The manifest of this checkpoint contains the reports since the last one, so the next one need not.
         self._unsaved = {length: metrics} if metrics else {}
         self._saved_at = here
-        self._saved_position = here[1]
+        self._saved_position = length if self.loop is None else here[1]
         self._checkpoint = (length, name)
         if self.job.metric in metrics and isfinite(metric := metrics[self.job.metric]):
             self._best = min(self._best, self._loss(metric))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+SLOTS = "ASHWOOD_SLOTS_PER_TRIAL"
+"""Environment variable with the number of slots of a trial, ``resources.slots_per_trial``."""
+
 
 class WorkerJob(NamedTuple):
     """One attempt of a trial: its training from a checkpoint to a total length of ``target``.

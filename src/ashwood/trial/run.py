@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ashwood.checkpoints import CheckpointInfo, Patience, open_storage
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.api import Trial
+from ashwood.trial.api import Trial, running
 from ashwood.trial.attempt import (
     Again,
     Damaged,
@@ -76,6 +76,7 @@ def with_checkpoint(
 
 def _call(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outcome:
     trial = Trial(job, link)
+    running.append(trial)
     try:
         return outcome_of(trial, function(trial))
     except Leave:
@@ -90,6 +91,8 @@ def _call(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outco
         else:
             why = describe(error)
         return Failed(why, cause_of(error, trial.length), trial._attempt.has_reported)
+    finally:
+        running.pop()
 
 
 def outcome_of(trial: Trial, returned: Any = None) -> Outcome:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 from ashwood.errors import TrainingCodeError, did_you_mean
-from ashwood.integrations.determined._processes import Processes
+from ashwood.integrations.determined.core import DummyDistributedContext
+from ashwood.integrations.determined.info import configuration, plain
 from ashwood.trial import Trial
 
 logger = logging.getLogger("determined")
@@ -25,43 +25,15 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def plain(value: Any) -> Any:
-    """Return a copy of hyperparameters or settings as dictionaries and lists."""
-    if isinstance(value, Mapping):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-
 def experiment_config(trial: Trial) -> dict[str, Any]:
     """Return the settings of a trial's experiment, under the names of an experiment file.
 
     Settings that the file does not have are as far as possible those with which the trial runs.
     """
-    job = trial._attempt.job
-    config: dict[str, Any] = {
-        "name": job.experiment_name,
-        "data": plain(job.data),
-        "hyperparameters": plain(job.hparams),
-        "searcher": {
-            "metric": job.metric,
-            "smaller_is_better": job.smaller_is_better,
-            "max_length": job.max_length if job.unit == "steps" else {job.unit: job.max_length},
-        },
-        "records_per_epoch": job.records_per_epoch or 0,
-        "min_validation_period": _period(job.validation_period),
-        "min_checkpoint_period": _period(job.checkpoint_period),
-        "checkpoint_policy": str(job.save_on),
-        "resources": {"slots_per_trial": job.world_size},
-    }
-    for part in (_DEFAULTS, plain(getattr(job, "config", {}))):
-        for key, value in part.items():
-            both = isinstance(value, dict) and isinstance(config.get(key), dict)
-            config[key] = config[key] | value if both else deepcopy(value)
+    config = configuration(trial._attempt.job)
+    for key, value in _DEFAULTS.items():
+        config[key] = value | config.get(key, {}) if isinstance(value, dict) else config.get(key, value)
     return config
-
-
-def _period(period: tuple[int, str] | None) -> dict[str, int]:
-    return {} if period is None else {period[1]: period[0]}
 
 
 def batch_sizes(hparams: Mapping[str, Any], processes: int) -> tuple[int, int] | None:
@@ -128,10 +100,11 @@ class TrialContext:
         Args:
             config: an experiment file as a dictionary; its ``hyperparameters`` must be constants.
         """
-        from ashwood.integrations.determined._processes import Processes
+        from ashwood.integrations.determined.core import DummyDistributedContext
+from ashwood.integrations.determined.info import configuration, plain
 
         hparams = {name: _constant(name, value) for name, value in config.get("hyperparameters", {}).items()}
-        return cls(None, Processes(), hparams=hparams, config=config)
+        return cls(None, DummyDistributedContext(), hparams=hparams, config=config)
 
     def get_experiment_config(self) -> dict[str, Any]:
         """Return the settings of the experiment, under the names of an experiment file.

@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 
 from ashwood.errors import TrainingCodeError
-from ashwood.integrations.determined._processes import Processes, local_rank
+from ashwood.integrations.determined.core import DistributedContext, DummyDistributedContext
 from ashwood.trial import Trial
 
 
@@ -34,10 +34,12 @@ def joined(trial: Trial | None) -> Iterator[Any]:
                 f"python3 -m determined.launch.torch_distributed python3 train.py, or with torchrun"
             )
         if torch.cuda.is_available():
-            torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    processes = DistributedContext.from_torch_distributed() if size > 1 else DummyDistributedContext()
     try:
-        yield Processes()
+        yield processes
     finally:
+        processes.close()
         if begins and distributed.is_initialized():
             distributed.destroy_process_group()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ashwood.errors import TrainingCodeError
+from ashwood.integrations.determined.info import current_trial
 from ashwood.integrations.determined.pytorch import _random, _state
 from ashwood.integrations.determined.pytorch._context import PyTorchTrialContext
 from ashwood.integrations.determined.pytorch._group import joined
@@ -18,7 +19,6 @@ from ashwood.integrations.determined.pytorch._loop import Periods, TrainingLoop
 from ashwood.integrations.determined.pytorch._trial import invalid_hparams_end
 from ashwood.integrations.determined.pytorch._units import Batch, Epoch, Record, TrainUnit
 from ashwood.trial import Trial, get_trial
-from ashwood.trial.current import experiments_trial as current_trial
 
 logger = logging.getLogger("determined.pytorch")
 
