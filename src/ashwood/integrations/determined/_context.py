@@ -100,9 +100,6 @@ class TrialContext:
         Args:
             config: an experiment file as a dictionary; its ``hyperparameters`` must be constants.
         """
-        from ashwood.integrations.determined.core import DummyDistributedContext
-from ashwood.integrations.determined.info import configuration, plain
-
         hparams = {name: _constant(name, value) for name, value in config.get("hyperparameters", {}).items()}
         return cls(None, DummyDistributedContext(), hparams=hparams, config=config)
 
@@ -159,7 +156,7 @@ from ashwood.integrations.determined.info import configuration, plain
 
     def _known_sizes(self) -> tuple[int, int]:
         if self._sizes is None:
-            raise TrainingCodeError("the batch size is unknown: add an integer global_batch_size to the hyperparameters")
+            raise TrainingCodeError("the batch size is unknown: add an integer global_batch_size to hyperparameters")
         return self._sizes
 
     def get_stop_requested(self) -> bool:

@@ -80,7 +80,7 @@ class ClipGradsL2Norm(PyTorchCallback):
     def __init__(self, clip_value: float) -> None:
         self._clip_value = clip_value
 
-    def on_before_optimizer_step(self, parameters: Any) -> None:  # noqa: D102
+    def on_before_optimizer_step(self, parameters: Any) -> None:
         from torch.nn.utils import clip_grad_norm_
 
         clip_grad_norm_(parameters, self._clip_value)
@@ -92,7 +92,7 @@ class ClipGradsL2Value(PyTorchCallback):
     def __init__(self, clip_value: float) -> None:
         self._clip_value = clip_value
 
-    def on_before_optimizer_step(self, parameters: Any) -> None:  # noqa: D102
+    def on_before_optimizer_step(self, parameters: Any) -> None:
         from torch.nn.utils import clip_grad_value_
 
         clip_grad_value_(parameters, self._clip_value)

@@ -134,7 +134,7 @@ class PyTorchTrialContext(TrialContext, ReducerContext):
     # -- wrapping -----------------------------------------------------------------------------
 
     def wrap_model(self, model: Any) -> Any:
-        """Register a model and return it, on the device and, if there are several processes, with averaged gradients."""
+        """Register a model and return it on the device; if there are several processes, gradients are averaged."""
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"wrap_model() needs a torch.nn.Module, not {model!r}")
         if self._managed:
@@ -167,13 +167,13 @@ class PyTorchTrialContext(TrialContext, ReducerContext):
         manual = LRScheduler.StepMode.MANUAL_STEP
         if isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) and step_mode is not manual:
             raise TrainingCodeError(
-                "ReduceLROnPlateau needs a metric in each step: pass step_mode=LRScheduler.StepMode.MANUAL_STEP, and call "
-                "step(metric) in on_validation_end of a PyTorchCallback"
+                "ReduceLROnPlateau needs a metric in each step: pass step_mode=LRScheduler.StepMode.MANUAL_STEP, and "
+                "call step(metric) in on_validation_end of a PyTorchCallback"
             )
         optimizer = getattr(lr_scheduler, "optimizer", None)
         if optimizer is not None and all(optimizer is not each for each in self.optimizers):
             raise TrainingCodeError(
-                "the optimizer of the learning rate scheduler is not wrapped: pass it to context.wrap_optimizer() before"
+                "the optimizer of the learning rate scheduler is not wrapped: pass it to context.wrap_optimizer() first"
             )
         self.lr_schedulers.append(LRScheduler(lr_scheduler, step_mode, frequency))
         return lr_scheduler
@@ -201,9 +201,7 @@ class PyTorchTrialContext(TrialContext, ReducerContext):
 
     # -- training -----------------------------------------------------------------------------
 
-    def backward(
-        self, loss: Any, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
-    ) -> None:
+    def backward(self, loss: Any, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Compute the gradients of a loss.  The arguments are those of `torch.Tensor.backward`."""
         if self._scaler is not None and self.experimental._auto_amp:
             loss = self._scaler.scale(loss)
@@ -328,7 +326,7 @@ class PyTorchTrialContext(TrialContext, ReducerContext):
         return self._tensorboard_path
 
     def get_tensorboard_writer(self) -> Any:
-        """Return a `torch.utils.tensorboard.SummaryWriter`, or one that writes nothing if TensorBoard is not installed."""
+        """Return a TensorBoard writer, or one that writes nothing if TensorBoard is not installed."""
         if self._writer is None:
             self._writer = open_writer(self.get_tensorboard_path)
         return self._writer

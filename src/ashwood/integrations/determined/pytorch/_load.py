@@ -39,7 +39,9 @@ def load_trial_from_checkpoint_path(
     about = json.loads(file.read_text())
     states = _state.read(directory)
     found = trial_class or _import(about["trial_cls_spec"], directory, about.get("code", ""))
-    context = found.trial_context_class(None, DummyDistributedContext(), hparams=about["hparams"], config=about["experiment_config"])
+    context = found.trial_context_class(
+        None, DummyDistributedContext(), hparams=about["hparams"], config=about["experiment_config"]
+    )
     trial = found(context, **(trial_kwargs or {}))
     for model, state in zip(context.models, states["models_state_dict"], strict=False):
         _state.load_state(model, state)

@@ -135,7 +135,6 @@ class TrainingLoop:
                 self._restore(own)
             self._saved = _state.Saved()
             self._call("on_training_start")
-            self._last_length = self._trial.length
             if self._periods.at_start and start == 0:
                 self._trial.report(scalars(self._validate()))
             for batch_idx in self._trial.batches():
@@ -273,8 +272,7 @@ class TrainingLoop:
         training = self._close_window() if closes else self._mean_so_far() if at_goal else {}
         if validates or at_goal:
             self._validate_and_report(training, at_goal)
-        elif closes and trial.length > self._last_length:
-            self._last_length = trial.length
+        elif closes and self._is_exact(done):
             trial.report(training=training)
         self._announce_saves()
         if saves or (is_due and not at_goal):
@@ -293,6 +291,11 @@ class TrainingLoop:
             return period.should_stop(done)
         epochs, rest = divmod(done, self._context._epoch_len)
         return rest == 0 and period.should_stop(epochs)
+
+    def _is_exact(self, done: int) -> bool:
+        """Return whether a number of batches is a length in the unit of the experiment, not between two of them."""
+        scale = Scale(self._trial._attempt.job, "batches")
+        return scale.position(scale.length(done)) == done
 
     def _close_window(self) -> dict[str, float]:
         """Return the mean training metrics since the last call, and tell the callbacks."""
@@ -322,12 +325,11 @@ class TrainingLoop:
         trial = self._trial
         metrics = self._validate()
         self._check_metric(metrics)
-        if not at_goal and trial.length <= self._last_length:
+        if not at_goal and not self._is_exact(self._done):
             # A length can be reported once, and lengths that count epochs do not change inside an epoch.
             shown = "  ".join(f"{name}={value:.6g}" for name, value in scalars(metrics).items())
             print(f"validation after {self._done} batches: {shown} (not recorded: the experiment counts {trial.unit})")
             return
-        self._last_length = trial.length
         trial.report(scalars(metrics), training=training, checkpoint=self._save)
         if self._periods.saves_all and not trial.should_stop:
             trial.save(self._save)
@@ -403,9 +405,9 @@ class TrainingLoop:
         if not outputs:
             return {}, 0
         reducers = self._reducers(outputs[0])
-        return {
-            name: reducers[name].reduce([metrics[name] for metrics in outputs]) for name in outputs[0]
-        }, len(outputs)
+        return {name: reducers[name].reduce([metrics[name] for metrics in outputs]) for name in outputs[0]}, len(
+            outputs
+        )
 
     def _reducers(self, names: Mapping[str, Any]) -> dict[str, Reducer]:
         chosen = self._user.evaluation_reducer()
@@ -478,8 +480,8 @@ class TrainingLoop:
     def _check_position(self, start: int) -> None:
         if start and self._saved.states is not None and self._saved.batches not in (0, start):
             raise TrainingCodeError(
-                f"the checkpoint was saved after {self._saved.batches} batches, but the trial continues at batch {start}: "
-                "the number of batches in an epoch has changed (by another data set or batch size)"
+                f"the checkpoint was saved after {self._saved.batches} batches, but the trial continues at batch {start}"
+                ": the number of batches in an epoch has changed (by another data set or batch size)"
             )
 
     def _call(self, event: str, *arguments: Any) -> None:
@@ -539,7 +541,7 @@ class _Batches:
 
 
 def _adapted(method: Callable[..., Any], *names: str) -> Callable[..., Any]:
-    """Return a function that calls a method with as many of these arguments as it takes, by name if it has the names."""
+    """Return a function that calls a method with as many of these arguments as it takes, by name if it has them."""
     parameters = inspect.signature(method).parameters.values()
     found = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     if set(names) <= set(found) or any(each.kind is each.VAR_KEYWORD for each in parameters):

@@ -100,8 +100,8 @@ class _Wrapped:
         """Return the metrics by name."""
         if self.name is None and not isinstance(value, Mapping):
             raise TrainingCodeError(
-                f"{self.title} returned a {type(value).__name__}: return a dictionary of metrics by name, or pass name= "
-                "to wrap_reducer()"
+                f"{self.title} returned a {type(value).__name__}: return a dictionary of metrics by name, or pass "
+                "name= to wrap_reducer()"
             )
         if self.name is not None and isinstance(value, Mapping):
             raise TrainingCodeError(

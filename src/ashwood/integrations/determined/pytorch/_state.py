@@ -116,7 +116,9 @@ def restore(context: Any, states: Mapping[str, Any]) -> None:
             try:
                 load_state(thing, saved[number])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                raise TrainingCodeError(f"{kind}[{number}] does not fit its state in the checkpoint: {error}") from error
+                raise TrainingCodeError(
+                    f"{kind}[{number}] does not fit its state in the checkpoint: {error}"
+                ) from error
     if context._scaler is not None and states.get("scaler_state_dict"):
         context._scaler.load_state_dict(states["scaler_state_dict"])
     callbacks = states.get("callbacks", {})

@@ -154,7 +154,9 @@ class Trainer:
         if test_mode:
             raise TrainingCodeError("test_mode=True is for training outside an experiment only")
         if max_length is not None:
-            logger.info("max_length=%s is not used: the search trains up to %s %s", max_length, trial.max_length, trial.unit)
+            logger.info(
+                "max_length=%s is not used: the search trains up to %s %s", max_length, trial.max_length, trial.unit
+            )
         if latest_checkpoint is None and trial.checkpoint is not None:
             logger.warning(
                 "the trial has a checkpoint, but latest_checkpoint is None: it is continued all the same; pass "
