@@ -222,7 +222,7 @@ class Recorder:
         if stored is None and self._latest is not None and self._steps_since_latest <= self._latest_steps:
             stored = self._latest
         self._held, self._held_at, self._held_metrics = None, None, {}
-        position = (_STEPS, max(0, steps))
+        position = self._position_of(stored) if stored is not None else (_STEPS, max(0, steps))
         if stored is not None and not stored.deleted:
             # If the search continues the trial, this is saved after its answer, and if the trial ends, below.
             self._attempt.save(stored.copy, length, position)
@@ -259,13 +259,17 @@ class Recorder:
     def _save(self, stored: Stored, length: int) -> None:
         if stored.deleted:
             return
-        steps = stored.identity.steps_completed or 0
         length = self._attempt.length if self._is_over else self._below_target(length)
-        self._saves += 1
-        position = (_SAVES, self._saves) if steps in self._saved_steps else (_STEPS, max(0, steps))
-        self._saved_steps.add(steps)
-        self._attempt.save(stored.copy, length, position)
+        self._attempt.save(stored.copy, length, self._position_of(stored))
         self._note_name(stored)
+
+    def _position_of(self, stored: Stored) -> tuple[str, int]:
+        """Return a position at which nothing has been saved."""
+        steps = max(0, stored.identity.steps_completed or 0)
+        self._saves += 1
+        position = (_SAVES, self._saves) if steps in self._saved_steps else (_STEPS, steps)
+        self._saved_steps.add(steps)
+        return position
 
     def _note_name(self, stored: Stored) -> None:
         stored.name = self._attempt._checkpoint[1]
