@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def test_reducers_and_callbacks_resume(tmp_path: Path) -> None:
     counts = state["callbacks"]["counter"]["counts"]
     assert counts["on_training_epoch_end"] == 3
     assert counts["on_validation_end"] == 3  # at the two rungs and the period
-    assert counts["on_trial_startup"] == 3
-    assert counts["on_checkpoint_save_start"] >= 3
+    assert counts["on_trial_startup"] == 1  # before the state is restored
+    assert counts["on_checkpoint_save_start"] >= 1
 
 
 @pytest.mark.parametrize("loader", ["torch", "torch-skip", "weighted", "generator", "plain", "workers"])
@@ -111,4 +112,104 @@ def test_search_with_pauses_a_kill_and_promotions_reports_the_same_metrics(tmp_p
         hparams=HPARAMS | {"lr": ashwood.Log(-2, -1)},
         metric="validation_loss",
         max_length={"epochs": 8},
+    )
+
+
+def fit(trial: ashwood.Trial, **options: Any) -> None:
+    """Train as a script with the Trainer does."""
+    with pytorch.init() as context:
+        trainer = pytorch.Trainer(trials.DigitsTrial(context), context)
+        trainer.fit(**options)
+
+
+def test_trainer_uses_its_own_periods_and_resumes(tmp_path: Path) -> None:
+    def code(trial: ashwood.Trial) -> None:
+        fit(trial, validation_period=pytorch.Batch([3, 20]), checkpoint_period=pytorch.Batch(15), max_length=pytorch.Batch(4),
+            reporting_period=pytorch.Batch(10), latest_checkpoint="uuid")  # fmt: skip
+
+    options: dict[str, Any] = {"hparams": HPARAMS, "unit": "batches", "validation_period": (1, "batches")}
+    straight = Training(code, tmp_path / "straight", targets=[30], **options)
+    paused = Training(code, tmp_path / "paused", targets=[12, 30], pauses=[7, 25], **options)
+    assert str(straight.outcome) == "Ended(length=30)"
+    assert sorted(straight.reports) == [3, 10, 15, 20, 30]
+    assert sorted(paused.reports) == [3, 10, 12, 15, 20, 30]
+    for length, metrics in straight.reports.items():
+        assert paused.reports[length] == metrics, length
+    assert straight.saved == ["trial-0/length-15-attempt-1", "trial-0/length-30-attempt-1"]
+
+
+def test_trainer_stops_when_the_trial_requests_it(tmp_path: Path) -> None:
+    class Stopping(trials.DigitsTrial):
+        def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+            if batch_idx == 12:
+                self.context.set_stop_requested(True)
+            return super().train_batch(batch, epoch_idx, batch_idx)
+
+    def code(trial: ashwood.Trial) -> None:
+        with pytorch.init() as context:
+            pytorch.Trainer(Stopping(context), context).fit(reporting_period=pytorch.Batch(10))
+
+    found = Training(code, tmp_path, targets=[60], hparams=HPARAMS, unit="batches")
+    assert str(found.outcome) == "Stopped()"
+    assert found.saved == ["trial-0/length-20-attempt-1"]
+
+
+def test_trainer_without_a_search_trains_to_its_length(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(3)
+    with pytorch.init(hparams=HPARAMS, exp_conf={"data": {"url": "none"}}) as context:
+        assert context.get_data_config() == {"url": "none"}
+        trainer = pytorch.Trainer(trials.DigitsTrial(context), context)
+        trainer.fit(max_length=pytorch.Epoch(2), validation_period=pytorch.Epoch(1), checkpoint_policy="none")
+    printed = capsys.readouterr().out
+    assert "1 epoch: validation_loss=" in printed
+    assert "2 epochs: validation_loss=" in printed
+    with pytorch.init(hparams=HPARAMS) as context:
+        trial = trials.DigitsTrial(context)
+        with pytest.raises(ashwood.AshwoodError, match="needs a length such as max_length=pytorch.Epoch"):
+            pytorch.Trainer(trial, context).fit()
+        pytorch.Trainer(trial, context).fit(max_length=pytorch.Epoch(9), test_mode=True)
+    assert "validation_loss=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda c: c.configure_apex_amp(), "does not use NVIDIA's Apex"),
+        (lambda c: c.get_hparam("hiden"), r"no hyperparameter 'hiden' \(did you mean 'hidden'\?\)"),
+        (lambda c: c.wrap_model(3), "needs a torch.nn.Module"),
+        (lambda c: c.wrap_reducer(3), "must be a function or a pytorch.MetricReducer"),
+        (lambda c: c.current_train_batch(), "has not started"),
+    ],
+)
+def test_wrong_use_of_the_context_says_what_to_do(make: Any, message: str) -> None:
+    context = pytorch.PyTorchTrialContext.from_config({"hyperparameters": {"hidden": 3}})
+    with pytest.raises(Exception, match=message):
+        make(context)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluate_batch": trials.pytorch.PyTorchTrial.evaluate_batch}, "either evaluate_batch"),
+        ({"evaluate_batch": lambda self, batch: {"loss": 1.0}}, r"compares the metric 'validation_loss', but .* loss"),
+        ({"evaluate_batch": lambda self, batch: 1.0}, "must return a dictionary of metrics"),
+        ({"train_batch": lambda self, batch, epoch_idx, batch_idx: None}, "must return a dictionary of metrics"),
+        ({"build_training_data_loader": lambda self: None}, "returned None"),
+        ({"build_training_data_loader": lambda self: [1]}, "disable_dataset_reproducibility_checks"),
+        ({"evaluation_reducer": lambda self: "mean"}, "must return a det.pytorch.Reducer"),
+    ],
+)
+def test_wrong_trial_class_says_what_to_do(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    wrong = type("Wrong", (trials.DigitsTrial,), changes)
+    found = train(wrong, tmp_path, targets=[1])
+    assert type(found.outcome).__name__ == "Failed"
+    assert re.search(message, found.outcome.error), found.outcome
+
+
+def test_gradients_of_several_batches_are_averaged(tmp_path: Path) -> None:
+    config = {"optimizations": {"aggregation_frequency": 2}}
+    paused = assert_same(trials.DigitsTrial, tmp_path, [4, 17], config=config)
+    assert (
+        paused.reports[3]["validation_loss"] != train(trials.DigitsTrial, tmp_path, "one").reports[3]["validation_loss"]
     )

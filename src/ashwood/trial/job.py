@@ -45,6 +45,7 @@ class WorkerJob(NamedTuple):
         smaller_is_better: whether a smaller metric is better; if not, the loss is the negative metric.
         records_per_batch: number of records in a batch, to convert units, or None for the hyperparameter
             ``global_batch_size``.
+        config: settings of the experiment file as they are written, for training code that asks for them.
     """
 
     trial: int
@@ -76,3 +77,4 @@ class WorkerJob(NamedTuple):
     best: float | None = None
     smaller_is_better: bool = True
     records_per_batch: int | None = None
+    config: Mapping[str, Any] = {}

@@ -141,8 +141,8 @@ class TrialContext:
         """
         if name not in self._hparams:
             raise ValueError(
-                f"there is no hyperparameter {name!r}{did_you_mean(name, self._hparams)}: add it to the hyperparameters "
-                "of the experiment"
+                f"there is no hyperparameter {name!r}{did_you_mean(name, self._hparams)}: add it to the "
+                "hyperparameters of the experiment"
             )
         return self._hparams[name]
 
@@ -156,7 +156,9 @@ class TrialContext:
 
     def _known_sizes(self) -> tuple[int, int]:
         if self._sizes is None:
-            raise TrainingCodeError("the batch size is unknown: add an integer global_batch_size to hyperparameters")
+            raise TrainingCodeError(
+                "the batch size is unknown: add an integer global_batch_size to the hyperparameters"
+            )
         return self._sizes
 
     def get_stop_requested(self) -> bool:

@@ -211,13 +211,15 @@ def configuration(job: WorkerJob) -> dict[str, Any]:
     def length(count: int, unit: str) -> Any:
         return count if unit == STEPS else {unit: count}
 
-    config: dict[str, Any] = {
+    config: dict[str, Any] = plain(job.config) | {
         "name": job.experiment_name,
         "data": plain(job.data),
-        "hyperparameters": {name: {"type": "const", "val": plain(value)} for name, value in job.hparams.items()},
+        "hyperparameters": plain(job.config.get("hyperparameters"))
+        or {name: {"type": "const", "val": plain(value)} for name, value in job.hparams.items()},
         "records_per_epoch": job.records_per_epoch or 0,
-        "resources": {"slots_per_trial": _slots()},
-        "searcher": {
+        "resources": plain(job.config.get("resources") or {}) | {"slots_per_trial": _slots()},
+        "searcher": plain(job.config.get("searcher") or {})
+        | {
             "metric": job.metric,
             "smaller_is_better": job.smaller_is_better,
             "max_length": length(job.max_length, job.unit),

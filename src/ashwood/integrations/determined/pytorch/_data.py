@@ -320,7 +320,7 @@ def not_reproducible(method: str, loader: Any) -> str:
     """Return the error message for a data loader that is not `DataLoader`."""
     return (
         f"{method}() returned a {type(loader).__module__}.{type(loader).__name__}, but must return a "
-        "determined.pytorch.DataLoader, which takes the same arguments and continues a paused trial at the right "
-        "batch. To use another loader, call context.experimental.disable_dataset_reproducibility_checks() in the trial's "
+        "determined.pytorch.DataLoader, which takes the same arguments and continues a paused trial at the right batch"
+        ". To use another loader, call context.experimental.disable_dataset_reproducibility_checks() in the trial's "
         "__init__"
     )

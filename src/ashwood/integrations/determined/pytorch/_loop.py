@@ -6,7 +6,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from ashwood.integrations.determined.pytorch._reducer import Reducer, mean_metri
 from ashwood.integrations.determined.pytorch._units import UNITS, Batch, Epoch, Record, TrainUnit
 from ashwood.integrations.determined.pytorch.samplers import skips
 from ashwood.trial import Trial
+from ashwood.trial.attempt import Leave
 from ashwood.trial.lengths import Scale
 
 logger = logging.getLogger("determined.pytorch")
@@ -40,6 +41,7 @@ class Periods(NamedTuple):
         report: period of reports of training metrics.
         at_start: whether to validate before the first batch.
         saves_all: whether to save a checkpoint after each validation.
+        length: total length, for searches in which the training code decides how long it trains.
         is_test: whether to train and validate only one batch.
     """
 
@@ -48,6 +50,7 @@ class Periods(NamedTuple):
     report: TrainUnit = Batch(100)
     at_start: bool = False
     saves_all: bool = False
+    length: TrainUnit | None = None
     is_test: bool = False
 
 
@@ -96,6 +99,7 @@ class TrainingLoop:
         self._window: list[dict[str, Any]] = []
         self._done = 0
         self._saves = self._announced_saves = 0
+        self._has_stopped = False
         self._check()
 
     def _check(self) -> None:
@@ -125,7 +129,8 @@ class TrainingLoop:
                 callback.on_trial_startup(self._saved.batches, checkpoint)
             loader = self._load_training_data()
             self._validation_data = self._load_validation_data()
-            self._done = start = self._trial._attempt.first("batches")
+            self._course = _open_course(self._trial, context, self._periods)
+            self._done = start = self._course.start
             continues = start > 0 or self._saved.batches == start
             self._check_position(start)
             own = self._of_rank() if continues else {}
@@ -136,10 +141,12 @@ class TrainingLoop:
             self._saved = _state.Saved()
             self._call("on_training_start")
             if self._periods.at_start and start == 0:
-                self._trial.report(scalars(self._validate()))
-            for batch_idx in self._trial.batches():
+                self._course.report(0, scalars(self._validate()))
+            for batch_idx in self._course.batches():
                 self._train(batch_idx)
                 self._after_batch(batch_idx + 1)
+                if self._has_stopped:
+                    break
             self._announce_saves()
 
     # -- data ---------------------------------------------------------------------------------
@@ -258,31 +265,35 @@ class TrainingLoop:
 
     def _after_batch(self, done: int) -> None:
         """Do what is due after ``done`` batches: report, validate, save, stop."""
-        trial, periods = self._trial, self._periods
-        is_due = trial.validation_due
-        at_goal = is_due and done >= trial._attempt.goal("batches")
-        if periods.is_test:
-            at_goal = True
+        trial, periods, course = self._trial, self._periods, self._course
+        is_due = course.is_due
+        at_goal = course.reaches_goal(done) or periods.is_test
         validates = self._reaches(periods.validation, done)
         saves = self._reaches(periods.checkpoint, done)
         # The end of the training is the same in each search, so a part of the training ends there too.  At other
         # lengths at which the search compares trials, the mean of training metrics so far is reported.
-        at_end = at_goal and done >= Scale(trial._attempt.job, "batches").position(trial.max_length)
+        at_end = at_goal and course.reaches_end(done)
         closes = validates or saves or at_end or self._reaches(periods.report, done)
         training = self._close_window() if closes else self._mean_so_far() if at_goal else {}
         if validates or at_goal:
             self._validate_and_report(training, at_goal)
-        elif closes and self._is_exact(done):
-            trial.report(training=training)
+        elif closes and course.is_exact(done):
+            course.report(done, {}, training=training)
         self._announce_saves()
         if saves or (is_due and not at_goal):
-            trial.save(self._save)
+            course.save(done, self._save)
             self._announce_saves()
         if (closes or validates or at_goal) and self._context.distributed.broadcast(self._context.get_stop_requested()):
-            trial.save(self._save)
+            course.save(done, self._save)
             self._announce_saves()
             print(f"The training code stopped the trial after {done} batches (set_stop_requested).", flush=True)
-            trial.stop()
+            self._stop()
+
+    def _stop(self) -> None:
+        """End the trial, but not the script that calls the loop."""
+        self._has_stopped = True
+        with suppress(Leave):
+            self._trial.stop()
 
     def _reaches(self, period: TrainUnit | None, done: int) -> bool:
         if period is None:
@@ -291,11 +302,6 @@ class TrainingLoop:
             return period.should_stop(done)
         epochs, rest = divmod(done, self._context._epoch_len)
         return rest == 0 and period.should_stop(epochs)
-
-    def _is_exact(self, done: int) -> bool:
-        """Return whether a number of batches is a length in the unit of the experiment, not between two of them."""
-        scale = Scale(self._trial._attempt.job, "batches")
-        return scale.position(scale.length(done)) == done
 
     def _close_window(self) -> dict[str, float]:
         """Return the mean training metrics since the last call, and tell the callbacks."""
@@ -325,16 +331,16 @@ class TrainingLoop:
         trial = self._trial
         metrics = self._validate()
         self._check_metric(metrics)
-        if not at_goal and not self._is_exact(self._done):
+        if not at_goal and not self._course.is_exact(self._done):
             # A length can be reported once, and lengths that count epochs do not change inside an epoch.
             shown = "  ".join(f"{name}={value:.6g}" for name, value in scalars(metrics).items())
             print(f"validation after {self._done} batches: {shown} (not recorded: the experiment counts {trial.unit})")
             return
-        trial.report(scalars(metrics), training=training, checkpoint=self._save)
-        if self._periods.saves_all and not trial.should_stop:
-            trial.save(self._save)
+        self._course.report(self._done, scalars(metrics), training=training, checkpoint=self._save)
+        if self._periods.saves_all:
+            self._course.save(self._done, self._save)
         if self._periods.is_test:
-            trial.stop()
+            self._stop()
 
     def _check_metric(self, metrics: Mapping[str, Any]) -> None:
         wanted = self._trial._attempt.job.metric
@@ -438,6 +444,7 @@ class TrainingLoop:
             "window": self._window,
             "reducers": context.reducer_states() if self._window else [],
             "data": self._batches.state(),
+            "gradients": _state.gradients(context.models),
         }
         ranks = context.distributed.allgather(own)
         self._saves += 1
@@ -467,9 +474,11 @@ class TrainingLoop:
         states = self._saved.states
         assert states is not None  # noqa: S101
         self._call("on_checkpoint_load_start", states)
-        _state.restore(self._context, states)
+        context = self._context
+        _state.restore(context, states)
         if found := own.get("random") or states.get("rng_state"):
-            _random.restore(found, self._context.device)
+            _random.restore(found, context.device)
+        _state.restore_gradients(context.models, own.get("gradients", ()))
         self._window = list(own.get("window", ()))
         if self._window:
             for model in self._context.models:
@@ -480,13 +489,105 @@ class TrainingLoop:
     def _check_position(self, start: int) -> None:
         if start and self._saved.states is not None and self._saved.batches not in (0, start):
             raise TrainingCodeError(
-                f"the checkpoint was saved after {self._saved.batches} batches, but the trial continues at batch {start}"
-                ": the number of batches in an epoch has changed (by another data set or batch size)"
+                f"the checkpoint was saved after {self._saved.batches} batches, but the trial continues at batch "
+                f"{start}: the number of batches in an epoch has changed (by another data set or batch size)"
             )
 
     def _call(self, event: str, *arguments: Any) -> None:
         for callback in self._callbacks.values():
             getattr(callback, event)(*arguments)
+
+
+class _SearchedCourse:
+    """The batches up to the length that the search requires.
+
+    Attributes:
+        start: number of trained batches at the beginning.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._scale = Scale(trial._attempt.job, "batches")
+        self.start = trial._attempt.first("batches")
+
+    def batches(self) -> Iterator[int]:
+        """Yield the numbers of the batches."""
+        return self._trial.batches()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the present batch is the last one before the search or a pause requires a report or a checkpoint."""
+        return self._trial.validation_due
+
+    def reaches_goal(self, done: int) -> bool:
+        """Return whether the search compares the trial after a number of batches."""
+        return self._trial.validation_due and done >= self._trial._attempt.goal("batches")
+
+    def reaches_end(self, done: int) -> bool:
+        """Return whether the training is complete after a number of batches."""
+        return done >= self._scale.position(self._trial.max_length)
+
+    def is_exact(self, done: int) -> bool:
+        """Return whether a number of batches is a length in the unit of the experiment, not between two of them."""
+        return self._scale.position(self._scale.length(done)) == done
+
+    def report(self, done: int, metrics: Mapping[str, float], **options: Any) -> None:  # noqa: ARG002
+        """Report metrics after a number of batches."""
+        self._trial.report(metrics, **options)
+
+    def save(self, done: int, save: Callable[[Path], None]) -> None:  # noqa: ARG002
+        """Save a checkpoint after a number of batches, unless there is one."""
+        self._trial.save(save)
+
+
+class _OwnCourse:
+    """The batches up to a length of the training code, if the search has none.  Lengths are batches."""
+
+    def __init__(self, trial: Trial, goal: int) -> None:
+        self._trial, self._goal = trial, goal
+        self.start = trial.length
+
+    def batches(self) -> Iterator[int]:
+        """Yield the numbers of the batches."""
+        for batch in range(self.start, self._goal):
+            yield batch
+            if self._trial.should_stop:
+                return
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the trial pauses."""
+        return self._trial._attempt.stop_requested
+
+    def reaches_goal(self, done: int) -> bool:
+        """Return whether the training is complete after a number of batches."""
+        return done >= self._goal
+
+    reaches_end = reaches_goal
+
+    def is_exact(self, done: int) -> bool:  # noqa: ARG002
+        """Return True: lengths are batches."""
+        return True
+
+    def report(self, done: int, metrics: Mapping[str, float], **options: Any) -> None:
+        """Report metrics after a number of batches."""
+        self._trial.report(metrics, length=done, **options)
+
+    def save(self, done: int, save: Callable[[Path], None]) -> None:
+        """Save a checkpoint after a number of batches, unless there is one."""
+        self._trial.save(save, length=done)
+
+
+def _open_course(trial: Trial, context: Any, periods: Periods) -> Any:
+    if not getattr(trial._attempt.job, "open_ended", False):
+        return _SearchedCourse(trial)
+    length = periods.length
+    if length is None or not isinstance(length.value, int) or length.value < 1:
+        raise TrainingCodeError(
+            "the search has no length, so the training code needs one: add max_length to the searcher section, or pass "
+            "max_length=pytorch.Epoch(n) to Trainer.fit()"
+        )
+    return _OwnCourse(trial, length.value * (context._epoch_len if isinstance(length, Epoch) else 1))
 
 
 class _Batches:

@@ -145,3 +145,22 @@ def unwrapped(model: Any) -> Any:
     while isinstance(model, parallel):
         model = model.module
     return model
+
+
+def gradients(models: Any) -> list[dict[str, Any]]:
+    """Return the gradients of each model by parameter, without those that are None.
+
+    Between two steps of the optimizers, gradients of several batches are aggregated.
+    """
+    return [
+        {name: each.grad.detach().cpu() for name, each in unwrapped(model).named_parameters() if each.grad is not None}
+        for model in models
+    ]
+
+
+def restore_gradients(models: Any, saved: Any) -> None:
+    """Restore what `gradients` returned."""
+    for model, found in zip(models, saved, strict=False):
+        for name, each in unwrapped(model).named_parameters():
+            if name in found:
+                each.grad = found[name].to(each.device)

@@ -137,6 +137,7 @@ class Trainer:
             report=_checked("reporting_period", reporting_period) or Batch(100),
             at_start=step_zero_validation,
             saves_all=checkpoint_policy == "all",
+            length=_checked("max_length", max_length) if _is_open_ended(trial) else None,
             is_test=test_mode,
         )
         if trial is None:
@@ -153,7 +154,7 @@ class Trainer:
     ) -> _state.Saved:
         if test_mode:
             raise TrainingCodeError("test_mode=True is for training outside an experiment only")
-        if max_length is not None:
+        if max_length is not None and not _is_open_ended(trial):
             logger.info(
                 "max_length=%s is not used: the search trains up to %s %s", max_length, trial.max_length, trial.unit
             )
@@ -181,6 +182,11 @@ class Trainer:
         seed = torch.initial_seed() % 2**31  # If the script has set a seed, it determines the order of the data.
         data = (self._context._config or {}).get("data")
         return get_trial(self._context.get_hparams(), data, seed=seed, **{unit: length}), saved
+
+
+def _is_open_ended(trial: Trial | None) -> bool:
+    """Return whether the search has no length, so the training code decides how long it trains."""
+    return trial is not None and getattr(trial._attempt.job, "open_ended", False)
 
 
 def _checked(name: str, unit: TrainUnit | None) -> TrainUnit | None:
