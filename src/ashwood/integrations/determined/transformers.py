@@ -98,8 +98,8 @@ class DetCallback(hf.TrainerCallback):  # type: ignore[misc]
         if of_epochs == (steps > 0) or length != self.searcher_max_length:
             given = f"max_steps={steps}" if steps > 0 else f"num_train_epochs={args.num_train_epochs}"
             raise TrainingCodeError(
-                f"the search trains up to {self.searcher_max_length} {self._job.unit}, but the trainer has {given}: set "
-                f"{wants} to {self.searcher_max_length}, or change max_length in the experiment file"
+                f"the search trains up to {self.searcher_max_length} {self._job.unit}, but the trainer has {given}: "
+                f"set {wants} to {self.searcher_max_length}, or change max_length in the experiment file"
             )
 
     # -- events of the trainer ------------------------------------------------------------------

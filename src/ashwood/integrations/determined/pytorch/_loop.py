@@ -265,7 +265,7 @@ class TrainingLoop:
 
     def _after_batch(self, done: int) -> None:
         """Do what is due after ``done`` batches: report, validate, save, stop."""
-        trial, periods, course = self._trial, self._periods, self._course
+        periods, course = self._periods, self._course
         is_due = course.is_due
         at_goal = course.reaches_goal(done) or periods.is_test
         validates = self._reaches(periods.validation, done)
