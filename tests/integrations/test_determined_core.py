@@ -143,7 +143,7 @@ def test_operations_in_batches_report_their_own_steps(tmp_path: Path) -> None:
 
     outcome, link = train_with(code, tmp_path, [go(40), PAUSE], target=25, unit="batches", max_length=100)
     assert outcome == Ended(40)
-    assert [sent[1] for sent in link.sent if sent[0] == "report" and "training.x" in sent[2]] == [10, 20, 30, 39]
+    assert [sent[1] for sent in link.sent if sent[0] == "report" and "training.x" in sent[2]] == [10, 20, 30, 40]
     assert asked_at(link) == [25, 40]
     assert [int(name.split("-")[1]) for name in link.saves] == [10, 20, 30, 40, 40]
 

@@ -4,7 +4,7 @@
 # command, so it imports nothing that is slow.
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
@@ -33,6 +33,16 @@ def whole_number(value: str | int) -> int:
     if len(text) > len(str(LARGEST_ID)) or (number := int(text)) > LARGEST_ID:
         raise typer.BadParameter(f"must be at most {LARGEST_ID}, not {text}")
     return number
+
+
+def whole_numbers(values: Sequence[str]) -> list[int]:
+    """Return the different numbers in arguments such as ``3`` and ``1,2``, in their order.
+
+    Raises:
+        typer.BadParameter: one of them is not a whole number.
+    """
+    words = [word.strip() for value in values for word in value.split(",")]
+    return list(dict.fromkeys(whole_number(word) for word in words))
 
 
 class BackendKind(StrEnum):

@@ -103,11 +103,17 @@ def _length(unit: str, factor: int = 1) -> Callable[[Any], str]:
     )
 
 
+def _unit(value: Any) -> str:
+    unit = value if value in ("batches", "records", "epochs") else "epochs"
+    return f"unknown key: write the unit in max_length: {{{unit}: n}}"
+
+
 REFUSED: dict[Path, dict[str, str | Callable[[Any], str]]] = {
     (): _DIRECTION_KEYS,
     ("searcher",): {
         **_DIRECTION_KEYS,
         "budget": _BUDGET,
+        "unit": _unit,
         "step_budget": _BUDGET,
         **dict.fromkeys(("explore_function", "length_per_round", "num_rounds"), _PBT),
         **dict.fromkeys(("population_size", "replace_function"), _PBT),

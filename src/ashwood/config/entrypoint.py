@@ -32,7 +32,7 @@ def _parse(value: Any) -> Entrypoint:
         return Entrypoint(EntrypointKind.COMMAND, words)
     if ":" in words:
         return _parse_reference(words)
-    if words.endswith(".py"):
+    if words.endswith(".py") and not words.startswith("./"):
         raise ValueError(f"{name} is a file: write {name}:function, or the command python {name}")
     if "/" in words or words.endswith(".sh"):
         return Entrypoint(EntrypointKind.COMMAND, words)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import TRAINING, Attempt, Invalid, Save, Stopped
+from ashwood.trial.attempt import TRAINING, Attempt, Invalid, Save, Stopped, no_length
 from ashwood.trial.channel import Link
 from ashwood.trial.job import WorkerJob
 from ashwood.trial.values import Values
@@ -63,8 +63,6 @@ class Trial:
         id: number of the trial in its experiment, from 0.
         experiment: id and name of the experiment, or None if the trial runs without one.
         unit: unit of lengths: ``epochs``, ``batches``, ``records`` or ``steps``.
-        max_length: total length that the trial reaches if the search never stops it, for example for a learning rate
-            schedule.
         attempt: number of this attempt of the trial, from 1.
         rank: number of this process, from 0, among those that train the trial together: on several machines, or started
             by a launcher such as ``torchrun``.  Reports and checkpoints of rank 0 count; the others follow its loop.
@@ -82,15 +80,16 @@ class Trial:
         self.id = job.trial
         self.experiment = ExperimentInfo(job.experiment_id, job.experiment_name) if job.experiment_id else None
         self.unit = job.unit
-        self.max_length = job.max_length
         self.attempt = job.attempt
         self.rank = job.rank
         self.world_size = job.world_size
         self.rendezvous = job.rendezvous
+        self._job = job
         self._attempt = Attempt(job, link) if attempt is None else attempt
 
     def __repr__(self) -> str:
-        return f"<Trial {self.id}, attempt {self.attempt}, length {self.length} of {self.target}, {dict(self.hparams)}>"
+        of = f" of {self._attempt.target}" if self.has_length else ""
+        return f"<Trial {self.id}, attempt {self.attempt}, length {self.length}{of}, {dict(self.hparams)}>"
 
     def hparams_as(self, cls: type[_T]) -> _T:
         """Return the hyperparameters as an object of a dataclass, whose fields can be dataclasses themselves.
@@ -150,8 +149,34 @@ class Trial:
         return self._attempt.length
 
     @property
+    def has_length(self) -> bool:
+        """Whether the search says how long to train.
+
+        If the experiment file has no ``max_length``, the training code decides: it uses a loop of its own, and the
+        trial is complete when it returns.  Then `target`, `max_length` and the loops of the trial raise an error.
+        """
+        return not self._job.open_ended
+
+    @property
+    def max_length(self) -> int:
+        """Total length that the trial reaches if the search never stops it, for example for a learning rate schedule.
+
+        Raises:
+            TrainingCodeError: the search has no length; see `has_length`.
+        """
+        if not self.has_length:
+            raise TrainingCodeError(no_length("trial.max_length"))
+        return self._job.max_length
+
+    @property
     def target(self) -> int:
-        """Total length to which the search lets the trial train for now, in the experiment's unit."""
+        """Total length to which the search lets the trial train for now, in the experiment's unit.
+
+        Raises:
+            TrainingCodeError: the search has no length; see `has_length`.
+        """
+        if not self.has_length:
+            raise TrainingCodeError(no_length("trial.target"))
         return self._attempt.target
 
     @property

@@ -52,6 +52,10 @@ class Ended(NamedTuple):
     length: int
 
 
+class Returned(NamedTuple):
+    """The training code returned by itself, and that is the end of its trial: see `WorkerJob.open_ended`."""
+
+
 class Failed(NamedTuple):
     """The training code failed; the first line of ``error`` is a summary.
 
@@ -130,7 +134,18 @@ def _number_of(returned: Any) -> float | None:
         return None
 
 
-Outcome = Ended | Failed | Unusable | StorageTrouble | Invalid | Stopped | Again | Damaged
+Outcome = Ended | Returned | Failed | Unusable | StorageTrouble | Invalid | Stopped | Again | Damaged
+
+
+def no_length(what: str, unit: str = "epochs") -> str:
+    """Return the message that training code asked for a length that the experiment does not have."""
+    one = unit.removesuffix("s")
+    limit = "n" if unit == STEPS else f"{{{unit}: n}}"
+    return (
+        f"{what} needs a length, but the search has none: the experiment file has no searcher.max_length, so the "
+        f"training code decides how long it trains. Add max_length: {limit} to the searcher section, or use a loop of "
+        f"your own, such as for {one} in range(trial.length, n), and pass length={one} + 1 to trial.report()"
+    )
 
 
 def draw_of(job: WorkerJob) -> str:
@@ -169,6 +184,8 @@ class Attempt:
         self._fine: Position | None = None
         # Whether the training code reads `should_stop`. Such code does not have to return after each report.
         self._looks = False
+        # Whether the training code was asked to end: by `should_stop`, or by an exception.
+        self._told_to_end = False
         # Whether the training code has reported since the request to suspend was noticed.
         self._reported_since = False
         self._suspended = False
@@ -266,6 +283,8 @@ class Attempt:
         self._lengthened_to = min(loop.scale.length(position), self.job.max_length)
 
     def _enter(self, unit: str, step: int) -> Loop:
+        if self.job.open_ended:
+            raise TrainingCodeError(no_length(f"trial.{unit}()", unit))
         if self.loop is not None and self.loop.active:
             raise TrainingCodeError(
                 f"trial.{unit}() was called inside the loop over trial.{self.loop.unit}(): a trial counts one thing; "
@@ -322,12 +341,16 @@ class Attempt:
         if not self._suspended:
             return False
         # Outside a loop of the trial, nothing is saved here, because training may have continued since the last report.
-        return self._leaves() if self.loop is not None else self._may_leave()
+        self._told_to_end = self._leaves() if self.loop is not None else self._may_leave()
+        return self._told_to_end
 
     @property
     def stop_requested(self) -> bool:
         """Whether the trial was asked to end, even if training since its latest checkpoint would be lost."""
-        return self.should_stop or self._suspended
+        if self.should_stop:
+            return True
+        self._told_to_end = self._told_to_end or self._suspended
+        return self._suspended
 
     def _advance(self, length: int, position: Position | None) -> None:
         """Record the total length that the training code passed, and its position.
@@ -347,8 +370,18 @@ class Attempt:
             )
         lost = self._suspended and self._reported_since and not self.trains_on and self._may_leave()
         if length > before and (self._final is not None or lost):
+            self._told_to_end = True
             raise Leave
         self._named, self._fine = length, position
+
+    def _count(self, metrics: dict[str, float]) -> None:
+        """Count a report without a length as one more step, in training code that decides how long it trains.
+
+        Reports of different metrics belong to the same step.
+        """
+        length = self.length
+        if length == self.job.length or any(self._reported.get(name) == length for name in metrics):
+            self._advance(length + 1, None)
 
     # -- reports ------------------------------------------------------------------------------
 
@@ -369,6 +402,8 @@ class Attempt:
         """
         if length is not None:
             self._advance(length, position)
+        elif self.job.open_ended:
+            self._count(metrics)
         if not self.restored:
             self._warn_of_restoring()
         self._heartbeat.note(self._position())
@@ -478,6 +513,8 @@ class Attempt:
     def _period_passed(self) -> bool:
         period, loop = self.job.checkpoint_period, self.loop
         if period is None or (loop is None and self._named is None):
+            return False
+        if self.job.open_ended and period[1] != self.job.unit:  # The training code itself saves so often.
             return False
         scale = Scale(self.job, self.job.unit) if loop is None else loop.scale
         due = scale.next_multiple(period, self._saved_position, "min_checkpoint_period")
@@ -624,6 +661,8 @@ class Attempt:
             if hasattr(returned, "close"):
                 returned.close()
             return Failed("the training function is asynchronous: make it a plain function (asyncio.run() inside it)")
+        if self.job.open_ended:
+            return self._end_of_open_ended(returned)
         if self._over:
             return Ended(self.length)
         if self._went_on_at is not None and self._went_on_at == self.length:
@@ -645,6 +684,22 @@ class Attempt:
             why = f"{headline} (it returned a {said}, which is not a number)\n{details}"
         cause = NO_VALIDATION if self._lacks_validation else "unfinished at length "
         return Failed(why, f"{cause}{self.length}", bool(self._reported))
+
+    def _end_of_open_ended(self, returned: Any) -> Outcome:
+        """Return the outcome of training code that decides how long it trains."""
+        metric = self.job.metric
+        if self._follows or self._told_to_end:
+            return Ended(self.length)
+        if metric is not None and metric not in self._reported:
+            if (number := _number_of(returned)) is not None:
+                self._link.reported(max(1, self.length), {metric: number})
+            elif self._reported and self.job.checkpoint is None:  # An earlier attempt may have reported it.
+                said = ", ".join(map(repr, self._reported))
+                hint = did_you_mean(metric, self._reported)
+                self._warn(f"the training code ended without reporting {metric!r}; it reported {said}{hint}")
+        if self.job.world_size == 1:  # With several processes, the others have ended, and cannot save with this one.
+            self._save_if(True)
+        return Returned()
 
     @property
     def _lacks_validation(self) -> bool:

@@ -35,6 +35,8 @@ class WorkerJob(NamedTuple):
         experiment: identity of the experiment, or an empty text if there is none.
         halving: whether the search compares trials before their end.
         max_length: greatest total length of a trial in the experiment.
+        open_ended: whether the training code decides how long it trains; then ``target`` and ``max_length`` mean
+            nothing, no report is answered, and the trial is complete when the training code returns.
         experiment_id: number of the experiment in its home, or 0 if there is no experiment.
         experiment_name: name of the experiment.
         pulse: greatest interval in seconds between two messages that steps were finished.
@@ -78,3 +80,4 @@ class WorkerJob(NamedTuple):
     smaller_is_better: bool = True
     records_per_batch: int | None = None
     config: Mapping[str, Any] = {}
+    open_ended: bool = False

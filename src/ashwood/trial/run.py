@@ -22,6 +22,7 @@ from ashwood.trial.attempt import (
     Invalid,
     Leave,
     Outcome,
+    Returned,
     Stopped,
     StorageTrouble,
     Unusable,
@@ -113,7 +114,7 @@ def message_of(outcome: Outcome) -> Message:
             return ["StorageFailed", error, cause]
         case Invalid(why):
             return ["HparamsInvalid", why]
-        case Stopped():
+        case Stopped() | Returned():
             return ["TrialStopped"]
         case Damaged(checkpoint, why):
             return ["CheckpointDamaged", checkpoint, why]

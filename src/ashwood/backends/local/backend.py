@@ -501,6 +501,7 @@ def _setup(
             "experiment": spec.identity,
             "halving": spec.search.method.is_halving,
             "max_length": spec.search.max_length,
+            "open_ended": spec.search.open_ended,
             "experiment_id": number,
             "experiment_name": spec.name,
             "config": file_settings(spec.config_text),

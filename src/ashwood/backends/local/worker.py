@@ -143,7 +143,8 @@ def _attempt(
     log = trial_log(setup.logs, job.trial)
     begins = f", from length {job.length}" if job.length else ""
     whose = f"experiment {job.experiment}, " if job.experiment else ""
-    output.enter(log, f"{whose}trial {job.trial}, attempt {job.attempt}{begins}, to length {job.target}")
+    ends = "" if job.open_ended else f", to length {job.target}"
+    output.enter(log, f"{whose}trial {job.trial}, attempt {job.attempt}{begins}{ends}")
     former = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = job.trial_directory
     with contextlib.suppress(OSError):  # `Trial.directory` and commands try again and report the error.

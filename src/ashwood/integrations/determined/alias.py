@@ -28,7 +28,10 @@ _NOT_OFFERED = {
         "it is the client of a Determined master, or core_v2; for experiments and their checkpoints use "
         "ashwood.open_experiment(ID), and for training code det.core"
     ),
+    "keras": "call ashwood.keras.fit(trial, model, …)",
+    "launch": "write a command with the launcher itself, such as deepspeed, mpirun, horovodrun or accelerate launch",
     "lightning": "call ashwood.lightning.fit(trial, …)",
+    "pytorch": "use det.core, or ashwood.torch.state(trial, …)",
     "pytorch.deepspeed": "write a training function, and start it with the launcher deepspeed",
     "pytorch.dsat": "Ashwood has no autotuning of DeepSpeed; search its settings as hyperparameters",
     "pytorch.experimental": "Ashwood has no batch inference",
@@ -36,6 +39,7 @@ _NOT_OFFERED = {
     "ray": "Ashwood itself runs trials on a Ray cluster, see backend in the experiment file",
     "searcher": "outside code cannot drive a search; the search methods of the experiment file can",
     "tensorboard": "Ashwood stores no TensorBoard files; training code may write them into trial.directory",
+    "transformers": "call ashwood.transformers.train(trial, trainer)",
     "util": "it is for Determined's own use",
 }
 """Modules of Determined that do not exist here, with what to do instead."""

@@ -94,12 +94,14 @@ class Recorder:
         values = numbers(metrics)
         length = self._arrive(steps, values)
         name = self._job.metric
-        self._send({TRAINING + key: value for key, value in values.items() if TRAINING + key != name}, length, steps)
+        named = {TRAINING + key: value for key, value in values.items() if TRAINING + key != name}
+        self._send_or_hold(named, length, steps)
 
     def report_group(self, group: str, steps: int, metrics: Mapping[str, Any]) -> None:
         """Record metrics of a group other than training and validation."""
         values = {f"{group}.{name}": value for name, value in numbers(metrics).items()}
-        self._send({key: value for key, value in values.items() if key != self._job.metric}, self._arrive(steps), steps)
+        length = self._arrive(steps)
+        self._send_or_hold({key: value for key, value in values.items() if key != self._job.metric}, length, steps)
 
     def report_validation(self, steps: int, metrics: Mapping[str, Any]) -> None:
         """Record validation metrics.  In code without operations, the search compares them at its target."""
@@ -109,15 +111,11 @@ class Recorder:
         if is_compared:
             self._note_best(values[str(self._job.metric)])
             self._last_validation = values
-        if self._is_over or self._is_open_ended or length < self._attempt.target:
-            self._send(values, length, steps)
-        elif self._asks_at_reports and is_compared:
-            self._ask(values, length, steps)
-        elif self._asks_at_reports:
-            self._send(values, length, steps)
+        reaches = not self._is_over and not self._is_open_ended and length >= self._attempt.target
+        if reaches and self._asks_at_reports and is_compared:
+            self._ask({**self._held_metrics, **values}, length, steps)
         else:
-            self._hold(steps)
-            self._held_metrics |= values
+            self._send_or_hold(values, length, steps)
 
     def next_target(self) -> int | None:
         """Return the length of the next operation, or None if the training code must end.
@@ -167,7 +165,7 @@ class Recorder:
     @property
     def _is_open_ended(self) -> bool:
         """Whether the training code decides how long it trains, and no report is compared."""
-        return bool(getattr(self._job, "open_ended", False))
+        return self._job.open_ended
 
     @property
     def _is_over(self) -> bool:
@@ -203,6 +201,14 @@ class Recorder:
         if self._is_over:
             return now if not self._asks_at_reports else max(length, now)
         return max(min(length, self._attempt.target - 1), now)
+
+    def _send_or_hold(self, values: dict[str, float], length: int, steps: int) -> None:
+        """Report metrics, or hold them if they may belong to the report at the target."""
+        if self._is_over or self._is_open_ended or length < self._attempt.target:
+            self._send(values, length, steps)
+        else:
+            self._hold(steps)
+            self._held_metrics |= values
 
     def _send(self, values: dict[str, float], length: int, steps: int) -> None:
         length = self._below_target(length)
@@ -354,7 +360,7 @@ class Recorder:
                 self._stop()
             return
         if self._last_validation:
-            self._held_metrics = self._held_metrics or self._last_validation
+            self._held_metrics = {**self._last_validation, **self._held_metrics}
             self.complete(self._last_validation[str(self._job.metric)])
         elif attempt.has_reported or self.stored:
             if self._held_at is not None:
