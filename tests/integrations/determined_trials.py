@@ -53,7 +53,7 @@ class DigitsTrial(pytorch.PyTorchTrial):
         self.context.step_optimizer(self.optimizer, clip_grads=lambda p: nn.utils.clip_grad_norm_(p, 1.0))
         return {"loss": loss, "lr": self.schedule.get_last_lr()[0], "epoch": epoch_idx}
 
-    def evaluate_batch(self, batch: Any) -> dict[str, Any]:
+    def evaluate_batch(self, batch: Any) -> dict[str, Any]:  # type: ignore[override]
         images, labels = batch
         output = self.model(images)
         return {
@@ -175,7 +175,7 @@ class ReducersTrial(DigitsTrial):
         self.context.step_optimizer(self.optimizer)
         return {"loss": loss}
 
-    def evaluate_batch(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+    def evaluate_batch(self, batch: Any, batch_idx: int) -> dict[str, Any]:  # type: ignore[override]
         images, labels = batch
         output = self.model(images)
         self.confusion.update(output, labels)
@@ -186,7 +186,7 @@ class ReducersTrial(DigitsTrial):
         return {"validation_loss": pytorch.Reducer.AVG, "most": pytorch.Reducer.MAX}
 
 
-class Noisy(torch.utils.data.Dataset):  # type: ignore[misc]
+class Noisy(torch.utils.data.Dataset):  # type: ignore[misc,name-defined]
     """Augments images with random numbers of all three generators."""
 
     def __init__(self, data: Any) -> None:

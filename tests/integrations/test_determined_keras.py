@@ -35,7 +35,7 @@ def build(units: int, lr: float) -> Any:
     return model
 
 
-class Dataset(keras.utils.PyDataset):  # type: ignore[misc]
+class Dataset(keras.utils.PyDataset):  # type: ignore[misc,name-defined]
     def __len__(self) -> int:
         return 4
 

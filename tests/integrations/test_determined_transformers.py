@@ -17,7 +17,7 @@ from ashwood.integrations.determined.transformers import DetCallback  # noqa: E4
 from tests.integrations.attempts import Training  # noqa: E402
 
 
-class Sequences(torch.utils.data.Dataset):  # type: ignore[misc]
+class Sequences(torch.utils.data.Dataset):  # type: ignore[misc,name-defined]
     def __init__(self, seed: int, count: int = 32) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.tokens = torch.randint(0, 16, (count, 8), generator=generator)

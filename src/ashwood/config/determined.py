@@ -39,8 +39,8 @@ IGNORED: dict[Path, str] = {
     ("project",): "experiments aren't grouped into projects; use labels",
     ("retention_policy",): "logs are kept until you delete them",
     ("scheduling_unit",): (
-        "the search answers at each report of training code, not after a fixed number of batches; only trial classes of "
-        "Determined use it, for reports of training metrics"
+        "the search answers at each report of training code, not after a fixed number of batches; only trial classes "
+        "of Determined use it, for reports of training metrics"
     ),
     ("security",): "Ashwood runs as you, with your rights",
     ("slurm",): f"{_NO_CLUSTER} and submits nothing to Slurm",

@@ -21,7 +21,7 @@ __all__ = ["EVAL", "TEST", "TRAIN", "TRAIN_AVG", "DetCallback", "get_ds_config_p
 EVAL, TEST, TRAIN_AVG, TRAIN = "eval_", "test_", "train_", "train_progress"
 
 
-class DetCallback(hf.TrainerCallback):  # type: ignore[misc]
+class DetCallback(hf.TrainerCallback):
     """Callback that reports metrics, saves checkpoints, and ends the training when the search asks for it.
 
     Example::
@@ -58,6 +58,7 @@ class DetCallback(hf.TrainerCallback):  # type: ignore[misc]
         self.core_context = core_context
         self.filter_metrics = filter_metrics
         self.user_data = user_data
+        self.current_op: Any = None
         self.last_metrics: dict[str, Any] = {"train_step": -1, "eval_step": -1}
         self._info, self._job = info, info._trial._attempt.job
         self.searcher_metric = self._job.metric or "eval_loss"

@@ -89,7 +89,7 @@ class Batches:
         if not self._is_indexed:
             return iter(self._data)
         count = self._records if self._records is not None else self.length
-        order = np.arange(count)
+        order = np.arange(count or 0)
         if self._shuffle:
             np.random.default_rng([self._seed, epoch]).shuffle(order)
         if self._records is None:

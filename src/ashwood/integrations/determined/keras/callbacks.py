@@ -55,7 +55,8 @@ class _AfterValidations(Callback):
 
     def load_state(self, state: Any) -> None:
         """Restore the counters."""
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 class EarlyStopping(_AfterValidations, keras.callbacks.EarlyStopping):

@@ -65,6 +65,12 @@ def periods_of(trial: Trial, config: Mapping[str, Any]) -> Periods:
     return Periods(units[0], units[1], Batch(int(every)), bool(config.get("perform_initial_validation")))
 
 
+def _batches_of(period: Record, size: int) -> int:
+    if not isinstance(period.value, int):
+        raise TrainingCodeError(f"{period!r} must have one number of records; lists are for Batch and Epoch")
+    return max(period.value // size, 1) if period.value > 0 else 0
+
+
 def has_own(trial: Any, method: str) -> bool:
     """Return whether the class of a trial overrides a method."""
     return not getattr(getattr(type(trial), method), "is_default", False)
@@ -192,13 +198,12 @@ class TrainingLoop:
             validation_period=None,
             checkpoint_period=None,
         )
-        self._periods = self._periods._replace(
-            **{
-                name: Batch(max(period.value // size, 1) if period.value > 0 else 0)
-                for name, period in self._periods._asdict().items()
-                if isinstance(period, Record)
-            }
-        )
+        in_batches: dict[str, Any] = {
+            name: Batch(_batches_of(period, size))
+            for name, period in self._periods._asdict().items()
+            if isinstance(period, Record)
+        }
+        self._periods = self._periods._replace(**in_batches)
 
     def _load_validation_data(self) -> Any:
         data = self._user.build_validation_data_loader()

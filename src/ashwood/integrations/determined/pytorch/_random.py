@@ -32,7 +32,8 @@ def states(device: Any = None) -> dict[str, Any]:
     Args:
         device: device of the training; if it is a GPU, its generator is included.
     """
-    name, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    name, keys, *rest = state
     found = {
         "cpu_rng_state": torch.get_rng_state(),
         "np_rng_state": (name, torch.from_numpy(keys.astype(np.int64)), *rest),

@@ -32,7 +32,8 @@ class Reducer(enum.Enum):
         """
         if self is Reducer.AVG:
             return np.average(values, weights=weights)
-        return {Reducer.SUM: np.sum, Reducer.MAX: np.max, Reducer.MIN: np.min}[self](values)
+        functions: dict[Reducer, Any] = {Reducer.SUM: np.sum, Reducer.MAX: np.max, Reducer.MIN: np.min}
+        return functions[self](values)
 
 
 class MetricReducer(ABC):

@@ -181,7 +181,8 @@ class Trainer:
         unit = next((name for cls, name in units.items() if isinstance(max_length, cls)), "batches")
         seed = torch.initial_seed() % 2**31  # If the script has set a seed, it determines the order of the data.
         data = (self._context._config or {}).get("data")
-        return get_trial(self._context.get_hparams(), data, seed=seed, **{unit: length}), saved
+        total: dict[str, Any] = {unit: length}
+        return get_trial(self._context.get_hparams(), data, seed=seed, **total), saved
 
 
 def _is_open_ended(trial: Trial | None) -> bool:

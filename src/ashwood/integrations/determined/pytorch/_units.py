@@ -21,7 +21,7 @@ class TrainUnit:
         return f"{type(self).__name__}({self.value!r})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.value == self.value  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.value == self.value
 
     __hash__ = None  # type: ignore[assignment]
 
