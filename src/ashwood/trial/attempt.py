@@ -255,6 +255,15 @@ class Attempt:
         """Return the position at which a loop over ``unit`` ends unless the search sets a new target."""
         return Scale(self.job, unit).position(self._goal)
 
+    def first(self, unit: str) -> int:
+        """Return the position at which a loop over ``unit`` begins."""
+        if self.loop is not None and self.loop.unit == unit:
+            return self.loop.position
+        scale = Scale(self.job, unit)
+        resumed = None if self.loop is not None else named_position(self.job.checkpoint or "", unit)
+        is_exact = resumed is not None and scale.length(resumed) == self.job.length
+        return resumed if resumed is not None and is_exact else scale.position(self.length)
+
     @property
     def _goal(self) -> int:
         """Total length at which a loop ends unless the search sets a new target."""
@@ -287,14 +296,7 @@ class Attempt:
                 "its lengths or uses a loop of the trial"
             )
         scale = Scale(self.job, unit)
-        position = scale.position(self.length)
-        if self.loop is not None and self.loop.unit == unit:
-            position = self.loop.position
-        elif (resumed := named_position(self.job.checkpoint or "", unit)) is not None and (
-            scale.length(resumed) == self.job.length
-        ):
-            position = resumed
-        self._saved_position = position
+        self._saved_position = position = self.first(unit)
         if self.loop is None:
             self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)

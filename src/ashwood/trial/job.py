@@ -45,6 +45,9 @@ class WorkerJob(NamedTuple):
             `ashwood.experiment.spec.SaveOn`.
         best: lowest loss of the experiment's checkpoints when the job began, or None if there was none.
         smaller_is_better: whether a smaller metric is better; if not, the loss is the negative metric.
+        records_per_batch: number of records in a batch, to convert units, or None for the hyperparameter
+            ``global_batch_size``.
+        config: settings of the experiment file as they are written, for training code that asks for them.
     """
 
     trial: int
@@ -75,4 +78,6 @@ class WorkerJob(NamedTuple):
     save_on: str = "none"
     best: float | None = None
     smaller_is_better: bool = True
+    records_per_batch: int | None = None
+    config: Mapping[str, Any] = {}
     open_ended: bool = False

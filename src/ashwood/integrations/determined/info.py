@@ -85,8 +85,8 @@ class TrialInfo:
         self.experiment_id = 0 if trial.experiment is None else trial.experiment.id
         # NumPy accepts seeds below 2**32 only, and seeds of Determined are below 2**31.
         self.trial_seed = trial.seed % _MOST_SEEDS
-        self.hparams: dict[str, Any] = _plain(job.hparams)
-        self._config = _config(job)
+        self.hparams: dict[str, Any] = plain(job.hparams)
+        self._config = configuration(job)
         self._steps_completed = _steps_completed(trial)
         self._trial_run_id = trial.attempt
         self._debug = False
@@ -120,7 +120,7 @@ class ClusterInfo:
         self.task_id = f"{self.trial.experiment_id}.{trial.id}"
         self.allocation_id = f"{self.task_id}.{trial.attempt}"
         self.task_type = "TRIAL"
-        self.user_data: dict[str, Any] = _plain(trial._attempt.job.data)
+        self.user_data: dict[str, Any] = plain(trial._attempt.job.data)
         self._rendezvous_info = RendezvousInfo([_LOCALHOST], 0, [len(self.slot_ids)])
         self._resources_info = ResourcesInfo(_gpus())
         self._trial = trial
@@ -205,19 +205,21 @@ def _gpus() -> list[str]:
     return [name for name in names if name not in ("", "-1")]
 
 
-def _config(job: WorkerJob) -> dict[str, Any]:
+def configuration(job: WorkerJob) -> dict[str, Any]:
     """Return as much of the experiment's configuration as a worker knows, in the form of an experiment file."""
 
     def length(count: int, unit: str) -> Any:
         return count if unit == STEPS else {unit: count}
 
-    config: dict[str, Any] = {
+    config: dict[str, Any] = plain(job.config) | {
         "name": job.experiment_name,
-        "data": _plain(job.data),
-        "hyperparameters": {name: {"type": "const", "val": _plain(value)} for name, value in job.hparams.items()},
+        "data": plain(job.data),
+        "hyperparameters": plain(job.config.get("hyperparameters"))
+        or {name: {"type": "const", "val": plain(value)} for name, value in job.hparams.items()},
         "records_per_epoch": job.records_per_epoch or 0,
-        "resources": {"slots_per_trial": _slots()},
-        "searcher": {
+        "resources": plain(job.config.get("resources") or {}) | {"slots_per_trial": _slots()},
+        "searcher": plain(job.config.get("searcher") or {})
+        | {
             "metric": job.metric,
             "smaller_is_better": job.smaller_is_better,
         },
@@ -233,10 +235,10 @@ def _config(job: WorkerJob) -> dict[str, Any]:
     return config
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a copy of a value that consists of dictionaries, lists and plain values."""
     if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
+        return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value
