@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 datasets = pytest.importorskip("sklearn.datasets")
 
 from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402, N812
+from torch.nn import functional as F  # noqa: E402
 
 from ashwood.integrations.determined import pytorch  # noqa: E402
 from ashwood.integrations.determined.errors import InvalidHP  # noqa: E402

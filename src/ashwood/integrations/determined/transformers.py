@@ -105,12 +105,12 @@ class DetCallback(hf.TrainerCallback):
 
     # -- events of the trainer ------------------------------------------------------------------
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002, D102
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         recorder = self.core_context._recorder
         if recorder is not None and self.searcher_unit == "epochs" and not self._is_open_ended:
             recorder._lengths.learn(self.searcher_max_length, state.max_steps)  # steps of the trainer in an epoch
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002, D102
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or self._is_over:
             return
         kind = get_metric_type(logs)
@@ -127,13 +127,13 @@ class DetCallback(hf.TrainerCallback):
                     report(steps_completed=step, metrics=metrics)
                 self.last_metrics |= metrics | {name: step}
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002, D102
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.searcher_unit == "batches":
             self._advance(state.global_step, control)
         if not self._completes and not self._is_over and self.core_context.preempt.should_preempt():
             control.should_log = control.should_save = self._preempts = True
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002, D102
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.searcher_unit == "epochs":
             self._advance(round(state.epoch, 6), control)
 
@@ -142,7 +142,7 @@ class DetCallback(hf.TrainerCallback):
         if self.current_op is not None and length >= self.current_op.length and not self._is_over:
             control.should_log = control.should_evaluate = control.should_save = self._completes = True
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: D102
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._is_over:
             return
         name = f"checkpoint-{state.global_step}"

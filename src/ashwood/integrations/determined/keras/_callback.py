@@ -54,7 +54,7 @@ class DeterminedCallback(keras.callbacks.Callback):
                 f"Keras must train in one process, but the trial has {core_context.distributed.size}: start one"
             )
 
-    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_begin(self, logs: Any = None) -> None:
         if self._checkpoint is None:
             return
         with self._core.checkpoint.restore_path(self._checkpoint) as path:
@@ -67,7 +67,7 @@ class DeterminedCallback(keras.callbacks.Callback):
         self._last_saved = self._epoch
         self.model._initial_epoch = self._epoch + 1  # as BackupAndRestore of Keras does
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
         info = self._core.info
         if info is not None:  # The random numbers of an epoch do not depend on earlier pauses.
@@ -78,7 +78,7 @@ class DeterminedCallback(keras.callbacks.Callback):
             else:
                 keras.utils.set_random_seed(seed)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._steps_completed += 1
         period = self._report_period
         if isinstance(period, int) and self._steps_completed % period == 0:
@@ -105,7 +105,7 @@ class DeterminedCallback(keras.callbacks.Callback):
         if self._core.preempt.should_preempt():
             self.model.stop_training = True
 
-    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_end(self, logs: Any = None) -> None:
         if self._epoch > self._last_saved:
             self._save(self._epoch)
 
@@ -116,7 +116,7 @@ class DeterminedCallback(keras.callbacks.Callback):
             state = {"epoch": epoch, "steps_completed": self._steps_completed, "continue_id": self._continue_id}
             (path / _COUNTERS).write_bytes(pickle.dumps(state))
 
-    def save_model(self, model: Any, path: str, distributed: Any) -> None:  # noqa: ARG002
+    def save_model(self, model: Any, path: str, distributed: Any) -> None:
         """Save the model; override it and `load_model` to save in another way.
 
         Args:
@@ -127,7 +127,7 @@ class DeterminedCallback(keras.callbacks.Callback):
         Path(path).mkdir()
         _state.save(Path(path), model)
 
-    def load_model(self, model: Any, path: str, distributed: Any) -> None:  # noqa: ARG002
+    def load_model(self, model: Any, path: str, distributed: Any) -> None:
         """Restore what `save_model` saved."""
         if not model.built:
             raise TrainingCodeError("build the model before fit: add keras.Input(shape), or call it with one batch")

@@ -41,7 +41,7 @@ class TFKerasTrialContext(TrialContext):
         """Return the optimizer."""
         return optimizer
 
-    def wrap_dataset(self, dataset: Any, shard_dataset: bool = True) -> Any:  # noqa: ARG002
+    def wrap_dataset(self, dataset: Any, shard_dataset: bool = True) -> Any:
         """Return the data set."""
         return dataset
 

@@ -18,9 +18,9 @@ class SequenceAdapter:
     def __init__(
         self,
         sequence: Any,
-        use_multiprocessing: bool = False,  # noqa: ARG002
-        workers: int = 1,  # noqa: ARG002
-        max_queue_size: int = 10,  # noqa: ARG002
+        use_multiprocessing: bool = False,
+        workers: int = 1,
+        max_queue_size: int = 10,
     ) -> None:
         self.sequence = sequence
 

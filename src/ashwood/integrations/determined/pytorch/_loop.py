@@ -536,11 +536,11 @@ class _SearchedCourse:
         """Return whether a number of batches is a length in the unit of the experiment, not between two of them."""
         return self._scale.position(self._scale.length(done)) == done
 
-    def report(self, done: int, metrics: Mapping[str, float], **options: Any) -> None:  # noqa: ARG002
+    def report(self, done: int, metrics: Mapping[str, float], **options: Any) -> None:
         """Report metrics after a number of batches."""
         self._trial.report(metrics, **options)
 
-    def save(self, done: int, save: Callable[[Path], None]) -> None:  # noqa: ARG002
+    def save(self, done: int, save: Callable[[Path], None]) -> None:
         """Save a checkpoint after a number of batches, unless there is one."""
         self._trial.save(save)
 
@@ -570,7 +570,7 @@ class _OwnCourse:
 
     reaches_end = reaches_goal
 
-    def is_exact(self, done: int) -> bool:  # noqa: ARG002
+    def is_exact(self, done: int) -> bool:
         """Return True: lengths are batches."""
         return True
 
