@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ashwood.integrations.determined.errors import InvalidHP
+from ashwood.integrations.determined.info import current_trial
 from ashwood.integrations.determined.pytorch import _data, _random, _state
 from ashwood.integrations.determined.pytorch._callback import PyTorchCallback
 from ashwood.integrations.determined.pytorch._context import PyTorchTrialContext
@@ -98,6 +99,7 @@ class PyTorchTrial(ABC):
     @classmethod
     def __ashwood_train__(cls, trial: Trial) -> None:
         """Train the class in a trial of an experiment whose entrypoint it is."""
+        current_trial()  # It says in the log that determined is not installed.
         with joined(trial) as processes, invalid_hparams_end(trial):
             _random.seed_all(trial.seed)
             saved = _state.read_saved(trial)
