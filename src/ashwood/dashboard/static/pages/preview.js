@@ -258,7 +258,12 @@ function headline(plan, answer, unit) {
     "section",
     { class: "card", "aria-labelledby": "plan" },
     h("header", null, h("h2", { id: "plan" }, answer.name ? `Plan of ${answer.name}` : "Plan")),
-    h("p", null, `${settings.method}: ${format.count(plan.total_trials)} trials, each ${format.upTo(settings.max_length, unit)}, ${atOnce}.`),
+    h(
+      "p",
+      null,
+      `${settings.method}: ${format.count(plan.total_trials)} trials, `,
+      `each ${format.upTo(settings.max_length, unit)}, ${atOnce}.`,
+    ),
     isOpenEnded ? h("p", null, ending) : h(
       "p",
       { class: "metric" },

@@ -60,7 +60,8 @@ export default async function trialPage(place) {
         : `no ${metric}${trial.length ? " that is a finite number" : " yet"}`,
       isBetter ? seenLine({ metric: seen, length: trial.seen_length }, data) : "",
     );
-    length.set(format.length(trial.length, unit), data.max_length === null ? "" : `of ${format.length(data.max_length, unit)}`);
+    const longest = data.max_length === null ? "" : `of ${format.length(data.max_length, unit)}`;
+    length.set(format.length(trial.length, unit), longest);
     reached.set(`rung ${trial.rung ?? format.NONE}`, data.brackets.length > 1 ? `bracket ${trial.bracket}` : "");
     worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
     const failed = trial.attempts.filter((each) => each.error).length;
