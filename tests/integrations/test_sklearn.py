@@ -43,6 +43,9 @@ SMALL: dict[str, Any] = {"max_trials": 6, "divisor": 2, "cv": 3, "random_state":
 NOT_LIKE_GRID_SEARCH = ("check_supervised_y_2d",)
 """Checks that scikit-learn's own searches do not pass."""
 
+WITH_WORKERS = ("check_classifier_data_not_an_array", "check_dict_unchanged", "check_estimators_nan_inf")
+"""Checks that are also tried with worker processes, which take seconds for each fit."""
+
 
 def search_trees(**settings: Any) -> Any:
     return AshwoodSearchCV(DecisionTreeClassifier(random_state=0), SPACE, **SMALL | settings)
@@ -60,6 +63,8 @@ def checked(estimator: Any, space: Any, **settings: Any) -> Any:
 def check_like_scikit_learn(estimator: Any, check: Any) -> None:
     if check.func.__name__ in NOT_LIKE_GRID_SEARCH:
         pytest.skip("scikit-learn's GridSearchCV does not pass it either")
+    if estimator.n_jobs and check.func.__name__ not in WITH_WORKERS:
+        pytest.skip("takes long, and does not depend on the processes")
     check(estimator)
 
 
