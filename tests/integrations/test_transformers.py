@@ -30,6 +30,13 @@ torch = pytest.importorskip("torch")
 hf = pytest.importorskip("transformers")
 torch.set_num_threads(1)  # Threads of a tiny model wait for each other when other tests use the cores.
 
+
+@pytest.fixture(autouse=True)
+def one_thread_in_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+
+
 Train = Callable[[ashwood.Trial], Any]
 
 
