@@ -231,5 +231,5 @@ def test_initial_scores_are_refused() -> None:
 
 
 def test_lengths_with_a_unit_are_refused() -> None:
-    with pytest.raises(TrainingCodeError, match="LightGBM cannot count batches: write max_length: 4"):
+    with pytest.raises(TrainingCodeError, match="LightGBM cannot count batches: write max_length: N"):
         train(ashwood.get_trial(batches=4))

@@ -491,7 +491,7 @@ def test_partial_fit_without_experiment_reports_scores(capsys: pytest.CaptureFix
     ("make", "settings", "words"),
     [
         (SGDClassifier, {"valid": None}, r"valid must be \(X_valid, y_valid\)"),
-        (SGDClassifier, {"length": {"batches": 3}}, "cannot count batches: write max_length: {epochs: 3} or 3"),
+        (SGDClassifier, {"length": {"batches": 3}}, "cannot count batches: write max_length: {epochs: N} or N"),
         (LogisticRegression, {}, "has no partial_fit"),
     ],
 )

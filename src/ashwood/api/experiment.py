@@ -187,7 +187,12 @@ class Experiment:
         row = table.leader
         checkpoint = None if row is None else row.best_checkpoint
         if row is None or checkpoint is None or checkpoint.metric is None:
-            raise NotFound(f"experiment {self.id} has no checkpoint with a value of {self.spec.metric!r}")
+            advice = (
+                "training code saves one with trial.report(…, checkpoint=function)"
+                if self.state.ended
+                else f"it is {self.state} and continues with resume()"
+            )
+            raise NotFound(f"experiment {self.id} has no checkpoint with a value of {self.spec.metric!r}: {advice}")
         storage = self._home.storage(self.id, self.spec)
         with storage.fetch(checkpoint.path) as directory:
             if "://" in storage.locate(checkpoint.path):

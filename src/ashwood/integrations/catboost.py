@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
-from ashwood.integrations.common import check_rounds, end_early, first_given, require
+from ashwood.integrations.common import check_metric, check_rounds, end_early, first_given, require
 from ashwood.trial import Trial
 
 require("catboost", "catboost")
@@ -51,6 +51,7 @@ class _Callback:
                 if len(values) > self.evaluations.get(full, 0):  # CatBoost evaluates each metric_period.
                     metrics[full], self.evaluations[full] = values[-1], len(values)
         if metrics:
+            check_metric(self.trial, self.evaluations)
             self.trial.report(metrics, length=self.length)
         self.ended = self.trial.should_stop or self.trial.save_due
         return goes_on and not self.ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -44,13 +44,13 @@ def check_unit(trial: Trial, framework: str, *units: str) -> None:
     """
     if trial.unit in units:
         return
-    forms = [str(trial.max_length) if unit == "steps" else f"{{{unit}: {trial.max_length}}}" for unit in units]
+    forms = ["N" if unit == "steps" else f"{{{unit}: N}}" for unit in units]
     raise TrainingCodeError(
         f"the integration of {framework} cannot count {trial.unit}: write max_length: {' or '.join(forms)}"
     )
 
 
-def check_metric(trial: Trial, names: Iterable[str]) -> None:
+def check_metric(trial: Trial, names: Collection[str]) -> None:
     """Check that a framework reports the metric that the search compares, before the trial trains in vain.
 
     Args:
@@ -60,14 +60,20 @@ def check_metric(trial: Trial, names: Iterable[str]) -> None:
     Raises:
         TrainingCodeError: the search compares a metric with another name; the message lists the names.
     """
-    known = sorted(names)
-    if trial.metric is None or trial.metric in known:
+    if trial.metric is None or trial.metric in names:
         return
+    known = sorted(names)
     hint = did_you_mean(trial.metric, known)
     raise TrainingCodeError(
         f"the search compares the metric {trial.metric!r}, which is not reported{hint}\n"
         f"Reported metrics: {', '.join(map(repr, known)) or 'none'}. Set the metric of the searcher to one of them."
     )
+
+
+def report_evaluation(trial: Trial, metrics: Mapping[str, Any], length: int, checkpoint: Write | None = None) -> None:
+    """Report all metrics of an evaluation, after checking that the metric of the search is among them."""
+    check_metric(trial, metrics)
+    trial.report(metrics, length=length, checkpoint=checkpoint)
 
 
 def seed_everything(seed: int) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
-from ashwood.integrations.common import check_rounds, check_start, end_early, first_given, require, seed_of_round
+from ashwood.integrations import common
 from ashwood.trial import Trial
 
-lgb = require("lightgbm", "lightgbm")
+lgb = common.require("lightgbm", "lightgbm")
 _aliases = lgb.basic._ConfigAliases.get
 _ROUNDS, _PATIENCE, _SEED = _aliases("num_iterations"), _aliases("early_stopping_round"), _aliases("seed")
 
@@ -42,15 +42,14 @@ def callbacks(trial: Trial, callbacks: Iterable[Any] = ()) -> list[Callable[[Any
     Raises:
         TrainingCodeError: the unit is wrong, nothing is evaluated, the model is another one, or cannot continue.
     """
-    rounds = _Rounds(trial, callbacks)
-    before, after = partial(rounds.before), partial(rounds.after)
+    before, after = partial((rounds := _Rounds(trial, callbacks)).before), partial(rounds.after)
     vars(before)["order"], vars(before)["before_iteration"], vars(after)["order"] = -1000, True, 1000
     return [before, after]
 
 
 class _Rounds:
     def __init__(self, trial: Trial, callbacks: Iterable[Any]) -> None:
-        check_rounds(trial, "LightGBM", {})
+        common.check_rounds(trial, "LightGBM", {})
         self.trial, self.history = trial, list[Any]()
         ordered = sorted(callbacks, key=lambda callback: getattr(callback, "order", 0))
         self.early = [callback for callback in ordered if getattr(callback, "before_iteration", False)]
@@ -67,16 +66,17 @@ class _Rounds:
             self.begin(env)
         self.model, number = env.model, len(self.history)
         self.call(self.early, env, number)
-        own = {"seed": seed_of_round(seed := first_given(env.params, _SEED, self.trial.seed), number)}
-        if freq := first_given(env.params, _aliases("bagging_freq"), 0):
+        own = {"seed": common.seed_of_round(seed := common.first_given(env.params, _SEED, self.trial.seed), number)}
+        if freq := common.first_given(env.params, _aliases("bagging_freq"), 0):
             env.model.reset_parameter({"bagging_freq": freq + 1})  # LightGBM draws a new bag if this changes.
-            own |= {"bagging_freq": freq, "bagging_seed": seed_of_round(seed, number // freq)}
+            own |= {"bagging_freq": freq, "bagging_seed": common.seed_of_round(seed, number // freq)}
         env.model.reset_parameter(own)
 
     def begin(self, env: Any) -> None:
-        check_start(self.trial, env.model.current_iteration(), "init_model=ashwood.lightgbm.model(trial)")
-        if (boosting := first_given(env.params, _aliases("boosting"), "gbdt")) in ("dart", "rf", "random_forest"):
-            raise TrainingCodeError(f"LightGBM cannot continue boosting={boosting!r} as if without a pause: use 'gbdt'")
+        common.check_start(self.trial, env.model.current_iteration(), "init_model=ashwood.lightgbm.model(trial)")
+        kind = common.first_given(env.params, _aliases("boosting"), "gbdt")
+        if kind in ("dart", "rf", "random_forest"):
+            raise TrainingCodeError(f"LightGBM cannot continue boosting={kind!r} as if without a pause: use 'gbdt'")
         if env.params.get("objective") == "none":  # When LightGBM sets this for a custom objective, it draws features.
             env.model._Booster__set_objective_to_none = True
         if self.trial.checkpoint:
@@ -96,9 +96,9 @@ class _Rounds:
             self.call(self.late, env, number, results)
         except lgb.callback.EarlyStopException as exception:
             end = exception
-        self.trial.report({f"{one[0]}-{one[1]}": one[2] for one in results}, length=number + 1, checkpoint=self.save)
+        common.report_evaluation(self.trial, {f"{one[0]}-{one[1]}": one[2] for one in results}, number + 1, self.save)
         if end:
-            end_early(self.trial, self.save, number + 1)
+            common.end_early(self.trial, self.save, number + 1)
             raise end
         if self.trial.should_stop and env.iteration + 1 < env.end_iteration:
             raise lgb.callback.EarlyStopException(env.iteration, results)
@@ -137,12 +137,12 @@ def train(trial: Trial, params: Mapping[str, Any], train_set: Any, *, valid_sets
     Raises:
         TrainingCodeError: as for `callbacks`, an argument contradicts the search, or a dataset has no raw data.
     """
-    check_rounds(trial, "LightGBM", {**params, **kwargs}, _ROUNDS, start="init_model")
-    sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets)
+    common.check_rounds(trial, "LightGBM", {**params, **kwargs}, _ROUNDS, start="init_model")
+    sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or ())
     own = list(kwargs.pop("callbacks", None) or ())
-    if patience := first_given(params, _PATIENCE, 0):
+    if patience := common.first_given(params, _PATIENCE, 0):
         own.append(lgb.early_stopping(patience, params.get("first_metric_only", False), verbose=False))
-    seed = first_given(params, _SEED, trial.seed)
+    seed = common.first_given(params, _SEED, trial.seed)
     params = {name: params[name] for name in params if name not in _ROUNDS | _PATIENCE | _SEED} | {"seed": seed}
     copies = {id(dataset): _copied(dataset) for dataset in (train_set, *sets)}
     kwargs |= {"num_boost_round": trial.max_length - trial.length, "init_model": model(trial)}

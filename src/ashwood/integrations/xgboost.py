@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
+from ashwood.integrations import common
 from ashwood.integrations.common import check_rounds, check_start, end_early, require, seed_of_round
 from ashwood.trial import Trial
 
@@ -98,7 +99,7 @@ class Callback(_TrainingCallback):
         metrics = {f"{data}-{name}": values[-1] for data, log in evals_log.items() for name, values in log.items()}
         if not metrics:
             raise TrainingCodeError("XGBoost evaluates nothing: pass evals=[(dvalid, 'valid')], or eval_set= to fit()")
-        self.trial.report(metrics, length=epoch + 1, checkpoint=self._save)
+        common.report_evaluation(self.trial, metrics, epoch + 1, self._save)
         return self.ended or self.trial.should_stop
 
     def after_training(self, model: Any) -> Any:

@@ -745,7 +745,10 @@ class Attempt:
         hint = did_you_mean(metric, self._reported) if metric not in self._reported else ""
         advice = ""
         if self._lacks_validation and not hint:
-            hint = "; set min_validation_period if it validates less often"
+            never = metric not in self._reported
+            names = ", ".join(map(repr, self._reported))
+            hint = f", only {names}: correct searcher.metric, or" if never else ";"
+            hint += " set min_validation_period if it validates less often"
             period = "n" if self.job.unit == STEPS else f"{{{self.job.unit}: n}}"
             advice = (
                 f"With min_validation_period: {period} in the experiment file, a trial trains on to its next "

@@ -67,7 +67,7 @@ def searcher_section(searcher: Any, unit: str, least: int, longest: int) -> dict
         1 + math.floor(math.log(most, divisor) + 1e-9) for most in (longest / least, section.get("max_trials", 1))
     )
     if section["name"] == "adaptive_asha" and not section.get("bracket_rungs"):
-        section.setdefault("max_rungs", by_length)
+        section.setdefault("max_rungs", min(by_length, by_trials))
     elif section["name"] in ("async_halving", "sync_halving"):
         section.setdefault("num_rungs", min(by_length, by_trials))
     return section

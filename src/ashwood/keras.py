@@ -1,0 +1,3 @@
+"""The integration of Keras 3, under the name that users import."""
+
+from ashwood.integrations.keras import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""The integration of Lightning, under the name that users import."""
+
+from ashwood.integrations.lightning import *  # noqa: F403

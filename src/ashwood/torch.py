@@ -1,0 +1,3 @@
+"""The integration of PyTorch, under the name that users import."""
+
+from ashwood.integrations.torch import *  # noqa: F403
