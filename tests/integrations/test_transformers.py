@@ -32,7 +32,8 @@ torch.set_num_threads(1)  # Threads of a tiny model wait for each other when oth
 
 
 @pytest.fixture(autouse=True)
-def one_thread_in_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_thread_in_other_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # A trainer creates its output directory.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
 
@@ -81,6 +82,7 @@ def make_trainer(**settings: Any) -> Any:
     names = ("model", "train_dataset", "eval_dataset", "callbacks", "compute_metrics")
     own = {name: settings.pop(name) for name in names if name in settings}
     defaults = {
+        "output_dir": "output",
         "eval_strategy": "epoch",
         "learning_rate": 1e-2,
         "per_device_train_batch_size": 8,

@@ -60,7 +60,7 @@ class Callback(hf.TrainerCallback):
         if trial.directory not in (output := Path(args.output_dir).absolute(), *output.parents):
             args.output_dir = str(trial.directory)
         if not args.load_best_model_at_end:
-            args.save_strategy = hf.trainer_utils.SaveStrategy.NO
+            args.save_strategy = "no"
         args.restore_callback_states_from_checkpoint = True
         # After `on_evaluate` the trainer steps a ReduceLROnPlateau and records its best metric.  A checkpoint of that
         # event lacks both, and no other event follows before the next step.
@@ -112,7 +112,7 @@ class Callback(hf.TrainerCallback):
         trainer, args = self._trainer, self._trainer.args
         target = Path(accelerate.utils.broadcast_object_list([str(directory)])[0])
         trainer.args = copy(args)
-        trainer.args.output_dir, trainer.args.save_strategy = str(target), hf.trainer_utils.SaveStrategy.NO
+        trainer.args.output_dir, trainer.args.save_strategy = str(target), "no"
         trainer.args.save_only_model, trainer.args.save_total_limit, trainer.args.push_to_hub = False, None, False
         if isinstance(model := trainer.accelerator.unwrap_model(trainer.model), hf.PreTrainedModel):
             # Otherwise some models get the names of weights of older versions, which the trainer cannot load.
