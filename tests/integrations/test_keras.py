@@ -146,7 +146,7 @@ def test_example_runs(tmp_path: Path) -> None:
 
 def test_counters_of_other_callbacks_continue(tmp_path: Path) -> None:
     def callbacks() -> list[Any]:
-        plateau = keras.callbacks.ReduceLROnPlateau(patience=1, min_delta=0.2)
+        plateau = keras.callbacks.ReduceLROnPlateau(patience=2, min_delta=100)
         best = keras.callbacks.EarlyStopping(patience=EPOCHS, min_delta=0.5, restore_best_weights=True)
         return [plateau, best, keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
 
