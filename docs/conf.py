@@ -90,6 +90,7 @@ examples/README
 :caption: Coming from
 
 docs/from-determined
+docs/determined-commands
 docs/from-optuna
 docs/from-ray-tune
 ```

@@ -10,6 +10,7 @@ import pytest
 from ashwood.config import read_experiment, reread_experiment
 from ashwood.errors import ConfigError
 from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, SaveOn, Unit
+from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
 
@@ -84,7 +85,7 @@ searcher:
   max_concurrent_trials: 0
   mode: conservative
   divisor: 2.7
-  max_rungs: 4
+  max_rungs: 2
   stop_once: true
   source_trial_id: 3/17
 entrypoint: sub/train.py:main
@@ -118,7 +119,7 @@ environment: {environment_variables: {A: b=c, N: 3}}
         max_concurrent_trials=0,
         mode=Mode.CONSERVATIVE,
         divisor=Fraction(27, 10),
-        max_rungs=4,
+        max_rungs=2,
         stop_once=True,
     )
     assert (spec.name, spec.description, spec.labels) == ("all of them", "every field", ("a", "b"))
@@ -143,8 +144,7 @@ def test_mnist_file_of_determined_is_read() -> None:
     assert loaded.spec.search.mode is Mode.AGGRESSIVE
     assert loaded.spec.min_validation_period == Length(100, Unit.BATCHES)
     assert [name for (name, *_), _ in loaded.spec.space.leaves()].count("optimizer") == 2
-    [warning] = loaded.warnings
-    assert "Trial class of Determined" in warning
+    assert not loaded.warnings  # not even of the trial class
 
 
 def test_imagenet_file_of_determined_is_read() -> None:
@@ -279,6 +279,57 @@ def test_max_length_is_read_in_both_spellings(tmp_path: Path, text: str, count: 
     assert ("tokens" in text) == any("is not a unit" in warning for warning in warnings)
 
 
+def test_reduced_rungs_give_the_brackets_that_fit(tmp_path: Path) -> None:
+    text = "name: async_halving, max_trials: 99, max_length: 16, num_rungs: 9"
+    spec, _ = read(tmp_path, with_searcher(text, "{x: {type: double, minval: 0, maxval: 1}}"))
+    [bracket] = plan_search(spec.search).brackets
+    assert bracket.lengths == (1, 4, 16)
+
+
+def test_no_warning_about_a_rung_that_mode_auto_adds(tmp_path: Path) -> None:
+    text = "name: adaptive_asha, mode: auto, divisor: 4, max_trials: 999, max_length: 17, max_rungs: {}"
+    space = "{x: {type: double, minval: 0, maxval: 1}}"
+    assert read(tmp_path, with_searcher(text.format(4), space))[1] == ()
+    assert len(read(tmp_path, with_searcher(text.format(5), space))[1]) == 1
+
+
+@pytest.mark.parametrize("name", ["random, max_trials: 3", "grid", "single"])
+def test_file_without_max_length_leaves_the_length_to_training_code(tmp_path: Path, name: str) -> None:
+    text = "min_validation_period: {epochs: 1}\nmin_checkpoint_period: {batches: 100}\n"
+    spec, warnings = read(tmp_path, with_searcher(f"name: {name}", "{x: {type: categorical, vals: [1, 2, 3]}}") + text)
+    assert spec.search.open_ended
+    assert spec.unit is Unit.STEPS
+    assert len(warnings) == (name == "single")  # It warns that one value is drawn.
+    assert (spec.min_validation_period, spec.min_checkpoint_period) == (
+        Length(1, Unit.EPOCHS),
+        Length(100, Unit.BATCHES),
+    )
+
+
+def test_file_with_max_length_is_not_open_ended(tmp_path: Path) -> None:
+    spec, _ = read(tmp_path, LEAST)
+    assert not spec.search.open_ended
+
+
+def test_bare_max_length_gets_the_unit_of_time_metric(tmp_path: Path) -> None:
+    text = "name: random, max_trials: 3, max_length: 9, time_metric: epochs, max_time: 9"
+    spec, [warning] = read(tmp_path, with_searcher(text, "{x: {type: double, minval: 0, maxval: 1}}"))
+    assert (spec.search.max_length, spec.unit) == (9, Unit.EPOCHS)
+    assert "one of the two can be removed" in warning
+
+
+def test_search_alone_can_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text("searcher: {name: adaptive_asha, metric: loss, max_length: 64, max_trials: 20}\n")
+    loaded = read_experiment(file, search_only=True)
+    assert (loaded.spec.search.max_trials, loaded.warnings) == (20, ())
+    with pytest.raises(ConfigError, match="entrypoint: is missing"):
+        read_experiment(file)
+    file.write_text("searcher: {name: grid, metric: loss, max_length: 64}\n")
+    with pytest.raises(ConfigError, match="hyperparameters: is missing: a grid search needs them"):
+        read_experiment(file, search_only=True)
+
+
 def test_zero_period_means_none(tmp_path: Path) -> None:
     spec, _ = read(tmp_path, LEAST + "min_validation_period: {batches: 0}\nmin_checkpoint_period: 0\n")
     assert (spec.min_validation_period, spec.min_checkpoint_period) == (None, None)
@@ -306,6 +357,16 @@ def test_zero_period_means_none(tmp_path: Path) -> None:
             "name: adaptive_asha, max_trials: 9, max_length: 9, bracket_rungs: [1], mode: standard",
             "{n: {type: int, minval: 8, maxval: 64}}",
             "bracket_rungs defines the brackets",
+        ),
+        *(
+            (searcher, "{x: {type: double, minval: 0, maxval: 1}}", fragment)
+            for searcher, fragment in (
+                ("name: async_halving, max_trials: 99, max_length: 16, num_rungs: 4", "num_rungs: 4 is reduced to 3"),
+                ("name: sync_halving, max_trials: 3, max_length: 16, num_rungs: 2", "max_trials 3 has room for 1 rung"),
+                ("name: adaptive_asha, max_trials: 99, max_length: 16, max_rungs: 5", "max_rungs: 5 is reduced to 3"),
+                ("name: random, max_trials: 9, max_length: {epochs: 4}, max_time: 4", "says the same as max_length"),
+                ("name: random, max_trials: 9, max_length: {epochs: 4}, time_metric: epochs", "says the same"),
+            )
         ),
     ],
 )

@@ -78,7 +78,12 @@ def is_slow(block: Block) -> bool:
 
 
 def in_blocks(language: str) -> pytest.MarkDecorator:
-    cases = [pytest.param(block, marks=[pytest.mark.slow] if is_slow(block) else []) for block in blocks(language)]
+    cases = []
+    for block in blocks(language):
+        marks = [pytest.mark.slow] if is_slow(block) else []
+        if block.page.parent.name == "frameworks":  # Several processes import frameworks, for seconds each.
+            marks.append(pytest.mark.timeout(600))
+        cases.append(pytest.param(block, marks=marks))
     return pytest.mark.parametrize("block", cases, ids=str)
 
 

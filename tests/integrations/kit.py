@@ -5,6 +5,7 @@ The training code is that of the framework's example, so the documentation and t
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pandas as pd
 import pytest
 
@@ -25,7 +27,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load_example(framework: str, file: str = "train.py") -> ModuleType:
-    """Import the training code of an example under a name of its own."""
+    """Import the training code of an example under a name of its own, which workers do not have to know."""
     name = f"example_{framework}"
     spec = spec_from_file_location(name, EXAMPLES / framework / file)
     assert spec is not None
@@ -33,6 +35,7 @@ def load_example(framework: str, file: str = "train.py") -> ModuleType:
     module = module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
+    cloudpickle.register_pickle_by_value(module)
     return module
 
 
@@ -109,19 +112,80 @@ def assert_resumes(
         **options,
     )
     undisturbed = ashwood.run(
-        train, searcher=ashwood.RandomSearch(**common, max_trials=5), home=tmp_path / "undisturbed", **options
+        partial(train),  # sent to the workers in the same way
+        searcher=ashwood.RandomSearch(**common, max_trials=5),
+        home=tmp_path / "undisturbed",
+        **options,
     )
     assert interrupted.state == undisturbed.state == "completed"
     assert marker.exists(), "the search promoted no trial that had been paused"
+    return _compare(interrupted, undisturbed, metric, rel)
+
+
+def assert_command_resumes(
+    script: Path,
+    arguments: str,
+    tmp_path: Path,
+    *,
+    metric: str,
+    rel: float = 0.0,
+    seed: int = 3,
+    interrupted_by: Mapping[str, Any],
+    **fields: Any,
+) -> pd.DataFrame:
+    """Check that pauses, promotions and a kill do not change what a command reports; see `assert_resumes`.
+
+    Args:
+        script: Python script that is the training code.
+        arguments: text before the script in the command, for example of a launcher.
+        tmp_path: directory for the homes.
+        metric: name of the metric that the search compares.
+        rel: largest relative difference of a metric; 0 means equal to the last digit.
+        seed: seed of the searches.
+        interrupted_by: searcher section of the search that interrupts its trials.
+        **fields: other fields of the experiment file, with a searcher section for the other search.
+
+    Returns:
+        All reports of the search that was interrupted.
+    """
+    marker = tmp_path / "killed"
+    experiments = []
+    for name, searcher in (("interrupted", interrupted_by), ("undisturbed", fields.pop("searcher"))):
+        killing = f"{Path(__file__).parent / 'kill_once.py'} {marker} " if name == "interrupted" else ""
+        settings = {
+            "entrypoint": f"{arguments} {killing}{script}",
+            "searcher": {"metric": metric, **searcher},
+            "reproducibility": {"experiment_seed": seed},
+            **fields,
+        }
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(json.dumps(settings))  # JSON is YAML.
+        home = tmp_path / name
+        command = [sys.executable, "-m", "ashwood", "run", str(file), "--home", str(home), "--workers", "1"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        logs = "".join(log.read_text() for log in sorted(home.glob("experiments/1/logs/*.log")))
+        assert done.returncode == 0, done.stdout + done.stderr + logs
+        experiments.append(ashwood.open_experiment(1, home=home))
+    interrupted, undisturbed = experiments
+    assert interrupted.state == undisturbed.state == "completed"
+    assert marker.exists(), "the search promoted no trial that had been paused"
+    return _compare(interrupted, undisturbed, metric, rel)
+
+
+def _compare(interrupted: ashwood.Experiment, undisturbed: ashwood.Experiment, metric: str, rel: float) -> pd.DataFrame:
+    """Check that both experiments report the same at each length, and return the reports of the first one."""
     assert interrupted.trials()["seed"].tolist() == undisturbed.trials()["seed"].tolist()
     found, expected = interrupted.reports(), undisturbed.reports()
     names = [name for name in found.columns if name not in ("trial", "length", "attempt", "at")]
     metrics = [name for name in names if "time" not in name and "per_second" not in name]
     assert metric in metrics
     keys = ["trial", "length"]
-    # A length that was trained again after the kill is reported twice; all its reports must agree.
-    both = found.merge(expected[keys + metrics], on=keys, suffixes=("", "_undisturbed"), validate="many_to_one")
-    assert len(both) == len(found)
+    # Code may report several times at one length.  A length that was trained again after the kill is reported twice;
+    # all its reports must agree.
+    own = found.groupby([*keys, "attempt"])[metrics].first().reset_index()
+    wanted_by = expected.groupby(keys)[metrics].first().reset_index()
+    both = own.merge(wanted_by, on=keys, suffixes=("", "_undisturbed"), validate="many_to_one")
+    assert len(both) == len(own)
     for name in metrics:
         values, wanted = both[name], both[f"{name}_undisturbed"]
         assert values.tolist() == pytest.approx(wanted.tolist(), rel=rel, abs=0.0, nan_ok=True), name

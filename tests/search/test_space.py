@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise, product
 from math import inf, isfinite
 from typing import Any
@@ -187,6 +188,11 @@ def test_samples_look_uniform() -> None:
         (Int(5, 5, 2), (5,)),
         (Int(0, 10, 1), (5,)),
         (Int(-3, 0, 1), (-2,)),
+        (Int(1, 4, 1), (3,)),
+        (Int(0, 3, 3), (0, 2, 3)),
+        (Int(-3, 0, 3), (-3, -2, 0)),
+        (Int(-2, 1, 3), (-2, -1, 1)),
+        (Int(-1, 2, 3), (-1, 1, 2)),
         (Double(0.0, 1.0, 5), (0.0, 0.25, 0.5, 0.75, 1.0)),
         (Double(0.2, 0.9, 2), (0.2, 0.9)),
         (Double(0.0, 1.0, 1), (0.5,)),
@@ -199,6 +205,21 @@ def test_samples_look_uniform() -> None:
 )
 def test_the_grid_of_one(hyperparameter: Hyperparameter, values: tuple[Any, ...]) -> None:
     assert hyperparameter.grid() == values
+
+
+@given(low=st.integers(-50, 50), span=st.integers(0, 60), count=st.integers(2, 80))
+def test_grid_of_ints_rounds_halves_away_from_zero(low: int, span: int, count: int) -> None:
+    hyperparameter = Int(low, low + span, count)
+    steps = min(count, span + 1) - 1
+    exact = [Decimal(low * steps + i * span) / steps if steps else Decimal(low) for i in range(steps + 1)]
+    # The quotient of two small integers is exact enough: it is a half only if it is exactly one.
+    assert hyperparameter.grid() == tuple(int(value.quantize(Decimal(1), ROUND_HALF_UP)) for value in exact)
+
+
+def test_former_grid_of_ints_rounds_halves_up() -> None:
+    space = Space({"a": Int(-3, 0, 3), "b": Int(1, 4, 1)})
+    assert [tuple(space.grid_point(i, former=True).values()) for i in range(3)] == [(-3, 2), (-1, 2), (0, 2)]
+    assert [tuple(space.grid_point(i).values()) for i in range(3)] == [(-3, 3), (-2, 3), (0, 3)]
 
 
 @given(low=st.integers(-50, 50), span=st.integers(0, 60), count=st.integers(1, 80))

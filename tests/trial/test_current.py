@@ -7,7 +7,9 @@ import pytest
 from ashwood import trial as trial_room
 from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial import Trial
-from tests.trial.links import save
+from ashwood.trial.current import experiments_trial
+from ashwood.trial.run import run
+from tests.trial.links import ScriptedLink, make_job, save
 
 
 def train(trial: Trial) -> None:
@@ -73,3 +75,16 @@ def test_checkpoint_to_continue_from_must_be_complete_and_shorter(tmp_path: Path
     (saved / "model").write_text("other")
     with pytest.raises(CheckpointError, match="model"):
         trial_room.get_trial(epochs=3, checkpoint=saved)
+
+
+def test_training_function_finds_the_trial_that_it_trains(tmp_path: Path) -> None:
+    found = []
+
+    def train(trial: Trial) -> None:
+        found.append((experiments_trial(), trial))
+        raise ValueError("no luck")
+
+    run(train, make_job(tmp_path), ScriptedLink())
+    [(trial, given)] = found
+    assert trial is given
+    assert experiments_trial() is None

@@ -345,3 +345,74 @@ def test_code_that_reads_its_checkpoint_or_has_none_or_follows_is_not_warned(tmp
     Trial(make_job(tmp_path), link).report(loss=1.0, length=9)
     Trial(resumed_in(tmp_path, rank=1), link).report(loss=1.0, length=9)
     assert not [sent for sent in link.sent if sent[0] == "warned"]
+
+
+def save_outside_the_loop(trial: Trial) -> None:
+    """Train in a loop that cannot save, so that it is left for each save."""
+    while not trial.should_stop:
+        for length in range(trial.length + 1, 100):
+            trial.report(loss=1.0, length=length)
+            if trial.save_due or trial.should_stop:
+                break
+        if trial.save_due:
+            trial.save(save)
+
+
+@pytest.mark.parametrize(("answer", "saves"), [(PAUSE, ["length-5-attempt-1"]), (DROP, [])])
+def test_save_is_due_when_the_trial_will_be_resumed(tmp_path: Path, answer: ReportAnswer, saves: list[str]) -> None:
+    link = ScriptedLink([go(5), answer])
+    assert run(save_outside_the_loop, make_job(tmp_path), link) == Ended(5)
+    assert link.saves == saves
+
+
+def test_save_is_due_each_checkpoint_period_and_after_request_to_stop(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=22)
+    job = make_job(tmp_path, target=90, checkpoint_period=(4, "epochs"))
+    outcome = run(save_outside_the_loop, job, link)
+    assert isinstance(outcome, Ended)
+    assert outcome.length % 4, "the request must come between two periods"
+    lengths = [*range(4, outcome.length, 4), outcome.length]
+    assert link.saves == [f"length-{length}-attempt-1" for length in lengths]
+    assert link.reports == list(range(1, outcome.length + 1))
+
+
+def test_no_save_is_due_at_the_length_of_the_checkpoint(tmp_path: Path) -> None:
+    job = make_job(tmp_path, length=3, checkpoint="trial-7/length-3-attempt-1", target=9)
+    link = ScriptedLink(suspend_at=1)
+    trial = Trial(job, link)
+    assert not trial.save_due
+    assert trial.should_stop
+
+
+def test_positions_distinguish_checkpoints_and_steps_with_equal_lengths(tmp_path: Path) -> None:
+    link = ScriptedLink()
+
+    def train(trial: Trial) -> None:
+        attempt = trial._attempt
+        for batch in (10, 20):
+            attempt.report({"accuracy": 0.1}, None, 0, ("batches", batch))
+            attempt.save(save, 0, ("batches", batch))
+        attempt.save(save, 3, ("batches", 30))
+        attempt.report({"loss": 0.5}, None, 3, ("batches", 30))
+
+    assert run(train, make_job(tmp_path, pulse=0.0), link) == Ended(3)
+    assert link.saves == [f"length-0-attempt-1-batches-{n}" for n in (10, 20)] + ["length-3-attempt-1-batches-30"]
+    assert link.metrics_saved["length-3-attempt-1-batches-30"] == {"loss": 0.5}
+    assert len(link.alive_after) >= 2
+
+
+def test_code_that_decides_where_it_ends_learns_of_a_request_to_stop_and_trains_on(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=2)
+    answers = []
+
+    def train(trial: Trial) -> None:
+        trial._attempt.trains_on = True
+        trial.save(save, length=1)
+        for length in (2, 3):
+            trial.report(loss=1.0, length=length)
+            answers.append((trial.should_stop, trial._attempt.stop_requested))
+        trial.save(save)
+
+    assert run(train, make_job(tmp_path, target=100), link) == Ended(3)
+    assert answers == [(False, True)] * 2
+    assert link.saves == ["length-1-attempt-1", "length-3-attempt-1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,13 @@ def check_file(file: Path, *, length: int | None, overrides: Sequence[str], shar
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
         warn(warning)
+    if spec.search.open_ended:
+        if length is None:
+            raise AshwoodError(
+                f"{file} has no searcher.max_length, because its training code decides how long it trains: say how "
+                "long the check trains, in the lengths that the code reports, e.g. --length 4"
+            )
+        spec = replace(spec, search=replace(spec.search, max_length=length))
     if length is not None and not 1 <= length <= spec.search.max_length:
         raise AshwoodError(f"--length must be from 1 to max_length, which is {spec.search.max_length}, not {length}")
     check_room(loaded)

@@ -67,13 +67,13 @@ def stop_trial(home: str | None, experiment: int, trial: int) -> None:
 
 def change_settings(home: str | None, experiment: int, changes: Sequence[str]) -> None:
     """Run ``ashwood set``."""
-    settings = read_settings(changes)
+    settings = read_settings(changes, experiment)
     with open_home(home) as opened:
         ask(opened, experiment, SettingsChanged(settings))
     say(f"experiment {experiment}: {', '.join(_words(name, value) for name, value in settings.items())}")
 
 
-def read_settings(changes: Sequence[str]) -> dict[str, Any]:
+def read_settings(changes: Sequence[str], experiment: int) -> dict[str, Any]:
     """Parse changes such as ``max_trials=200`` and ``max_time=2h`` into the fields of `SettingsChanged`.
 
     Raises:
@@ -87,7 +87,10 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
         if not equals or key not in _SETTINGS:
             close = nearest(key, _SETTINGS)
             hint = f"did you mean {close}?" if close and key not in _SETTINGS else f"settings are {any_of(_SETTINGS)}"
-            expected = "is not a setting that can be changed" if equals else "must read KEY=VALUE"
+            if (instead := _INSTEAD.get(key.replace("-", "_"))) is not None:
+                hint = instead.format(id=experiment, value=text or "N")
+            knows_key = equals or instead is not None
+            expected = "is not a setting that can be changed" if knows_key else "must read KEY=VALUE"
             problems.append(Problem("", f"{shown(change)} {expected}; {hint}", "set"))
             continue
         try:
@@ -120,6 +123,23 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     **BOUNDS,
 }
 """Settings that can change while an experiment runs, each with the parser of its value."""
+
+_NO_SCHEDULER = "Ashwood has no scheduler: each run has the slots that it was started with"
+_INSTEAD = {
+    "max_slots": "write max_concurrent_trials={value}, which counts trials; "
+    "ashwood resume {id} --workers {value} limits the slots of the next run",
+    "slots": "ashwood resume {id} --workers {value} limits the slots of the next run",
+    "workers": "ashwood resume {id} --workers {value} sets the slots of the next run",
+    "weight": _NO_SCHEDULER,
+    "priority": _NO_SCHEDULER,
+    "name": "use: ashwood rename {id} NAME",
+    "label": "use: ashwood label {id} LABEL",
+    "labels": "use: ashwood label {id} LABEL",
+    "description": "a description is set in the file before the experiment starts",
+    "gc_policy": "which checkpoints are kept is set in checkpoint_storage of the file; see: ashwood gc {id}",
+    "max_length": "the length of a running search cannot change; start another one with --set searcher.max_length=…",
+}
+"""What to do instead of setting something that cannot be changed, for names that users of Determined try."""
 
 _ALIASES = {"stop_when": "metric_at"}
 """Former names of settings, which are still accepted."""

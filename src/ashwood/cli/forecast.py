@@ -54,16 +54,26 @@ def forecast_legend(forecast: SearchForecast, unit: Unit) -> str:
     )
 
 
+def _legend_of_trials(forecast: SearchForecast) -> str:
+    """Return the legend of the table for a search whose training code decides how long it trains."""
+    times, _ = _unit_for(forecast.seconds.middle)
+    return (
+        "busy: share of the workers' time that is spent on trials; "
+        f"tail: {times} at the end in which workers are idle because no trials are left; "
+        f"first: {times} until a trial has ended."
+    )
+
+
 def forecast_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
     """Yield sentences about what the table doesn't show."""
     forecast, search = shown.forecast, spec.search
     if forecast is None:
         return
-    yield forecast_legend(forecast, spec.unit)
+    yield _legend_of_trials(forecast) if search.open_ended else forecast_legend(forecast, spec.unit)
     at_once = shown.max_concurrent_trials
     if shown.workers is not None and 0 < at_once < shown.workers:
         yield f"max_concurrent_trials lets only {at_once} of the {shown.workers} workers train at once."
-    if search.method is not Method.RANDOM and shown.full_trainings is not None:
+    if search.method is not Method.RANDOM and not search.open_ended and shown.full_trainings is not None:
         ours = f"{forecast.full_length.low:,.0f}–{forecast.full_length.high:,.0f}"
         yield (
             f"In the same {format_duration(forecast.seconds.middle)} random search would train "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ashwood.cli.options import (
     BackendKind,
@@ -21,6 +21,7 @@ from ashwood.cli.options import (
     FileArgument,
     HomeOption,
     IdArgument,
+    IdsArgument,
     JsonLinesOption,
     JsonOption,
     PlanOptions,
@@ -31,6 +32,7 @@ from ashwood.cli.options import (
     TrainingOptions,
     TrialArgument,
     whole_number,
+    whole_numbers,
     with_groups,
 )
 from ashwood.errors import AshwoodError, ConfigError
@@ -40,8 +42,22 @@ from ashwood.terminal.text import OutputLost, abandon, prepare_streams, say
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
+
+class _Commands(TyperGroup):
+    """The commands; for those of Determined, the error says which of Ashwood's commands to use."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            from ashwood.cli.determined import advice_for
+
+            if (advice := advice_for(args)) is not None:
+                ctx.fail(advice)
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="ashwood",
+    cls=_Commands,
     help="Find good hyperparameters fast, with adaptive ASHA.",
     epilog="Start with: ashwood init DIR. Exit codes: 0 done (an experiment: completed, or stopped by stop_when); "
     "1 failed, refused, or paused: needs a fix; 2 wrong usage or file; 3 paused; 4 canceled.",
@@ -325,6 +341,14 @@ def archive(
 
 
 @command()
+def unarchive(experiment: IdArgument, home: HomeOption = None) -> None:
+    """Show an archived experiment in lists again."""
+    from ashwood.cli.control import archive_experiment
+
+    archive_experiment(home, experiment, archived=False)
+
+
+@command()
 def delete(
     experiments: Annotated[
         list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID", parser=whole_number)
@@ -400,20 +424,43 @@ def list_(
     label: Annotated[
         str | None, typer.Option("--label", metavar="LABEL", help="Label of the experiments to list.")
     ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV output instead of a table.")] = False,
     json: JsonOption = False,
 ) -> None:
     """List experiments."""
     from ashwood.cli.show import show_experiments
 
-    show_experiments(home, archived=all_, label=label, json=json)
+    if csv and json:
+        raise typer.BadParameter("give one of --csv and --json", param_hint="--csv")
+    show_experiments(home, archived=all_, label=label, csv=csv, json=json)
 
 
 @command()
-def describe(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+def describe(experiments: IdsArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Show an experiment: its state, brackets, rungs and best trial."""
-    from ashwood.cli.show import show_experiment
+    from ashwood.cli.show import describe_experiments
 
-    show_experiment(home, experiment, json=json)
+    describe_experiments(home, whole_numbers(experiments), json=json)
+
+
+@command()
+def config(experiment: IdArgument, home: HomeOption = None) -> None:
+    """Print the configuration of an experiment as YAML: the text of its file, or what its Python script set."""
+    from ashwood.cli.show import show_config
+
+    show_config(home, experiment)
+
+
+@command()
+def wait(experiment: IdArgument, home: HomeOption = None) -> None:
+    """Wait until an experiment ends or pauses.
+
+    The exit code is that of its run: 0 completed, or stopped by stop_when; 1 failed, interrupted, or paused and needs a
+    fix; 3 paused; 4 canceled.
+    """
+    from ashwood.cli.wait import wait_for
+
+    raise typer.Exit(wait_for(home, experiment))
 
 
 @command()
@@ -464,14 +511,30 @@ def best(
 @command()
 def logs(
     experiment: IdArgument,
-    trial: TrialArgument,
+    trial: Annotated[
+        int | None,
+        typer.Argument(
+            help="Number of the trial.", metavar="TRIAL", parser=whole_number, show_default="all, the newest first"
+        ),
+    ] = None,
     home: HomeOption = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new output until Ctrl-C.")] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option("--tail", metavar="N", min=1, help="Only the last N lines of each trial.", show_default="all"),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="With TRIAL: continue with new output until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Print the output of a trial's training code."""
-    from ashwood.cli.show import show_logs
+    """Print the output of the training code of a trial, or of all trials."""
+    from ashwood.cli.show import show_all_logs, show_logs
 
-    show_logs(home, experiment, trial, follow=follow)
+    if trial is not None:
+        show_logs(home, experiment, trial, tail=tail, follow=follow)
+    elif follow:
+        raise typer.BadParameter("needs the number of a trial", param_hint="--follow")
+    else:
+        show_all_logs(home, experiment, tail=tail)
 
 
 @command()

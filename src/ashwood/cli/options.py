@@ -4,7 +4,7 @@
 # command, so it imports nothing that is slow.
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
@@ -35,6 +35,21 @@ def whole_number(value: str | int) -> int:
     return number
 
 
+def whole_numbers(values: Sequence[str]) -> list[int]:
+    """Return the different numbers in arguments such as ``3`` and ``1,2``, in their order.
+
+    Raises:
+        typer.BadParameter: one of them is not a whole number.
+    """
+    words = [word.strip() for value in values for word in value.split(",")]
+    return list(dict.fromkeys(whole_number(word) for word in words))
+
+
+def _checked(values: list[str]) -> list[str]:
+    whole_numbers(values)
+    return values
+
+
 class BackendKind(StrEnum):
     """A kind of backend: where trials run."""
 
@@ -58,6 +73,13 @@ FileArgument = Annotated[Path, typer.Argument(help="Experiment file.", metavar="
 IdArgument = Annotated[
     int, typer.Argument(help="Number of the experiment; see: ashwood list.", metavar="ID", parser=whole_number)
 ]
+IdsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Numbers of experiments, such as 3 or 1,2; see: ashwood list.", metavar="ID", callback=_checked
+    ),
+]
+"""Numbers as text, which are checked before the command runs; see `whole_numbers`."""
 TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metavar="TRIAL", parser=whole_number)]
 SetOption = Annotated[
     list[str] | None,

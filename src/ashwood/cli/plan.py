@@ -159,6 +159,11 @@ def _base_from(file: Path, length: Length | None, divisor: Fraction | None) -> _
             f"{file} describes a {spec.search.method} search, whose trials are fixed: there is nothing to plan. "
             "For adaptive_asha, give its hyperparameters as int, double, log or categorical, and set searcher.name"
         )
+    if spec.search.open_ended and length is None:
+        raise AshwoodError(
+            f"{file} has no searcher.max_length, because its training code decides how long a trial trains, and a "
+            'search that stops trials early needs a length: give --max-length, e.g. --max-length "27 epochs"'
+        )
     search = replace(
         spec.search,
         max_length=spec.search.max_length if length is None else length.count,

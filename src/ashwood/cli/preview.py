@@ -20,6 +20,7 @@ from ashwood.cli.training_times import (
     prices_of,
 )
 from ashwood.config import read_experiment
+from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.preview import Estimate, Preview, preview
@@ -28,7 +29,7 @@ from ashwood.terminal.messages import LONGEST_NAME
 from ashwood.terminal.output import make_console, print_json, print_table
 from ashwood.terminal.text import brief, say, warn
 from ashwood.views.plain import plain
-from ashwood.views.wording import format_length
+from ashwood.views.wording import format_length, up_to
 
 _LONG_SIMULATION = 200_000
 """Number of trials from which on a preview announces that it takes long."""
@@ -45,8 +46,12 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
                 "has no effect without the time of one unit of training: add --unit-time 40s, --like ID or --measure",
             )
     parser.check()
-    loaded = read_experiment(file, overrides=overrides)
+    loaded = read_experiment(file, overrides=overrides, search_only=not options.measure)
     spec = loaded.spec
+    if spec.search.open_ended and (options.measure or options.like is not None):
+        option = "--measure" if options.measure else "--like"
+        why = "the training code decides how long a trial trains: give the time of a whole trial with --unit-time"
+        raise ConfigError([Problem("", f"has no effect without searcher.max_length, because {why}", option)])
     for warning in () if json else loaded.warnings:
         warn(warning)
     if spec.search.max_trials >= _LONG_SIMULATION and not json:
@@ -59,9 +64,10 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
     else:
         conditions = Conditions(workers=parsed.workers)
         shown = preview(spec.search, conditions=conditions)
+    unit = "trials" if spec.search.open_ended else spec.unit
     if json:
         assumed = {} if shown.forecast is None else {"conditions": plain(conditions), "findings": plain(findings)}
-        print_json({"name": spec.name, "unit": spec.unit, **shown.to_json(), **assumed})
+        print_json({"name": spec.name, "unit": unit, **shown.to_json(), **assumed})
         return
     _print(shown, spec, conditions, workers_given=options.workers is not None)
 
@@ -71,6 +77,16 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
     console.print(f"[bold]{escape(brief(spec.name, LONGEST_NAME))}[/bold]: {escape(_headline(spec))}")
     for line in _settings(spec, shown):
         console.print(f"  {line}", markup=False)
+    if spec.search.open_ended:
+        console.print("  The training code decides how long each trial trains: a trial ends when its code returns.")
+    else:
+        _print_rungs(shown, spec)
+    if shown.forecast is not None:
+        _print_forecast(shown, spec, conditions, workers_given=workers_given)
+
+
+def _print_rungs(shown: Preview, spec: ExperimentSpec) -> None:
+    console = make_console()
     console.print()
     print_table(
         ("bracket", f"rungs ({spec.unit})", "trials", "share of slots"),
@@ -92,11 +108,16 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
             f"{format_length(spec.search.max_length, spec.unit)}.",
             markup=False,
         )
+
+
+def _print_forecast(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
+    console = make_console()
     if shown.forecast is not None:
         here = "" if workers_given else f" ({_whose_workers(spec)}; change it with --workers)"
         console.print()
         workers = _count(conditions.workers or 0, "worker")
-        console.print(f"On {workers}{here}, with {describe_conditions(conditions, spec.unit)}:", markup=False)
+        unit = "trials" if spec.search.open_ended else spec.unit
+        console.print(f"On {workers}{here}, with {describe_conditions(conditions, unit)}:", markup=False)
         console.print()
         print_forecasts(shown.forecast, shown.beside)
         console.print()
@@ -118,7 +139,7 @@ def _headline(spec: ExperimentSpec) -> str:
 def _settings(spec: ExperimentSpec, shown: Preview) -> Iterator[str]:
     search = spec.search
     at_once = f"{shown.max_concurrent_trials} at once" if shown.max_concurrent_trials else "as many at once as fit"
-    yield f"{_count(shown.total_trials, 'trial')}, each up to {search.max_length} {spec.unit}, {at_once}"
+    yield f"{_count(shown.total_trials, 'trial')}, each {up_to(search.max_length, spec.unit)}, {at_once}"
     if search.method in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING):
         yield ", ".join(_halving(search))
     if shown.max_concurrent_trials > search.max_concurrent_trials > 0:

@@ -31,10 +31,16 @@ _LOOK_SECONDS: Final = (0.1, 1.0)
 _LAST_LINES: Final = 20
 
 _LOOKS: Final = frozenset(
-    ("list", "describe", "trials", "best", "logs", "events", "watch", "replay", "checkpoints", "verify")
+    (
+        *("list", "describe", "config", "wait", "trials", "best", "logs", "events", "watch", "replay"),
+        *("checkpoints", "verify"),
+    )
 )
 _STEERS: Final = frozenset(
-    ("pause", "cancel", "kill", "kill-trial", "stop-trial", "set", "rename", "label", "archive", "delete", "gc")
+    (
+        *("pause", "cancel", "kill", "kill-trial", "stop-trial", "set", "rename", "label", "archive", "unarchive"),
+        *("delete", "gc"),
+    )
 )
 _DRIVES: Final = frozenset(("resume", "activate"))
 _HERE: Final = frozenset(("init", "schema", "check", "preview-search", "plan", "animate"))

@@ -48,14 +48,15 @@ from ashwood.terminal.live import make_reporter
 from ashwood.terminal.messages import LONGEST_NAME, command_prefix
 from ashwood.terminal.text import brief, say
 
-_EXIT_CODES = {
+EXIT_CODES = {
     ExperimentState.COMPLETED: 0,
     ExperimentState.STOPPED: 0,
     ExperimentState.ERRORED: 1,
     ExperimentState.PAUSED: 3,
     ExperimentState.CANCELED: 4,
 }
-_EXIT_NEEDS_FIX = 1
+"""Exit code of a command that ran an experiment, for the state in which it ended or paused."""
+EXIT_NEEDS_FIX = 1
 
 
 def run_file(file: Path, options: RunOptions, overrides: Sequence[str]) -> int:
@@ -285,4 +286,4 @@ def _drive(session: Session, options: RunOptions, warnings: Sequence[str]) -> in
             f"{error}\nFix the training code, then continue with: {resume}\n"
             "(If the error is in the experiment file, correct the file and run it again: resume does not read it.)"
         ) from error
-    return _EXIT_NEEDS_FIX if reporter.needs_fix else _EXIT_CODES[state]
+    return EXIT_NEEDS_FIX if reporter.needs_fix else EXIT_CODES[state]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import codecs
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +19,7 @@ from ashwood.api.tables import read_trials
 from ashwood.checkpoints import Storage
 from ashwood.checkpoints.limited import read_pieces
 from ashwood.checkpoints.regular import open_to_read
+from ashwood.config import tree_of
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
 from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
@@ -36,7 +39,7 @@ from ashwood.terminal.messages import (
     waiting_for,
     warn_of_damage,
 )
-from ashwood.terminal.output import format_time, make_console, print_json, print_table
+from ashwood.terminal.output import format_time, make_console, print_csv, print_json, print_table
 from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
@@ -44,7 +47,7 @@ from ashwood.views.progress import Progress
 from ashwood.views.spending import nodes_of
 from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
-from ashwood.views.wording import describe_seen, format_duration, format_length, format_value
+from ashwood.views.wording import describe_seen, format_duration, format_length, format_value, known_length, up_to
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
@@ -64,7 +67,10 @@ class _Listed(NamedTuple):
     waits: str | None
 
 
-def show_experiments(home: str | None, *, archived: bool, label: str | None, json: bool) -> None:
+_LIST_COLUMNS = ("id", "name", "state", "done", "trials", "best", "created", "labels")
+
+
+def show_experiments(home: str | None, *, archived: bool, label: str | None, csv: bool, json: bool) -> None:
     """Run ``ashwood list``; archived experiments are listed only if ``archived``."""
     with open_home(home) as opened:
         experiments = opened.store.experiments()
@@ -85,6 +91,9 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             ]
         )
         return
+    if csv:
+        print_csv((*_LIST_COLUMNS, "archived"), map(_csv_row, listed))
+        return
     rows = [
         (
             record.id,
@@ -98,8 +107,7 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
         )
         for record, state, _, _ in listed
     ]
-    columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
-    print_table(columns, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
+    print_table(_LIST_COLUMNS, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
     for record, state, damage, waits in listed:
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
             say(f"experiment {record.id} is {state}: waiting for {named_trials(trials)}")
@@ -107,6 +115,21 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             say(f"experiment {record.id} is waiting for {brief(waits, LONGEST_ERROR)}")
         if damage is not None:
             say(f"experiment {record.id} is damaged: {damage}", fg="red")
+
+
+def _csv_row(listed: _Listed) -> Sequence[Any]:
+    record = listed.record
+    return (
+        record.id,
+        record.name,
+        listed.state,
+        record.summary.get("fraction"),
+        sum(record.summary.get("trials", {}).values()),
+        (record.summary.get("best") or {}).get("metric"),
+        datetime.fromtimestamp(record.created_at, UTC).isoformat(),
+        " ".join(record.labels),
+        str(record.archived).lower(),
+    )
 
 
 def _listed(home: Home, record: ExperimentRecord) -> _Listed:
@@ -120,8 +143,34 @@ def _listed(home: Home, record: ExperimentRecord) -> _Listed:
     return _Listed(record, state, damage, home.waits_for(record))
 
 
-def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
-    """Run ``ashwood describe``."""
+def describe_experiments(home: str | None, experiments: Sequence[int], *, json: bool) -> None:
+    """Run ``ashwood describe``; the JSON of several experiments is a list."""
+    described = []
+    for position, experiment in enumerate(experiments):
+        if position and not json:
+            say()
+        described.append(_describe(home, experiment, json=json))
+    if json:
+        print_json(described[0] if len(described) == 1 else described)
+
+
+def show_config(home: str | None, experiment: int) -> None:
+    """Run ``ashwood config``."""
+    with open_home(home) as opened:
+        spec = opened.store.spec(experiment)
+    for override in spec.provenance.get("overrides", ()):
+        say(f"# changed on the command line: --set {override}")
+    if spec.config_text:
+        say(spec.config_text, nl=not spec.config_text.endswith("\n"))
+        return
+    import yaml  # imported here, because it is slow to import and `ashwood list` doesn't use it
+
+    say("# The experiment was described in Python.")
+    say(yaml.safe_dump(tree_of(spec), sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any] | None:
+    """Return the description of an experiment if ``json``, otherwise print it."""
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         record = record._replace(damage=opened.damage(record))
@@ -152,23 +201,20 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
             "provenance": spec.provenance,
             "pending": [{"is": type(request).__name__, **request._asdict()} for request in pending],
         }
-        print_json(
-            {
-                **summary,
-                **forecaster.summary(now),
-                "state": state,
-                "driver_waits": waits,
-                "why_ended": progress.why_ended,
-                "backend": "local" if spec.ray is None else "ray",
-                **capacity,
-                "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
-                "best": None if best is None else _record(best, spec, storage),
-                "warnings": list(progress.recent_warnings),
-                "logs": str(logs),
-                "config": spec.config_text,
-            }
-        )
-        return
+        return {
+            **summary,
+            **forecaster.summary(now),
+            "state": state,
+            "driver_waits": waits,
+            "why_ended": progress.why_ended,
+            "backend": "local" if spec.ray is None else "ray",
+            **capacity,
+            "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
+            "best": None if best is None else _record(best, spec, storage),
+            "warnings": list(progress.recent_warnings),
+            "logs": str(logs),
+            "config": spec.config_text,
+        }
     console = make_console()
     name = brief(record.name, max(_SHORTEST_NAME, console.width - _BESIDE_NAME))
     console.print(f"[bold]experiment {record.id}[/bold]  {escape(name)}  [bold]{state}[/bold]")
@@ -176,7 +222,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         console.print(spec.description, markup=False)
     search = spec.search
     console.print(
-        f"{search.method}, {progress.trials_planned} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
+        f"{search.method}, {progress.trials_planned} trials {up_to(search.max_length, spec.unit)}, seed {spec.seed}"
     )
     labels = [brief(line, console.width) for line in _notes(record)]
     for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):
@@ -195,6 +241,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print()
     if best is not None:
         _print_trial(best, spec, storage, seen)
+    return None
 
 
 def _ends(experiment: ExperimentId, state: str, progress: Progress) -> Iterator[str]:
@@ -283,8 +330,39 @@ def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
     return describe_seen(row.seen or 0.0, row.seen_length or 0, spec.unit, smaller_is_better=spec.smaller_is_better)
 
 
-def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) -> None:
-    """Run ``ashwood logs``."""
+def show_all_logs(home: str | None, experiment: int, *, tail: int | None) -> None:
+    """Run ``ashwood logs`` for all trials: the output of each, that of the newest trial first."""
+    with open_home(home) as opened:
+        spec, table = read_trials(opened, experiment)
+        logs = opened.logs(experiment)
+    shown = 0
+    with suppress(KeyboardInterrupt):
+        for trial in sorted(table.rows, reverse=True):
+            with suppress(FileNotFoundError), _opened_log(logs / f"trial-{trial}.log", trial) as log:
+                say(f"{chr(10) * (shown > 0)}=== trial {trial}, {table.rows[trial].state} ===", bold=True)
+                _show_log(log, spec, tail=tail, follow=False)
+                shown += 1
+    if not shown:
+        say(f"experiment {experiment} has no logs: no trial has started, or it was imported without logs", err=True)
+
+
+def _opened_log(path: Path, trial: int) -> BinaryIO:
+    """Open the log of a trial.
+
+    Raises:
+        FileNotFoundError: there is none.
+        AshwoodError: it cannot be read.
+    """
+    try:
+        return open_to_read(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise AshwoodError(f"cannot read the log of trial {trial}: {path} {error.strerror}") from None
+
+
+def show_logs(home: str | None, experiment: int, trial: int, *, tail: int | None, follow: bool) -> None:
+    """Run ``ashwood logs`` for one trial."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         path = opened.logs(experiment) / f"trial-{trial}.log"
@@ -292,29 +370,42 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
         there = f"its trials are 0 to {len(table.rows) - 1}" if table.rows else "it has no trials yet"
         raise NotFound(f"experiment {experiment} has no trial {trial}; {there}")
     try:
-        log = open_to_read(path)
+        log = _opened_log(path, trial)
     except FileNotFoundError:
         say(
             f"trial {trial} has no log ({path}): it has not started, or it was imported without logs",
             err=True,
         )
         return
-    except OSError as error:
-        raise AshwoodError(f"cannot read the log of trial {trial}: {path} {error.strerror}") from None
+    with log, suppress(KeyboardInterrupt):
+        _show_log(log, spec, tail=tail, follow=follow)
+
+
+def _show_log(log: BinaryIO, spec: ExperimentSpec, *, tail: int | None, follow: bool) -> None:
+    """Print a log, or only its last ``tail`` lines, and new output if ``follow``."""
     is_terminal = sys.stdout.isatty()
     decoder, position, rest = codecs.getincrementaldecoder("utf-8")("replace"), 0, ""
-    with log, suppress(KeyboardInterrupt):
-        while True:
-            for data, end in read_pieces(log, spec.max_log_size, position):
-                position = end
-                # Only whole lines are written, so that no escape sequence is split before it is removed.
-                lines, newline, rest = (rest + decoder.decode(data)).rpartition("\n")
-                _write(lines + newline, is_terminal)
-            _write(rest, is_terminal)
-            rest = ""
-            if not follow:
-                break
-            time.sleep(_FOLLOW_SECONDS)
+    if tail is not None:
+        kept: deque[str] = deque(maxlen=tail)
+        for data, end in read_pieces(log, spec.max_log_size):
+            position = end
+            *whole, rest = (rest + decoder.decode(data)).split("\n")
+            kept.extend(whole)
+        if rest:
+            kept.append(rest)
+        _write("".join(f"{line}\n" for line in kept), is_terminal)
+        rest = ""
+    while follow or tail is None:
+        for data, end in read_pieces(log, spec.max_log_size, position):
+            position = end
+            # Only whole lines are written, so that no escape sequence is split before it is removed.
+            lines, newline, rest = (rest + decoder.decode(data)).rpartition("\n")
+            _write(lines + newline, is_terminal)
+        _write(rest, is_terminal)
+        rest = ""
+        if not follow:
+            break
+        time.sleep(_FOLLOW_SECONDS)
 
 
 def _write(text: str, is_terminal: bool) -> None:
@@ -346,7 +437,7 @@ def _percent(fraction: float | None) -> str | None:
 def _bracket_record(bracket: BracketView) -> dict[str, Any]:
     rungs = [
         {
-            "length": r.length,
+            "length": known_length(r.length),
             "arrived": r.arrived,
             "promoted": r.promoted,
             "failed": r.failed,

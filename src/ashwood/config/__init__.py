@@ -12,6 +12,7 @@ from ashwood.config.reader import (
 from ashwood.config.rewriting import replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
 from ashwood.config.stop_when import BOUNDS, bound_overrides, parse_stop_when
+from ashwood.config.tree import tree_of
 
 __all__ = [
     "BOUNDS",
@@ -30,5 +31,6 @@ __all__ = [
     "reread_experiment",
     "searcher_of",
     "section_text",
+    "tree_of",
     "with_search",
 ]

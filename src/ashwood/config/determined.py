@@ -25,19 +25,23 @@ IGNORED: dict[Path, str] = {
     ("log_pattern_policies",): "logs aren't searched for patterns; max_restarts alone limits restarts",
     ("log_policies",): "logs aren't searched for patterns; max_restarts alone limits restarts",
     ("optimizations",): (
-        "mixed precision, gradient aggregation and compression are left to training code, which sets them itself"
+        "training code sets mixed precision, gradient aggregation and compression itself, except for trial classes of "
+        "Determined, which use aggregation_frequency and average_aggregated_gradients"
     ),
     ("pachyderm",): "training code reads its data itself",
     ("pbs",): f"{_NO_CLUSTER} and submits nothing to PBS",
     (
         "perform_initial_validation",
-    ): "training code decides whether it validates before training; the search doesn't ask for it",
+    ): "training code decides whether it validates before training; only trial classes of Determined use it",
     ("pool",): f"Ashwood has no pools: {_WHERE}",
     ("preemption_timeout",): "a trial that is preempted saves within 10 seconds, or resumes from its latest checkpoint",
     ("profiling",): "Ashwood doesn't profile; training code may use its framework's profiler",
     ("project",): "experiments aren't grouped into projects; use labels",
     ("retention_policy",): "logs are kept until you delete them",
-    ("scheduling_unit",): ("the search answers at each report of training code, not after a fixed number of batches"),
+    ("scheduling_unit",): (
+        "the search answers at each report of training code, not after a fixed number of batches; only trial classes "
+        "of Determined use it, for reports of training metrics"
+    ),
     ("security",): "Ashwood runs as you, with your rights",
     ("slurm",): f"{_NO_CLUSTER} and submits nothing to Slurm",
     ("tensorboard_storage",): "Ashwood stores no TensorBoard files; training code may write them where it likes",
@@ -103,11 +107,17 @@ def _length(unit: str, factor: int = 1) -> Callable[[Any], str]:
     )
 
 
+def _unit(value: Any) -> str:
+    unit = value if value in ("batches", "records", "epochs") else "epochs"
+    return f"unknown key: write the unit in max_length: {{{unit}: n}}"
+
+
 REFUSED: dict[Path, dict[str, str | Callable[[Any], str]]] = {
     (): _DIRECTION_KEYS,
     ("searcher",): {
         **_DIRECTION_KEYS,
         "budget": _BUDGET,
+        "unit": _unit,
         "step_budget": _BUDGET,
         **dict.fromkeys(("explore_function", "length_per_round", "num_rounds"), _PBT),
         **dict.fromkeys(("population_size", "replace_function"), _PBT),

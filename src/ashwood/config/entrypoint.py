@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 import shlex
 from typing import Any
 
@@ -18,6 +19,7 @@ from ashwood.search.space import Tree
 ENTRYPOINT_FORMS = 'module:function, path/file.py:function, or a command such as "python train.py --lr {lr}"'
 
 _LONGEST = 60
+_OTHER_LAUNCHER = re.compile(r"determined\.launch\.(?!torch_distributed\b|wrap_rank\b)(\w+)")
 _WORDS = list_of(text(empty=True), least=1)
 
 
@@ -32,7 +34,7 @@ def _parse(value: Any) -> Entrypoint:
         return Entrypoint(EntrypointKind.COMMAND, words)
     if ":" in words:
         return _parse_reference(words)
-    if words.endswith(".py"):
+    if words.endswith(".py") and not words.startswith("./"):
         raise ValueError(f"{name} is a file: write {name}:function, or the command python {name}")
     if "/" in words or words.endswith(".sh"):
         return Entrypoint(EntrypointKind.COMMAND, words)
@@ -82,15 +84,11 @@ def _quoted(word: str) -> str:
 def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None:
     """Report placeholders that are not names of hyperparameters, and warn of code for Determined."""
     target, path = entrypoint.target, ("entrypoint",)
-    function = target.rpartition(":")[2]
-    if entrypoint.kind is EntrypointKind.FUNCTION and function[:1].isupper() and function.endswith("Trial"):
-        instead = "as a function; rewrite a Trial class of Determined as a function"
-        report.warn(path, f"Ashwood calls {shorten(function)}(trial) {instead}")
     if entrypoint.kind is not EntrypointKind.COMMAND:
         return
-    if "determined.launch" in target:
-        instead = "write the command of the training script itself, or torchrun"
-        report.warn(path, f"determined.launch is part of Determined, not of Ashwood: {instead}")
+    for launcher in _OTHER_LAUNCHER.findall(target):
+        instead = "use determined.launch.torch_distributed or torchrun"
+        report.warn(path, f"determined.launch.{launcher} is part of Determined, not of Ashwood: {instead}")
     known = dict.fromkeys(names(tree))
     for name in dict.fromkeys(PLACEHOLDER.findall(target)):
         if report.is_full:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ashwood.config.report import Report
 from ashwood.config.wording import Path, dotted
 from ashwood.experiment.spec import Length, Unit
+from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Categorical, Int, Tree
 
 BATCH_SIZE = "global_batch_size"
@@ -16,7 +17,9 @@ _MAX_LENGTH: Path = ("searcher", "max_length")
 def check_conversions(
     longest: Length, periods: Mapping[str, Length], records_per_epoch: int | None, tree: Tree, report: Report
 ) -> None:
-    """Report each period that can't be converted to the unit of max_length."""
+    """Report each period that can't be converted to the unit of max_length, if there is a max_length."""
+    if longest.count == NO_LENGTH:  # Training code counts what it likes, so it converts periods itself.
+        return
     for key, period in periods.items():
         if period.unit is longest.unit:
             continue

@@ -21,10 +21,12 @@ from ashwood.config.searcher import read_max_length, read_search, read_source
 from ashwood.config.storage import located
 from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
 from ashwood.search.space import Space
 
 _LARGEST_FILE = 4_000_000  # A million characters, the limit of `parse`, have at most four bytes each in UTF-8.
+NO_ENTRYPOINT = Entrypoint(EntrypointKind.COMMAND, "")
+"""Entry point of an experiment file that has none, if only its search is of interest."""
 _SAME = (
     *("description", "max_restarts", "max_preemptions", "reuse_workers", "grace_period", "max_silence"),
     *("max_trial_time", "max_invalid_trials", "max_common_failures"),
@@ -55,18 +57,22 @@ class Loaded:
         return ConfigError([Problem(dotted(path), why.removeprefix(f"{dotted(SLOTS[0])} "), *self.source.place(path))])
 
 
-def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: int = 0) -> Loaded:
+def read_experiment(
+    path: Path, *, overrides: Sequence[str] = (), default_seed: int = 0, search_only: bool = False
+) -> Loaded:
     """Read an experiment file.
 
     Args:
         path: the file; relative paths inside it are relative to its directory.
         overrides: ``key.path=value`` strings that override values of the file; values are YAML.
         default_seed: the experiment's seed if the file gives none.
+        search_only: whether the file may have no entrypoint, because only its search is of interest.
 
     Raises:
         ConfigError: the file doesn't exist or is wrong; the error lists all problems of the file and the overrides.
     """
-    return _read(_read_text(path), str(path), path.absolute().parent, path.stem, overrides, default_seed)
+    directory = path.absolute().parent
+    return _read(_read_text(path), str(path), directory, path.stem, overrides, default_seed, search_only=search_only)
 
 
 def parse_experiment(text: str, *, workdir: Path, name: str = "experiment") -> Loaded:
@@ -96,7 +102,16 @@ def reread_experiment(spec: ExperimentSpec, *, overrides: Sequence[str]) -> Load
     return _read(spec.config_text, "recorded file", Path(spec.workdir), spec.name, overrides, spec.seed)
 
 
-def _read(text: str, file: str, workdir: Path, name: str, overrides: Sequence[str], default_seed: int) -> Loaded:
+def _read(
+    text: str,
+    file: str,
+    workdir: Path,
+    name: str,
+    overrides: Sequence[str],
+    default_seed: int,
+    *,
+    search_only: bool = False,
+) -> Loaded:
     document = parse(text)
     if not isinstance(document.data, dict):
         problems = [Problem("", flaw.message, file, flaw.line) for flaw in document.flaws]
@@ -107,7 +122,7 @@ def _read(text: str, file: str, workdir: Path, name: str, overrides: Sequence[st
         report.error(flaw.path, flaw.message, line=flaw.line)
     for problem in bad_overrides:
         report.add(problem)
-    return _load(document.data, workdir, name, default_seed, text, report)
+    return _load(document.data, workdir, name, default_seed, text, report, search_only=search_only)
 
 
 def build_experiment(tree: Mapping[str, Any], *, workdir: Path, default_seed: int = 0) -> Loaded:
@@ -127,11 +142,23 @@ def build_experiment(tree: Mapping[str, Any], *, workdir: Path, default_seed: in
     return _load(data, workdir.absolute(), workdir.absolute().name or "experiment", default_seed, "", report)
 
 
-def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, text: str, report: Report) -> Loaded:
+def _load(
+    tree: dict[str, Any],
+    workdir: Path,
+    name: str,
+    default_seed: int,
+    text: str,
+    report: Report,
+    *,
+    search_only: bool = False,
+) -> Loaded:
+    if search_only and tree.get("entrypoint") is None:
+        tree = {**tree, "entrypoint": NO_ENTRYPOINT}
     file: ExperimentFile = FILE.read(tree, (), report) or ExperimentFile()
     searcher, space = file.searcher, file.hyperparameters or {}
     longest = read_max_length(searcher, report)
-    search = read_search(searcher, longest, space, report)
+    is_search_alone = search_only and file.entrypoint is NO_ENTRYPOINT and not space
+    search = read_search(searcher, longest, None if is_search_alone else space, report)
     if file.entrypoint is not None:
         check_entrypoint(file.entrypoint, space, report)
     periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}

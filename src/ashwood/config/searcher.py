@@ -34,13 +34,23 @@ from ashwood.config.wording import Path, any_of, counted, shorten, shown
 from ashwood.errors import nearest
 from ashwood.experiment.spec import Length, Unit
 from ashwood.search.plan import floor_log, rung_limit
-from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, MOST_TRIALS, Method, Mode, Sampler, SearchSettings
+from ashwood.search.settings import (
+    AUTO_DEFAULTS,
+    DEFAULTS,
+    MOST_TRIALS,
+    NO_LENGTH,
+    Method,
+    Mode,
+    Sampler,
+    SearchSettings,
+)
 from ashwood.search.space import Tree
 
 _DEFAULTS = {each.name: each.default for each in fields(SearchSettings)}
 _ADAPTIVE, _ASYNC, _SYNC = Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING
 _HALVING = (_ADAPTIVE, _ASYNC, _SYNC)
 _SAMPLED = (*_HALVING, Method.RANDOM)
+_UNTIL_END = (Method.RANDOM, Method.GRID, Method.SINGLE)
 _COUNT = whole(1)
 
 _LARGER = re.compile(
@@ -113,7 +123,7 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
     max_length: Length | None = key(
         length(1),
         f"The longest training of a trial: {LENGTH_FORMS} of the steps that training code counts with trial.steps().",
-        otherwise="required",
+        otherwise="required; for random, grid and single: the training code decides",
     )
     time_metric: str | None = key(text(), "With max_time, another way to write max_length: what training counts.")
     max_time: int | None = key(
@@ -163,7 +173,7 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
     num_rungs: int | None = key(
         whole(1),
         "The number of rungs of the one bracket.",
-        otherwise=f"{DEFAULTS.max_rungs}, or what max_length allows",
+        otherwise=f"{DEFAULTS.max_rungs}, or what max_length and max_trials allow",
         only=(_ASYNC, _SYNC),
     )
     stop_once: bool = key(
@@ -183,8 +193,17 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
     )
 
 
-def read_search(searcher: SearcherSection, longest: Length | None, tree: Tree, report: Report) -> SearchSettings | None:
-    """Return the settings of the search, or None if a value that they need is wrong, which is reported."""
+def read_search(
+    searcher: SearcherSection, longest: Length | None, tree: Tree | None, report: Report
+) -> SearchSettings | None:
+    """Return the settings of the search, or None if a value that they need is wrong, which is reported.
+
+    Args:
+        searcher: the section.
+        longest: the longest training of a trial.
+        tree: the hyperparameters, or None if the file holds only a search.
+        report: collects problems.
+    """
     _check_metric(searcher, report)
     if "stop_when" in searcher.given and not searcher.stop_when.given and not report.known_bad_within(StopWhen.at):
         report.error(StopWhen.at, f"must contain {any_of(StopWhen.declared())}, or both")
@@ -234,9 +253,12 @@ def _check_metric(searcher: SearcherSection, report: Report) -> None:
         report.warn(_key("smaller_is_better"), f"is false, but {shown(searcher.metric)} {sounds}")
 
 
-def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree, report: Report) -> int | None:
-    at, given, varying = _key("max_trials"), searcher.max_trials, searched(tree)
+def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree | None, report: Report) -> int | None:
+    at, given, varying = _key("max_trials"), searcher.max_trials, searched(tree or {})
     if method is Method.GRID:
+        if tree is None:
+            report.missing(HYPERPARAMETERS, "a grid search needs them, because each of their combinations is a trial")
+            return None
         points = read_grid_size(tree, report)
         if given is not None and not report.known_bad_within(HYPERPARAMETERS):
             report.warn(at, f"has no effect: a grid search tries each of its {counted(points, 'point')}")
@@ -249,6 +271,8 @@ def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree, repo
         return 1
     if given is None:
         report.missing(at, f"how many trials {method} creates")
+    elif tree is None:
+        return given
     elif given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
         same = f"all {counted(given, 'trial')} will have the same values"
         report.warn(HYPERPARAMETERS, f"no hyperparameter varies: {same}")
@@ -277,28 +301,33 @@ def _check_rungs(
     searcher: SearcherSection, divisor: Fraction, max_length: int, max_trials: int, report: Report
 ) -> None:
     by_length, by_trials = rung_limit(divisor, max_length), 1 + floor_log(divisor, max_trials)
-    most = min(by_length, by_trials)
     with_divisor = f"with divisor {float(divisor):g}"
     for position, rungs in enumerate(searcher.bracket_rungs):
         if not 1 <= rungs <= by_length:
             room = f"max_length {max_length} has room for {counted(by_length, 'rung')} {with_divisor}"
             report.error((*_key("bracket_rungs"), position), f"must be from 1 to {by_length}, not {rungs}: {room}")
-    if searcher.num_rungs is not None and searcher.num_rungs > most:
-        why = f"max_length {max_length}" if by_length <= by_trials else f"max_trials {max_trials}"
-        room = f"{why} has room for {counted(most, 'rung')} {with_divisor}"
-        report.error(_key("num_rungs"), f"must be at most {most}, not {searcher.num_rungs}: {room}")
+    if searcher.mode is Mode.AUTO:  # It may have one rung more; see `ashwood.search.plan`.
+        by_length += divisor ** (by_length - 1) < max_length
+    most = min(by_length, by_trials)
+    why = f"max_length {max_length}" if by_length <= by_trials else f"max_trials {max_trials}"
+    for name, wanted in (("num_rungs", searcher.num_rungs), ("max_rungs", searcher.max_rungs)):
+        if wanted is not None and wanted > most and not searcher.bracket_rungs:
+            room = f"{why} has room for {counted(most, 'rung')} {with_divisor}"
+            report.warn(_key(name), f"{wanted} is reduced to {most}: {room}")
 
 
 def read_max_length(searcher: SearcherSection, report: Report) -> Length | None:
-    """Return ``max_length``, or ``max_time`` with ``time_metric``, or None if it is wrong, which is reported."""
+    """Return ``max_length``, or ``max_time`` with ``time_metric``, or None if it is wrong, which is reported.
+
+    Without any of them, training code decides how long a trial trains, if the method stops no trial early.
+    """
     metric, time = searcher.time_metric, searcher.max_time
     given = [name for name, value in (("max_time", time), ("time_metric", metric)) if value is not None]
     if searcher.max_length is not None:
-        if given:
-            clock = "" if metric is not None else f"; {_instead_of_max_time(time)}"
-            report.error(_key(given[0]), f"means the same as max_length: remove one of the two{clock}")
-        return searcher.max_length
+        return _compare_lengths(searcher.max_length, metric, time, report) if given else searcher.max_length
     if not given and not report.known_bad(_key("max_time")) and not report.known_bad(_key("time_metric")):
+        if searcher.name in _UNTIL_END and not report.known_bad_within(_key("max_length")):
+            return Length(NO_LENGTH, Unit.STEPS)
         report.missing(_key("max_length"), f"how long to train a trial at most, {LENGTH_FORMS}")
         return None
     if metric is None:
@@ -316,6 +345,22 @@ def read_max_length(searcher: SearcherSection, report: Report) -> Length | None:
     counted_as = "so max_time is a number of steps, which the training code defines"
     report.warn(_key("time_metric"), f"{shown(metric)} is not a unit of Ashwood, {counted_as}{meant}")
     return Length(time, Unit.STEPS)
+
+
+def _compare_lengths(length: Length, metric: str | None, time: int | None, report: Report) -> Length:
+    """Return ``max_length`` of a file that also has ``time_metric``, ``max_time`` or both; a contradiction is reported.
+
+    A bare number of max_length gets the unit of time_metric.
+    """
+    name = "time_metric" if time is None else "max_time"
+    unit = length.unit if metric is None else Unit(metric) if metric in UNITS else Unit.STEPS
+    if (time is None or time == length.count) and (unit is length.unit or length.unit is Unit.STEPS):
+        report.warn(_key(name), "says the same as max_length, so one of the two can be removed")
+        return Length(length.count, unit)
+    said = f"{length.count}" if length.unit is Unit.STEPS else f"{{{length.unit}: {length.count}}}"
+    clock = "" if metric is not None else f"; {_instead_of_max_time(time)}"
+    report.error(_key(name), f"contradicts max_length, which is {said}: remove one of the two{clock}")
+    return length
 
 
 def read_source(searcher: SearcherSection, workdir: FilePath, report: Report) -> str | None:

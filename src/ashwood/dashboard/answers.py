@@ -25,6 +25,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.spending import nodes_of
+from ashwood.views.wording import known_length
 
 T = TypeVar("T")
 Row: TypeAlias = dict[str, Any]
@@ -81,7 +82,8 @@ class MetricValue:
 class ExperimentSummary:
     """An experiment in a list.
 
-    ``driven``: whether a driver runs it; ``damage`` says what is damaged and what to do, if the state is ``damaged``.
+    ``driven``: whether a driver runs it; ``max_length`` is null if training code decides how long it trains;
+    ``damage`` says what is damaged and what to do, if the state is ``damaged``.
     """
 
     id: int
@@ -95,7 +97,7 @@ class ExperimentSummary:
     metric: str = ""
     smaller_is_better: bool = True
     unit: str = ""
-    max_length: int = 0
+    max_length: int | None = 0
     fraction: float = 0.0
     seconds_left: float | None = None
     seconds: float | None = None
@@ -117,11 +119,12 @@ class ExperimentList:
 class RungCounts:
     """A rung of a bracket, with counts of its trials.
 
+    ``length`` is null if training code decides how long it trains: the rung is the end of each trial.
     ``arrived``: compared at the rung; ``promoted``: promoted from it; ``failed``: ended before they were compared, or
     while paused; ``training``: training towards it now; ``waiting``: paused at it, and may still be promoted.
     """
 
-    length: int
+    length: int | None
     arrived: int
     promoted: int
     failed: int
@@ -177,7 +180,7 @@ class ExperimentHeader(ExperimentSummary):
     failed_attempts: int
     length_trained: int
     length_repeated: int
-    length_expected: float
+    length_expected: float | None
     warnings: list[str]
     brackets: list[BracketCounts]
     settings: CurrentSettings
@@ -200,7 +203,7 @@ class ExperimentPage(ExperimentHeader):
     config: str
     provenance: Mapping[str, Any]
     divisor: float
-    lengths: Sequence[Sequence[int]]
+    lengths: Sequence[Sequence[int | None]]
     best_trial: Row | None
 
 
@@ -285,6 +288,7 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
     common = same_fields(ExperimentSummary, record)
     if spec is not None:
         common |= same_fields(ExperimentSummary, spec.search)
+        common["max_length"] = known_length(spec.search.max_length)
         common |= {"metric": spec.metric, "smaller_is_better": spec.smaller_is_better, "unit": spec.unit}
     if damage is not None:
         return ExperimentSummary(**common | {"state": DAMAGED, "damage": damage})
@@ -334,7 +338,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         "slots": spending.slots if runs else 0,
         "slots_in_use": len(spending.live) if runs else 0,
         "nodes": [NodeSlots(*node) for node in nodes_of(spending)] if runs else [],
-        "length_expected": round(forecast.total_length, 1),
+        "length_expected": None if cached.spec.search.open_ended else round(forecast.total_length, 1),
         "warnings": list(progress.recent_warnings),
         "brackets": [
             BracketCounts(
@@ -343,7 +347,12 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
                 bracket.created,
                 [
                     RungCounts(
-                        **same_fields(RungCounts, rung) | {"training": len(rung.training), "waiting": len(rung.waiting)}
+                        **same_fields(RungCounts, rung)
+                        | {
+                            "length": known_length(rung.length),
+                            "training": len(rung.training),
+                            "waiting": len(rung.waiting),
+                        }
                     )
                     for rung in bracket.rungs
                 ],
@@ -380,7 +389,7 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         config=spec.config_text,
         provenance=spec.provenance,
         divisor=float(spec.search.divisor),
-        lengths=cached.history.ladder.lengths,
+        lengths=[[known_length(length) for length in lengths] for lengths in cached.history.ladder.lengths],
         best_trial=_best_trial(cached),
     )
 

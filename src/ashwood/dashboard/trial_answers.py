@@ -19,6 +19,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.table import Record, heading
 from ashwood.views.trials import TrialRow
+from ashwood.views.wording import known_length
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ class TrialPage:
     hyperparameters: Mapping[str, Any]
     as_yaml: str
     as_python: str
-    target: int
-    lengths: Sequence[int]
+    target: int | None
+    lengths: Sequence[int | None]
     way: list[TrialStep]
     attempts: list[TrialAttempt]
     happenings: list[TrialEvent]
@@ -189,8 +190,8 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
     return TrialPage(
         row=cached.record(trial),
         **copies(row),
-        target=row.target,
-        lengths=views.ladder.lengths[row.bracket],
+        target=known_length(row.target),
+        lengths=[known_length(length) for length in views.ladder.lengths[row.bracket]],
         way=[
             _step(entry.at, decision, cached.spec)
             for entry in entries
@@ -245,7 +246,7 @@ def _step(at: float, decision: d.Decision, spec: ExperimentSpec) -> TrialStep:
         kind=_KINDS.get(type(decision), "other"),
         text=describe_decision(decision, spec.unit),
         reason="" if why is None else str(why),
-        target=getattr(decision, "target", None),
+        target=None if spec.search.open_ended else getattr(decision, "target", None),
         **{name: getattr(why, name, None) for name in ("rung", "rank", "of", "best")},
     )
 
@@ -282,7 +283,7 @@ _ENDS: Mapping[type, str] = {
     e.StorageFailed: "found a disk full",
     e.CheckpointDamaged: "found its checkpoint damaged",
     e.HparamsInvalid: "declared its hyperparameters invalid",
-    e.TrialStopped: "stopped itself",
+    e.TrialStopped: "ended by itself",
 }
 
 

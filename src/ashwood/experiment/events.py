@@ -199,7 +199,10 @@ class HparamsInvalid(NamedTuple):
 
 
 class TrialStopped(NamedTuple):
-    """Training code called ``trial.stop()``, which ends the trial at its current length."""
+    """Training code called ``trial.stop()``, which ends the trial at its current length.
+
+    In a search without a length, training code that returns has the same effect: the trial is completed.
+    """
 
     trial: TrialId
     attempt: int

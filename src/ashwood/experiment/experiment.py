@@ -28,6 +28,8 @@ from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Exit, Job, New, Promote, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
 
+_NO_REPORT = "ended without a report, so it has no result"
+
 
 class Experiment:
     """The state of an experiment, which events change, and which determines the decisions.
@@ -499,7 +501,7 @@ class Experiment:
     def _draw(self, trial: TrialId, why: New) -> Mapping[str, Any]:
         spec = self.spec
         if spec.search.method is Method.GRID:
-            return spec.space.grid_point(why.nth)
+            return spec.space.grid_point(why.nth, former=spec.rules < 4)
         if self._sampler is not None:
             return self._sampler.sample(trial, why.bracket, why.nth, self._sampler.good(self.search))
         return spec.space.sample(spec.seed, why.bracket, why.nth)
@@ -707,6 +709,12 @@ class Experiment:
     def _trial_stopped(self, event: e.TrialStopped) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
+            return
+        if self.spec.search.open_ended:
+            if trial.reported[1] < 0 and trial.length == 0 and _NO_REPORT not in self._passed_on:
+                self._passed_on.add(_NO_REPORT)
+                yield d.Warn(f"trial {trial.id} {_NO_REPORT}")
+            yield from self._judge(trial, trial.target, trial.loss)
             return
         self.search.exited(trial.id, Exit.STOPPED)
         yield from self._close(trial, Transition.DROPPED, d.StoppedItself())

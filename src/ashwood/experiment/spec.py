@@ -115,7 +115,7 @@ class RayCluster:
 IMPORTED: Final = "imported"
 """Key of `ExperimentSpec.provenance` for the number of log entries with which the experiment was imported."""
 
-RULES: Final = 3
+RULES: Final = 4
 """Number of the rules by which new experiments decide.
 
 A change of a decision or a draw must increase it.  An experiment keeps the number with which it was created, so old
@@ -130,6 +130,7 @@ logs replay to the decisions that they hold.  The changes of each number:
    hyperparameters invalid pauses instead of failing.  A pause on request has this request as its reason.  A trial whose
    code trains to its target without reporting the metric there is not retried.  Each different warning of trial
    processes is shown once for the experiment; before, only the first one was.
+4. Integers of a grid are rounded with halves away from zero.
 """
 
 

@@ -71,7 +71,7 @@ def draw_learning_curves(
         [*_faint(others, theme), *_lines(lines, name, history, theme)],
         theme,
         TITLE,
-        _subtitle(len(lines), by, len(others), left_out),
+        _subtitle(len(lines), by, len(others), left_out, rungs=not history.spec.search.open_ended),
         height=440,
         margin={"b": 108 if len(lines) <= _LEGEND else 48},
         showlegend=len(lines) <= _LEGEND,
@@ -141,7 +141,9 @@ def _faint(others: Sequence[Curve], theme: Theme) -> Iterator[Trace]:
 
 
 def _rungs(history: History, theme: Theme) -> Iterator[dict[str, object]]:
-    """Draw a dotted line at the length of each rung."""
+    """Draw a dotted line at the length of each rung, if the search has lengths."""
+    if history.spec.search.open_ended:
+        return
     for length in sorted({length for lengths in history.ladder.lengths for length in lengths}):
         yield {
             "type": "line",
@@ -165,7 +167,7 @@ def _falls(lines: Sequence[tuple[TrialRow, Curve]]) -> bool:
     return 2 * falling >= len(lines)
 
 
-def _subtitle(lines: int, by: By, others: int, left_out: bool) -> str:
+def _subtitle(lines: int, by: By, others: int, left_out: bool, *, rungs: bool) -> str:
     which = "Top" if by == "metric" else "Longest"
     faint = f" ({'some others' if left_out else 'others'} faint)" if others else ""
-    return f"{which} {lines if lines > 1 else 'trial'}{faint}. Dotted lines: rungs."
+    return f"{which} {lines if lines > 1 else 'trial'}{faint}.{' Dotted lines: rungs.' if rungs else ''}"

@@ -351,7 +351,7 @@ def _draw_many(
     dots: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     for name, dot in _dots(history, brackets, layout):
         dots[name].extend(dot)
-    where = f"%{{customdata[4]}} {hover.unit}"
+    where = "the end" if history.spec.search.open_ended else f"%{{customdata[4]}} {hover.unit}"
     result = f"{hover.metric} %{{customdata[1]:.5~g}} at {where}: rank %{{customdata[2]}} of %{{customdata[3]}}"
     for name, style in _styles(theme).items():
         if name not in dots:
@@ -468,6 +468,8 @@ def _captions(history: History, brackets: Brackets, layout: RungLines, theme: Th
 
 
 def _subtitle(history: History) -> str:
+    if history.spec.search.open_ended:
+        return "Best on the left. Each trial trains until its code returns."
     divisor = float(history.spec.search.divisor)
     if all(len(bracket.rungs) == 1 for bracket in history.ladder.brackets):
         return "Best on the left. Every trial trains to full length."

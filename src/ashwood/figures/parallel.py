@@ -65,8 +65,9 @@ def draw_parallel_coordinates(history: History, *, theme: Theme = LIGHT) -> Figu
     for each in shown[:_MOST_AXES]:
         numbers = [each.number(rows[result.trial].hparams) for result in results]
         axes.append((text_of(each.name, WORD), _hparam_scale(each, numbers)))
-    lengths = sorted({length for bracket in history.ladder.lengths for length in bracket})
-    axes.append((f"trained ({history.spec.unit})", _length_scale([result.length for result in results], lengths)))
+    if not history.spec.search.open_ended:
+        lengths = sorted({length for bracket in history.ladder.lengths for length in bracket})
+        axes.append((f"trained ({history.spec.unit})", _length_scale([result.length for result in results], lengths)))
     metrics = np.array([result.metric for result in results])
     metric = _metric_scale(metrics, smaller=sign > 0)
     axes.append((text_of(history.spec.metric, WORD), metric))

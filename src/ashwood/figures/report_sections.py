@@ -165,7 +165,7 @@ def result(history: History) -> Child:
     if best.metric is not None:
         length = best.metric_length or 0
         where += f", after {_count(length, spec.unit)}"
-        if length < spec.search.max_length:
+        if length < spec.search.max_length and not spec.search.open_ended:
             where += f" of {spec.search.max_length:,}"
     value = f"{spec.metric} {format_value(best.metric)}" if best.metric is not None else "no checkpoint"
     seen = history.progress.describe_seen()
@@ -225,7 +225,8 @@ def _method(history: History) -> str:
     concurrent = history.progress.max_concurrent_trials
     at_once = f"at most {concurrent:,} at once" if concurrent else "at most one per slot at once"
     planned = _count(history.progress.trials_planned, "trials")
-    parts = [f"{settings.method}: {planned}, each up to {_count(settings.max_length, unit)}, {at_once}"]
+    length = "of any length" if settings.open_ended else f"up to {_count(settings.max_length, unit)}"
+    parts = [f"{settings.method}: {planned}, each {length}, {at_once}"]
     if settings.method is Method.ADAPTIVE_ASHA:
         rungs = settings.bracket_rungs
         parts.append(f"brackets of {', '.join(map(str, rungs))} rungs" if rungs else f"mode {settings.mode}")
@@ -261,7 +262,7 @@ def _training(history: History, spent: Spent) -> Iterator[str]:
     if not everything:
         return
     trained = history.progress.length_trained
-    if trials == 1:
+    if trials == 1 or history.spec.search.open_ended:
         yield f"{trained:,} {unit} were trained."
     else:
         yield (
@@ -270,7 +271,8 @@ def _training(history: History, spent: Spent) -> Iterator[str]:
         )
     if repeated := history.progress.length_repeated:
         yield f"{repeated:,} more {unit} were repeated, because they were not saved in a checkpoint."
-    yield f"A search like this is expected to train {spent.expected:,.0f} {unit}."
+    if not history.spec.search.open_ended:
+        yield f"A search like this is expected to train {spent.expected:,.0f} {unit}."
 
 
 def _percent(share: float) -> str:

@@ -29,7 +29,7 @@ def draw_spending(history: History, *, theme: Theme = LIGHT) -> Figure:
     if not spent.busy + spent.idle:
         return blank(theme, TITLE, NOTHING)
     shares = [share for bracket in spent.shares for share in bracket]
-    positions = list(_positions(spent.shares))
+    positions, open_ended = list(_positions(spent.shares)), history.spec.search.open_ended
     middle, half = (positions[0] + positions[-1]) / 2, max(positions[-1] / 2 + 0.7, _NARROWEST)
     return compose(
         [*_training(shares, positions, spent, history, theme), *_time(spent, theme)],
@@ -46,8 +46,8 @@ def draw_spending(history: History, *, theme: Theme = LIGHT) -> Figure:
         xaxis={
             "tickmode": "array",
             "tickvals": positions,
-            "ticktext": [f"{share.length}" for share in shares],
-            "title": {"text": f"target rung ({history.spec.unit})"},
+            "ticktext": ["the end" if open_ended else f"{share.length}" for share in shares],
+            "title": {"text": "until" if open_ended else f"target rung ({history.spec.unit})"},
             "showgrid": False,
             "range": [middle - half, middle + half],
         },
@@ -77,11 +77,12 @@ def _positions(shares: Sequence[Sequence[RungSpending]]) -> Iterator[float]:
 def _training(
     shares: Sequence[RungSpending], positions: Sequence[float], spent: Spent, history: History, theme: Theme
 ) -> Iterator[Trace]:
-    unit = history.spec.unit
+    unit, open_ended = history.spec.unit, history.spec.search.open_ended
     rungs = [(share.bracket, rung, len(bracket)) for bracket in spent.shares for rung, share in enumerate(bracket)]
     texts = [
         f"<b>bracket {share.bracket}, rung at {format_length(share.length, unit)}</b><br>"
-        f"trained {share.trained:,} {unit}, {share.expected:,.0f} expected for the whole search<br>"
+        f"trained {share.trained:,} {unit}"
+        f"{'' if open_ended else f', {share.expected:,.0f} expected for the whole search'}<br>"
         f"repeated {share.repeated:,} {unit}<br>{format_duration(share.seconds)} of worker time"
         for share in shares
     ]
@@ -114,6 +115,8 @@ def _training(
         },
         "showlegend": bool(repeated),
     }
+    if open_ended:
+        return
     yield {
         "type": "scatter",
         "name": "expected for the whole search",
@@ -174,4 +177,7 @@ def _subtitle(spent: Spent, history: History) -> str:
     unit = history.spec.unit
     repeated = f" ({spent.repeated:,} repeated)" if spent.repeated else ""
     trained = spent.trained + spent.repeated
-    return f"{trained:,} {unit} trained{repeated}; {spent.expected:,.0f} expected for the whole search"
+    done = f"{trained:,} {unit} trained{repeated}"
+    if history.spec.search.open_ended:
+        return done
+    return f"{done}; {spent.expected:,.0f} expected for the whole search"

@@ -124,6 +124,7 @@ def _work(spans: Sequence[Span], history: History, axis: _Axis) -> Trace:
     first = spans[0]
     brackets, unit = history.ladder.brackets, history.spec.unit
     rungs = len(brackets[first.bracket].rungs)
+    target = format_length(first.target, unit)
     return {
         **_bars(
             [span.slot for span in spans],
@@ -131,13 +132,13 @@ def _work(spans: Sequence[Span], history: History, axis: _Axis) -> Trace:
             [axis.extent(span.begin, axis.until if span.end is None else span.end) for span in spans],
             axis,
         ),
-        "name": format_length(first.target, unit),
+        "name": target,
         "legendgroup": f"bracket {first.bracket}",
         "legendgrouptitle": {"text": f"bracket {first.bracket}"} if len(brackets) > 1 else None,
         "customdata": _packed(spans, axis) if axis.many else [_facts(span, axis) for span in spans],
         "hovertemplate": (
             "<b>trial %{customdata[0]}</b>, attempt %{customdata[1]}, on worker %{y}<br>"
-            f"bracket {first.bracket}, rung {first.rung}: from %{{customdata[2]}} to {first.target} {unit}<br>"
+            f"bracket {first.bracket}, rung {first.rung}: from %{{customdata[2]}} to {target}<br>"
             f"{text_of(history.spec.metric)} %{{customdata[4]{':.5~g' * axis.many}}} at %{{customdata[3]}} {unit}<br>"
             f"{'after %{customdata[5]:.0f} s' if axis.many else '%{customdata[5]}'}<extra></extra>"
         ),

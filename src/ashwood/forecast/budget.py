@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ashwood.forecast.arrivals import expected_arrivals_of
 from ashwood.search.plan import plan_search
+from ashwood.search.settings import NO_LENGTH
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.history import History
 
@@ -81,6 +82,8 @@ def budget(views: History) -> Spent:
 
 def _expectations(views: History) -> list[list[RungSpending]]:
     plan = plan_search(views.spec.search)
+    if views.spec.search.open_ended:  # What will be trained is unknown.
+        return [[RungSpending(view.number, NO_LENGTH, 0.0)] for view in views.progress.ladder.brackets]
     return [
         [
             # A user may have changed the number of trials since the search was planned.

@@ -25,6 +25,7 @@ from ashwood.forecast.searches import (
 from ashwood.search.plan import SearchPlan, plan_search
 from ashwood.search.settings import SearchSettings
 from ashwood.views.plain import plain
+from ashwood.views.wording import known_length
 
 # A range from 5 to 95 % leaves one in twenty simulations below it, and one in twenty above.
 _STEP = 20
@@ -133,6 +134,7 @@ class Preview:
     def to_json(self) -> dict[str, Any]:
         """Return the preview as JSON-able data."""
         data: dict[str, Any] = plain(self)
+        data["settings"]["max_length"] = known_length(self.settings.max_length)
         data["full_length"] = plain(self.full_length)
         return data
 
@@ -147,6 +149,9 @@ def preview(
 ) -> Preview:
     """Return the preview of a search, which is always the same for the same arguments.
 
+    If training code decides how long it trains, the preview counts trials: each has the length 1, so a unit of length
+    is a whole trial.
+
     Args:
         settings: settings of the search.
         conditions: known conditions of training; unknown ones make the ranges wider.
@@ -155,6 +160,15 @@ def preview(
         simulations: number of searches to simulate, or None for a number that takes a second or two.
         compare: whether to add forecasts for other searches to the forecast.
     """
+    if settings.open_ended:
+        counted = preview(
+            replace(settings, max_length=1),
+            conditions=conditions,
+            prices=prices,
+            simulations=simulations,
+            compare=False,
+        )
+        return replace(counted, settings=settings)
     plan = plan_search(settings)
     least = guaranteed_arrivals(settings, plan)
     exact = is_exact(settings, plan)

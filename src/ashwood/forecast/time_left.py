@@ -138,6 +138,8 @@ class Forecaster:
         Only the thread that changes the search may call this, because the search must not change meanwhile.
         """
         progress, picture = self.progress, self._picture
+        if self._settings.open_ended:  # There is nothing to simulate.
+            return
         if progress.search is None or progress.state is not ExperimentState.RUNNING:
             self._picture = None
             self._ends.clear()
@@ -157,6 +159,8 @@ class Forecaster:
         trained, spending = progress.length_trained, progress.trials.spending
         if progress.state.ended and progress.state is not ExperimentState.CANCELED:
             return Forecast(trained, 1.0, 0.0)
+        if self._settings.open_ended:
+            return self._count_trials(now)
         arrivals = self._arrivals_to_come()
         total = max(total_length(self._plan, arrivals), trained)
         fraction = trained / total
@@ -171,6 +175,24 @@ class Forecaster:
             return Forecast(total, fraction, left.middle, left)
         seconds = spending.seconds_to_train(total - trained, now)
         return Forecast(total, fraction, None if seconds is None else min(seconds, most))
+
+    def _count_trials(self, now: float | None) -> Forecast:
+        """Return the forecast of a search in which training code decides how long it trains: the share of its trials.
+
+        A trial takes about as long as those that have ended.
+        """
+        progress, spending = self.progress, self.progress.trials.spending
+        planned = max(1, progress.trials_planned)
+        ended = min(planned, sum(progress.trials.states[state] for state in TrialState if state.ended))
+        share = Forecast(progress.length_trained, ended / planned, None)
+        if progress.state.ended:
+            return share._replace(seconds=0.0)
+        if now is None or not ended or not spending.slots:
+            return share
+        limit = progress.bounds.max_time
+        most = inf if limit is None else max(0.0, limit - spending.driven(now))
+        seconds = spending.seconds_for_trials(planned - ended, ended, progress.max_concurrent_trials, now)
+        return share._replace(seconds=min(seconds, most))
 
     def summary(self, now: float | None = None) -> dict[str, Any]:
         """Return a summary for lists of experiments as JSON-able data, with the time left if ``now`` is given."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+from ashwood.checkpoints import Write
 from ashwood.errors import MissingPackage, TrainingCodeError, did_you_mean
 from ashwood.trial import Trial
 
@@ -74,3 +75,75 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed % 2**32)
+
+
+def check_rounds(
+    trial: Trial, framework: str, given: Mapping[str, Any], rounds: Iterable[str] = (), start: str = ""
+) -> None:
+    """Check that a trial of boosting counts rounds, trains in one process, and that nothing else sets start or end.
+
+    Args:
+        trial: the trial.
+        framework: name of the framework, for the message.
+        given: settings of the user.
+        rounds: names of settings for the number of rounds.
+        start: name of the setting for the model to continue from.
+
+    Raises:
+        TrainingCodeError: the experiment counts another unit, the trial has several processes, the number of rounds is
+            not ``max_length``, or a model to continue from is given.
+    """
+    check_unit(trial, framework, "steps")
+    if trial.world_size > 1:
+        raise TrainingCodeError(
+            f"the integration of {framework} trains a trial in one process, but this trial has {trial.world_size}: "
+            "give the trial more CPU cores instead, and start it without a launcher"
+        )
+    for name in rounds:
+        if given.get(name) not in (None, trial.max_length):
+            raise TrainingCodeError(
+                f"{name}={given[name]!r} contradicts max_length: {trial.max_length}, which is the number of rounds: "
+                f"remove {name}"
+            )
+    if given.get(start) is not None:
+        raise TrainingCodeError(f"{start}= is given, but a trial continues from its own checkpoint: remove it")
+
+
+def check_start(trial: Trial, rounds: int, setting: str) -> None:
+    """Check that a model that starts to train is that of the trial's checkpoint.
+
+    Args:
+        trial: the trial.
+        rounds: rounds of the model.
+        setting: what the user should pass, for the message.
+
+    Raises:
+        TrainingCodeError: one of the model and the checkpoint has no rounds, and the other has some.
+    """
+    if bool(rounds) != bool(trial.length):
+        raise TrainingCodeError(
+            f"the model has {rounds} rounds, but the trial continues from {trial.length}: pass {setting}"
+        )
+
+
+def seed_of_round(seed: int, number: int) -> int:
+    """Return the seed for one round of boosting, which depends on nothing else, so that pauses do not change it."""
+    return (seed * 1_000_003 + number) % 2**31
+
+
+def end_early(trial: Trial, checkpoint: Write, length: int) -> None:
+    """Save and stop a trial whose training the framework itself has ended, unless the search ended it.
+
+    Args:
+        trial: the trial.
+        checkpoint: function that saves the trial into an empty directory.
+        length: total length of training so far.
+    """
+    if not trial.should_stop and length < trial.max_length:
+        trial.save(checkpoint, length=length)
+        trial.stop()
+
+
+def first_given(settings: Mapping[str, Any], names: Iterable[str], default: Any) -> Any:
+    """Return the setting with the first of several equivalent names that is given and not None."""
+    return next((settings[name] for name in names if settings.get(name) is not None), default)

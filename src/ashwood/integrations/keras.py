@@ -49,7 +49,7 @@ class Callback(keras.callbacks.Callback):
         if any(isinstance(other, keras.callbacks.BackupAndRestore) for other in self._others.values()):
             raise TrainingCodeError("BackupAndRestore would overwrite what the trial's checkpoint restores: remove it")
 
-    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_begin(self, logs: Any = None) -> None:
         """Restore the checkpoint of the trial."""
         if self.params.get("epochs") != self._trial.max_length:
             raise TrainingCodeError("model.fit needs epochs=trial.max_length and initial_epoch=trial.length")
@@ -73,7 +73,7 @@ class Callback(keras.callbacks.Callback):
             trial.save(self._save, length=epoch + 1)
         self._seed(epoch + 1)
 
-    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_end(self, logs: Any = None) -> None:
         """End the trial if another callback, such as ``EarlyStopping``, has ended the training."""
         if self.model.stop_training and not self._trial.should_stop:
             self._trial.stop()

@@ -42,6 +42,10 @@ class Sampler(StrEnum):
     """Near the values of good trials; see `ashwood.search.density`."""
 
 
+NO_LENGTH = 1 << 62
+"""``max_length`` of a search in which training code decides how long a trial trains.  No report gets there: a trial is
+complete when its training code returns."""
+
 MOST_TRIALS = 10_000_000
 """Largest ``max_trials`` of an experiment file."""
 
@@ -66,7 +70,8 @@ class SearchSettings:
 
     Attributes:
         method: the search method.
-        max_length: the longest training length, a total in the experiment's unit; at least 1.
+        max_length: the longest training length, a total in the experiment's unit; at least 1.  `NO_LENGTH` if training
+            code decides how long a trial trains, which is possible if no trial is stopped early.
         max_trials: number of trials in all; for ``grid`` the number of grid points, for ``single`` 1.
         max_concurrent_trials: how many trials may train at once, or 0 for as many as there are slots.
         mode: the brackets of adaptive ASHA.
@@ -89,3 +94,8 @@ class SearchSettings:
     num_rungs: int | None = None
     stop_once: bool = False
     sampler: Sampler = DEFAULTS.sampler
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether training code decides how long a trial trains."""
+        return self.max_length == NO_LENGTH

@@ -51,7 +51,19 @@ class Int:
         return min(self.maxval, self.minval + int(unit * (self.maxval - self.minval + 1)))
 
     def grid(self) -> tuple[int, ...]:
-        """Return ``count`` evenly spaced integers, ends included, or all if there are fewer."""
+        """Return ``count`` evenly spaced integers, ends included, or all if there are fewer; of one, the middle.
+
+        Halves are rounded away from zero, as Determined does.
+        """
+        span = self.maxval - self.minval
+        count = min(_count(self.count), span + 1)
+        if count == 1:
+            return (_rounded(self.minval + self.maxval, 2),)
+        steps = count - 1
+        return tuple(_rounded(self.minval * steps + i * span, steps) for i in range(count))
+
+    def former_grid(self) -> tuple[int, ...]:
+        """Return the grid before rules 4, in which halves were rounded up, and a single value was rounded down."""
         span = self.maxval - self.minval
         count = min(_count(self.count), span + 1)
         if count == 1:
@@ -152,11 +164,14 @@ class Space:
         """Return the number of points of the grid."""
         return prod(len(leaf.grid()) for _, leaf in self.leaves())
 
-    def grid_point(self, index: int) -> dict[str, Value]:
-        """Return the ``index``-th point of the grid, in which the last hyperparameter varies fastest."""
+    def grid_point(self, index: int, *, former: bool = False) -> dict[str, Value]:
+        """Return the ``index``-th point of the grid, in which the last hyperparameter varies fastest.
+
+        If ``former``, integers are those of `Int.former_grid`.
+        """
         digits: list[tuple[Path, Value]] = []
         for path, leaf in reversed(list(self.leaves())):
-            values = leaf.grid()
+            values = leaf.former_grid() if former and isinstance(leaf, Int) else leaf.grid()
             index, digit = divmod(index, len(values))
             digits.append((path, values[digit]))
         return _nest(reversed(digits))
@@ -184,6 +199,12 @@ def _between(low: float, high: float, unit: float) -> float:
     # low + unit * (high - low) would miss high (0.2 to 0.9 would end at 0.8999999999999999) and overflow for a
     # wide range.  The result is clamped, because rounding can exceed a bound by the last bit.
     return min(high, max(low, low * (1 - unit) + high * unit))
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """Return a fraction as an integer; halves are rounded away from zero."""
+    size = (2 * abs(numerator) + denominator) // (2 * denominator)
+    return size if numerator >= 0 else -size
 
 
 def _units(count: int | None) -> list[float]:

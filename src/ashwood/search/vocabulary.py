@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from ashwood.search.settings import NO_LENGTH
+
 TrialId: TypeAlias = int
 """Trials are numbered 0, 1, 2, … in the order in which the search created them."""
 
@@ -108,6 +110,8 @@ class ReachedEnd(NamedTuple):
     length: int
 
     def __str__(self) -> str:
+        if self.length == NO_LENGTH:
+            return "its training code returned"
         return f"trained to the full length of {self.length}"
 
 

@@ -53,7 +53,9 @@ def _lay_out(
     """Return the table and its width."""
     gap = _WIDE_GAP if wide else _CLOSE_GAP
     lengths = sorted({length for bracket in shown for length in bracket.lengths}, reverse=True)
-    columns = [[Text(str(spec.unit), "bold"), *(Text(str(length)) for length in lengths)]]
+    open_ended = spec.search.open_ended
+    labels = ("" if open_ended else str(spec.unit), *("the end" if open_ended else str(length) for length in lengths))
+    columns = [[Text(label, "" if place else "bold") for place, label in enumerate(labels)]]
     for bracket in shown:
         title = f"bracket {bracket.number}: " if wide else f"#{bracket.number} "
         created = f"{bracket.created}/{bracket.planned}{' trials' if wide else ''}"

@@ -24,7 +24,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import brief, say
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
-from ashwood.views.wording import format_duration, format_length, format_value
+from ashwood.views.wording import format_duration, format_length, format_value, up_to
 
 if TYPE_CHECKING:
     from ashwood.eventlog.home import Home
@@ -52,6 +52,16 @@ def warn_of_damage(home: Home, experiment: ExperimentId) -> None:
         say(f"warning: experiment {experiment} is damaged: {damage}", err=True)
 
 
+_CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
+"""Reasons for which a paused experiment would pause again immediately after it is resumed."""
+
+
+def needs_fix(progress: Progress) -> bool:
+    """Return whether an experiment is paused for a reason that must be fixed before it is resumed."""
+    leaving, paused = progress.leaving, progress.state is ExperimentState.PAUSED
+    return paused and leaving is not None and isinstance(leaving.why, _CAUSES_TO_FIX)
+
+
 def is_over(state: ExperimentState) -> bool:
     """Return whether an experiment has ended, or has stopped at its goal or time limit."""
     return state.ended or state is ExperimentState.STOPPED
@@ -60,13 +70,10 @@ def is_over(state: ExperimentState) -> bool:
 def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     """Return the first line: what is going to run."""
     spec = progress.spec
-    trials, length = progress.trials_planned, spec.search.max_length
+    trials = f"{format_length(progress.trials_planned, 'trials')} {up_to(spec.search.max_length, spec.unit)}"
     workers = format_length(slots, "workers") if slots else "workers as they join"
     name = brief(spec.name, LONGEST_NAME)
-    return (
-        f"experiment {experiment} ({name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
-        f"{format_length(length, spec.unit)}, {workers}, seed {spec.seed}"
-    )
+    return f"experiment {experiment} ({name}): {spec.search.method}, {trials}, {workers}, seed {spec.seed}"
 
 
 def status_line(forecaster: Forecaster, now: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,6 +103,15 @@ def _aligned(text: str, layout: tuple[int, bool]) -> str:
     if missing < 0:
         return _aligned(shortened(text, width), layout)
     return " " * missing + text if right else text + " " * missing
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print comma-separated values with a line of column names; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    say(text.getvalue(), nl=False)
 
 
 def print_json(data: Any) -> None:

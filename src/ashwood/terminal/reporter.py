@@ -19,12 +19,8 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import (
     Asked,
     CloseTrial,
-    CommonFailure,
     GaveUp,
     LeaveExperiment,
-    NoSpace,
-    NoStorage,
-    TooManyInvalid,
     TrialTimeIsUp,
     Warn,
 )
@@ -41,6 +37,7 @@ from ashwood.terminal.messages import (
     closing,
     interruption,
     leaving,
+    needs_fix,
     opening,
     status_line,
 )
@@ -50,8 +47,6 @@ from ashwood.views.progress import Progress
 from ashwood.views.table import to_json
 from ashwood.views.wording import format_capacity
 
-_CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
-"""Reasons for which a paused experiment would pause again immediately after it is resumed."""
 _DETAIL_LINES = 25
 _SECONDS_BETWEEN_LINES = 10.0
 _JOIN_SECONDS = 2.0
@@ -148,9 +143,7 @@ class Reporter:
     @property
     def needs_fix(self) -> bool:
         """Whether the experiment paused for a reason that must be fixed before it is resumed."""
-        leaving = self.progress.leaving
-        paused = self.progress.state is ExperimentState.PAUSED
-        return paused and leaving is not None and isinstance(leaving.why, _CAUSES_TO_FIX)
+        return needs_fix(self.progress)
 
     def _show(self, entry: Entry) -> None:
         for decision in entry.decisions:

@@ -23,6 +23,7 @@ from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSa
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
+from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Const
 from ashwood.terminal.ladder import Promotions, promotions, render_ladder
 from ashwood.terminal.messages import (
@@ -365,7 +366,8 @@ def _state(row: TrialRow, progress: Progress, *, brief: bool) -> str:
     bracket = f" #{row.bracket}" if brief else f", bracket {row.bracket}"
     bracket = bracket if len(progress.ladder.brackets) > 1 else ""
     length, target = (
-        str(each) if brief else format_length(each, progress.spec.unit) for each in (row.length, row.target)
+        str(each) if brief and each != NO_LENGTH else format_length(each, progress.spec.unit)
+        for each in (row.length, row.target)
     )
     match row.state:
         case _ if row.has_job:

@@ -9,12 +9,15 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import TRAINING, Attempt, Invalid, Save, Stopped
+from ashwood.trial.attempt import TRAINING, Attempt, Invalid, Save, Stopped, no_length
 from ashwood.trial.channel import Link
 from ashwood.trial.job import WorkerJob
 from ashwood.trial.values import Values
 
 _T = TypeVar("_T")
+
+running: list[Trial] = []
+"""The trial whose training function this process is calling, as the only item.  A command has none."""
 
 
 class ExperimentInfo(NamedTuple):
@@ -61,8 +64,6 @@ class Trial:
         experiment: id and name of the experiment, or None if the trial runs without one.
         metric: name of the metric that the search compares, or None if the trial runs without a search.
         unit: unit of lengths: ``epochs``, ``batches``, ``records`` or ``steps``.
-        max_length: total length that the trial reaches if the search never stops it, for example for a learning rate
-            schedule.
         attempt: number of this attempt of the trial, from 1.
         rank: number of this process, from 0, among those that train the trial together: on several machines, or started
             by a launcher such as ``torchrun``.  Reports and checkpoints of rank 0 count; the others follow its loop.
@@ -81,15 +82,16 @@ class Trial:
         self.experiment = ExperimentInfo(job.experiment_id, job.experiment_name) if job.experiment_id else None
         self.metric = job.metric
         self.unit = job.unit
-        self.max_length = job.max_length
         self.attempt = job.attempt
         self.rank = job.rank
         self.world_size = job.world_size
         self.rendezvous = job.rendezvous
+        self._job = job
         self._attempt = Attempt(job, link) if attempt is None else attempt
 
     def __repr__(self) -> str:
-        return f"<Trial {self.id}, attempt {self.attempt}, length {self.length} of {self.target}, {dict(self.hparams)}>"
+        of = f" of {self._attempt.target}" if self.has_length else ""
+        return f"<Trial {self.id}, attempt {self.attempt}, length {self.length}{of}, {dict(self.hparams)}>"
 
     def hparams_as(self, cls: type[_T]) -> _T:
         """Return the hyperparameters as an object of a dataclass, whose fields can be dataclasses themselves.
@@ -149,8 +151,34 @@ class Trial:
         return self._attempt.length
 
     @property
+    def has_length(self) -> bool:
+        """Whether the search says how long to train.
+
+        If the experiment file has no ``max_length``, the training code decides: it uses a loop of its own, and the
+        trial is complete when it returns.  Then `target`, `max_length` and the loops of the trial raise an error.
+        """
+        return not self._job.open_ended
+
+    @property
+    def max_length(self) -> int:
+        """Total length that the trial reaches if the search never stops it, for example for a learning rate schedule.
+
+        Raises:
+            TrainingCodeError: the search has no length; see `has_length`.
+        """
+        if not self.has_length:
+            raise TrainingCodeError(no_length("trial.max_length"))
+        return self._job.max_length
+
+    @property
     def target(self) -> int:
-        """Total length to which the search lets the trial train for now, in the experiment's unit."""
+        """Total length to which the search lets the trial train for now, in the experiment's unit.
+
+        Raises:
+            TrainingCodeError: the search has no length; see `has_length`.
+        """
+        if not self.has_length:
+            raise TrainingCodeError(no_length("trial.target"))
         return self._attempt.target
 
     @property
@@ -162,6 +190,23 @@ class Trial:
         code continues nevertheless, an exception ends it at its next report.
         """
         return self._attempt.should_stop
+
+    @property
+    def save_due(self) -> bool:
+        """Whether a save is due at the present length, for training code that cannot save inside its own loop.
+
+        This is true if the trial must stop and may be resumed later, and when ``min_checkpoint_period`` has passed.
+        Such code trains in one process and reports without ``checkpoint``::
+
+            while not trial.should_stop:
+                for length in range(trial.length + 1, trial.max_length + 1):
+                    trial.report(loss=step(model), length=length)
+                    if trial.save_due or trial.should_stop:
+                        break
+                if trial.save_due:
+                    trial.save(model.save)
+        """
+        return self._attempt.save_due
 
     # -- loops --------------------------------------------------------------------------------
 

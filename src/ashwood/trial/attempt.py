@@ -52,6 +52,10 @@ class Ended(NamedTuple):
     length: int
 
 
+class Returned(NamedTuple):
+    """The training code returned by itself, and that is the end of its trial: see `WorkerJob.open_ended`."""
+
+
 class Failed(NamedTuple):
     """The training code failed; the first line of ``error`` is a summary.
 
@@ -130,7 +134,18 @@ def _number_of(returned: Any) -> float | None:
         return None
 
 
-Outcome = Ended | Failed | Unusable | StorageTrouble | Invalid | Stopped | Again | Damaged
+Outcome = Ended | Returned | Failed | Unusable | StorageTrouble | Invalid | Stopped | Again | Damaged
+
+
+def no_length(what: str, unit: str = "epochs") -> str:
+    """Return the message that training code asked for a length that the experiment does not have."""
+    one = unit.removesuffix("s")
+    limit = "n" if unit == STEPS else f"{{{unit}: n}}"
+    return (
+        f"{what} needs a length, but the search has none: the experiment file has no searcher.max_length, so the "
+        f"training code decides how long it trains. Add max_length: {limit} to the searcher section, or use a loop of "
+        f"your own, such as for {one} in range(trial.length, n), and pass length={one} + 1 to trial.report()"
+    )
 
 
 def draw_of(job: WorkerJob) -> str:
@@ -146,6 +161,8 @@ class Attempt:
         target: total length at which a report asks the search what to do.
         loop: the latest loop of the training code, or None if it has begun none.
         restored: whether the training code read its checkpoint; True if the job has no checkpoint.
+        trains_on: whether code that owns its loop may train after a request to suspend, and decides itself where it
+            ends; otherwise an exception ends it at its next report.
     """
 
     def __init__(self, job: WorkerJob, link: Link) -> None:
@@ -160,10 +177,15 @@ class Attempt:
         self._heartbeat = Heartbeat(link, job.pulse)
         self.loop: Loop | None = None
         self.restored = job.directory is None
+        self.trains_on = False
         # Latest length that the training code passed to report() or save(), or None.
         self._named: int | None = None
+        # Position that the training code passed with that length, because several positions have the same length.
+        self._fine: Position | None = None
         # Whether the training code reads `should_stop`. Such code does not have to return after each report.
         self._looks = False
+        # Whether the training code was asked to end: by `should_stop`, or by an exception.
+        self._told_to_end = False
         # Whether the training code has reported since the request to suspend was noticed.
         self._reported_since = False
         self._suspended = False
@@ -233,6 +255,15 @@ class Attempt:
         """Return the position at which a loop over ``unit`` ends unless the search sets a new target."""
         return Scale(self.job, unit).position(self._goal)
 
+    def first(self, unit: str) -> int:
+        """Return the position at which a loop over ``unit`` begins."""
+        if self.loop is not None and self.loop.unit == unit:
+            return self.loop.position
+        scale = Scale(self.job, unit)
+        resumed = None if self.loop is not None else named_position(self.job.checkpoint or "", unit)
+        is_exact = resumed is not None and scale.length(resumed) == self.job.length
+        return resumed if resumed is not None and is_exact else scale.position(self.length)
+
     @property
     def _goal(self) -> int:
         """Total length at which a loop ends unless the search sets a new target."""
@@ -252,6 +283,8 @@ class Attempt:
         self._lengthened_to = min(loop.scale.length(position), self.job.max_length)
 
     def _enter(self, unit: str, step: int) -> Loop:
+        if self.job.open_ended:
+            raise TrainingCodeError(no_length(f"trial.{unit}()", unit))
         if self.loop is not None and self.loop.active:
             raise TrainingCodeError(
                 f"trial.{unit}() was called inside the loop over trial.{self.loop.unit}(): a trial counts one thing; "
@@ -263,14 +296,7 @@ class Attempt:
                 "its lengths or uses a loop of the trial"
             )
         scale = Scale(self.job, unit)
-        position = scale.position(self.length)
-        if self.loop is not None and self.loop.unit == unit:
-            position = self.loop.position
-        elif (resumed := named_position(self.job.checkpoint or "", unit)) is not None and (
-            scale.length(resumed) == self.job.length
-        ):
-            position = resumed
-        self._saved_position = position
+        self._saved_position = position = self.first(unit)
         if self.loop is None:
             self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)
@@ -315,10 +341,28 @@ class Attempt:
         if not self._suspended:
             return False
         # Outside a loop of the trial, nothing is saved here, because training may have continued since the last report.
-        return self._leaves() if self.loop is not None else self._may_leave()
+        self._told_to_end = self._leaves() if self.loop is not None else self._may_leave()
+        return self._told_to_end
 
-    def _advance(self, length: int) -> None:
-        """Record the total length that the training code passed.
+    @property
+    def save_due(self) -> bool:
+        """Whether a save is due that no callable has been passed for."""
+        self._looks = True
+        self._notice()
+        if self._position() in (self._began_at, self._saved_at):
+            return False
+        return self._save_stands() or (self.length < self.target and self._period_passed())
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the trial was asked to end, even if training since its latest checkpoint would be lost."""
+        if self.should_stop:
+            return True
+        self._told_to_end = self._told_to_end or self._suspended
+        return self._suspended
+
+    def _advance(self, length: int, position: Position | None) -> None:
+        """Record the total length that the training code passed, and its position.
 
         If the code continues although the trial is over, it is ended here; otherwise it would hold its worker.
         """
@@ -333,18 +377,42 @@ class Attempt:
                 f"length={length} was passed after length {before}: lengths are totals and must not decrease; start "
                 "at trial.length, which is the length of the checkpoint"
             )
-        if length > before and (
-            self._final is not None or (self._suspended and self._reported_since and self._may_leave())
-        ):
+        lost = self._suspended and self._reported_since and not self.trains_on and self._may_leave()
+        if length > before and (self._final is not None or lost):
+            self._told_to_end = True
             raise Leave
-        self._named = length
+        self._named, self._fine = length, position
+
+    def _count(self, metrics: dict[str, float]) -> None:
+        """Count a report without a length as one more step, in training code that decides how long it trains.
+
+        Reports of different metrics belong to the same step.
+        """
+        length = self.length
+        if length == self.job.length or any(self._reported.get(name) == length for name in metrics):
+            self._advance(length + 1, None)
 
     # -- reports ------------------------------------------------------------------------------
 
-    def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
-        """Send metrics to the driver, wait for the answer of the search at the target, and save if that is due."""
+    def report(
+        self,
+        metrics: dict[str, float],
+        save: Save | None,
+        length: int | None = None,
+        position: Position | None = None,
+    ) -> None:
+        """Send metrics to the driver, wait for the answer of the search at the target, and save if that is due.
+
+        Args:
+            metrics: the metrics.
+            save: function that saves a checkpoint, or None.
+            length: total length, for training code that owns its loop.
+            position: position at that length, as a unit and a count, if several positions have the same length.
+        """
         if length is not None:
-            self._advance(length)
+            self._advance(length, position)
+        elif self.job.open_ended:
+            self._count(metrics)
         if not self.restored:
             self._warn_of_restoring()
         self._heartbeat.note(self._position())
@@ -376,10 +444,13 @@ class Attempt:
         self._save_best()
         self._reported_since = self._suspended
 
-    def save(self, save: Save, length: int | None = None) -> None:
-        """Save a checkpoint, or note to save it later if the search must answer first."""
+    def save(self, save: Save, length: int | None = None, position: Position | None = None) -> None:
+        """Save a checkpoint, or note to save it later if the search must answer first.
+
+        The arguments are those of `report`.  With a ``position``, the name of the checkpoint contains it.
+        """
         if length is not None:
-            self._advance(length)
+            self._advance(length, position)
         self._saves = True
         self._saver = (self._position(), save)
         # If the process saved at its target and then died, the next attempt could not repeat the report that the search
@@ -452,6 +523,8 @@ class Attempt:
         period, loop = self.job.checkpoint_period, self.loop
         if period is None or (loop is None and self._named is None):
             return False
+        if self.job.open_ended and period[1] != self.job.unit:  # The training code itself saves so often.
+            return False
         scale = Scale(self.job, self.job.unit) if loop is None else loop.scale
         due = scale.next_multiple(period, self._saved_position, "min_checkpoint_period")
         return due <= (self.length if loop is None else loop.position)
@@ -498,7 +571,9 @@ class Attempt:
         return metric if self.job.smaller_is_better else -metric
 
     def _position(self) -> Position:
-        return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
+        if self.loop is None:
+            return self._fine or ("", self.length)
+        return self.loop.unit, self.loop.position
 
     def _unsaved_offer(self) -> Save | None:
         """Return the callable that the training code passed at this position, or None if there is nothing to save."""
@@ -522,10 +597,10 @@ class Attempt:
         if self._follows:
             self._join_in(save)
             self._saved_at = here
-            self._saved_position = here[1]
+            self._saved_position = length if self.loop is None else here[1]
             return
         # If several positions have the same length, the name contains the position.
-        named = None if self.loop is None or self.loop.scale.same else here
+        named = self._fine if self.loop is None else None if self.loop.scale.same else here
         name = checkpoint_name(self.job.trial, length, self.job.attempt, named)
         metrics = self._unsaved.pop(length, {})
         about = CheckpointInfo(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
@@ -535,7 +610,7 @@ class Attempt:
         # The manifest of this checkpoint contains the reports since the last one, so the next one need not.
         self._unsaved = {length: metrics} if metrics else {}
         self._saved_at = here
-        self._saved_position = here[1]
+        self._saved_position = length if self.loop is None else here[1]
         self._checkpoint = (length, name)
         if self.job.metric in metrics and isfinite(metric := metrics[self.job.metric]):
             self._best = min(self._best, self._loss(metric))
@@ -595,6 +670,8 @@ class Attempt:
             if hasattr(returned, "close"):
                 returned.close()
             return Failed("the training function is asynchronous: make it a plain function (asyncio.run() inside it)")
+        if self.job.open_ended:
+            return self._end_of_open_ended(returned)
         if self._over:
             return Ended(self.length)
         if self._went_on_at is not None and self._went_on_at == self.length:
@@ -616,6 +693,22 @@ class Attempt:
             why = f"{headline} (it returned a {said}, which is not a number)\n{details}"
         cause = NO_VALIDATION if self._lacks_validation else "unfinished at length "
         return Failed(why, f"{cause}{self.length}", bool(self._reported))
+
+    def _end_of_open_ended(self, returned: Any) -> Outcome:
+        """Return the outcome of training code that decides how long it trains."""
+        metric = self.job.metric
+        if self._follows or self._told_to_end:
+            return Ended(self.length)
+        if metric is not None and metric not in self._reported:
+            if (number := _number_of(returned)) is not None:
+                self._link.reported(max(1, self.length), {metric: number})
+            elif self._reported and self.job.checkpoint is None:  # An earlier attempt may have reported it.
+                said = ", ".join(map(repr, self._reported))
+                hint = did_you_mean(metric, self._reported)
+                self._warn(f"the training code ended without reporting {metric!r}; it reported {said}{hint}")
+        if self.job.world_size == 1:  # With several processes, the others have ended, and cannot save with this one.
+            self._save_if(True)
+        return Returned()
 
     @property
     def _lacks_validation(self) -> bool:

@@ -14,7 +14,7 @@ report …, checkpoint …,      from rank 0, for the driver; also warning
 alive …, phase …
 announce …                   from rank 0, for the other ranks; see `ashwood.trial.ranks`
 next                         from another rank: send the announcements that it has not received yet
-outcome MESSAGE              how the attempt ended in this process
+outcome MESSAGE              how the attempt ended in this process, or `RETURNED`
 ===========================  ==========================================================================
 
 ===========================  ==========================================================================
@@ -43,7 +43,7 @@ from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Attempt, Ended, Failed, Leave
+from ashwood.trial.attempt import Attempt, Ended, Failed, Leave, Returned
 from ashwood.trial.channel import Channel, DriverLink, Link, Message, ReportAnswer
 from ashwood.trial.job import WorkerJob
 from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
@@ -51,6 +51,8 @@ from ashwood.trial.run import cause_of, describe, message_of, outcome_of, storag
 
 VARIABLE = "ASHWOOD_TRIAL"
 """Environment variable with the path of the socket on which the worker serves the processes of its command."""
+RETURNED = "returned"
+"""Outcome of a process whose training code decides how long it trains, and has ended by itself."""
 RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 """Environment variables in which launchers number the processes that they start."""
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
@@ -269,7 +271,9 @@ def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, proces
         outcome = storage_trouble(error) or Failed(describe(error), cause_of(error, trial.length))
         connection.send("outcome", message_of(outcome), True)
         return
-    message = message_of(outcome_of(trial) if link is not None else Ended(trial.length))
+    ended = outcome_of(trial) if link is not None else Ended(trial.length)
+    # The exit code of the command decides whether the trial is complete.
+    message = [RETURNED] if isinstance(ended, Returned) else message_of(ended)
     if link is not None and message[0] == "again":
         message.append(link.answers)
     connection.send("outcome", message, False)

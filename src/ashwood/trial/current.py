@@ -9,7 +9,7 @@ from typing import Any
 
 from ashwood.checkpoints import is_remote
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.api import Trial
+from ashwood.trial.api import Trial, running
 from ashwood.trial.lengths import STEPS
 from ashwood.trial.standalone import standalone
 
@@ -63,12 +63,7 @@ def get_trial(
         CheckpointError: the checkpoint is missing or damaged.
     """
     if path := os.environ.get("ASHWOOD_TRIAL"):
-        global _connected
-        if _connected is None or _connected[0] != os.getpid():  # A fork may train another rank.
-            from ashwood.trial.command import connect  # imported here: other workers do not use it
-
-            _connected = os.getpid(), connect(path)
-        return _connected[1]
+        return _trial_of_command(path)
     lengths = {"epochs": epochs, "batches": batches, "records": records, STEPS: steps}
     given = {unit: length for unit, length in lengths.items() if length is not None}
     if len(given) != 1:
@@ -82,3 +77,22 @@ def get_trial(
         checkpoints = str(Path(checkpoints).absolute())
     start = None if checkpoint is None else Path(checkpoint).absolute()
     return standalone(hparams or {}, data or {}, length, unit, seed, checkpoints, start)
+
+
+def experiments_trial() -> Trial | None:
+    """Return the trial of an experiment that this process trains, or None if it trains none.
+
+    Unlike `get_trial`, this also finds the trial of a training function.
+    """
+    if path := os.environ.get("ASHWOOD_TRIAL"):
+        return _trial_of_command(path)
+    return running[-1] if running else None
+
+
+def _trial_of_command(path: str) -> Trial:
+    global _connected
+    if _connected is None or _connected[0] != os.getpid():  # A fork may train another rank.
+        from ashwood.trial.command import connect  # imported here: other workers do not use it
+
+        _connected = os.getpid(), connect(path)
+    return _connected[1]

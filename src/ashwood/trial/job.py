@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+SLOTS = "ASHWOOD_SLOTS_PER_TRIAL"
+"""Environment variable with the number of slots of a trial, ``resources.slots_per_trial``."""
+
 
 class WorkerJob(NamedTuple):
     """One attempt of a trial: its training from a checkpoint to a total length of ``target``.
@@ -32,6 +35,8 @@ class WorkerJob(NamedTuple):
         experiment: identity of the experiment, or an empty text if there is none.
         halving: whether the search compares trials before their end.
         max_length: greatest total length of a trial in the experiment.
+        open_ended: whether the training code decides how long it trains; then ``target`` and ``max_length`` mean
+            nothing, no report is answered, and the trial is complete when the training code returns.
         experiment_id: number of the experiment in its home, or 0 if there is no experiment.
         experiment_name: name of the experiment.
         pulse: greatest interval in seconds between two messages that steps were finished.
@@ -40,6 +45,9 @@ class WorkerJob(NamedTuple):
             `ashwood.experiment.spec.SaveOn`.
         best: lowest loss of the experiment's checkpoints when the job began, or None if there was none.
         smaller_is_better: whether a smaller metric is better; if not, the loss is the negative metric.
+        records_per_batch: number of records in a batch, to convert units, or None for the hyperparameter
+            ``global_batch_size``.
+        config: settings of the experiment file as they are written, for training code that asks for them.
     """
 
     trial: int
@@ -70,3 +78,6 @@ class WorkerJob(NamedTuple):
     save_on: str = "none"
     best: float | None = None
     smaller_is_better: bool = True
+    records_per_batch: int | None = None
+    config: Mapping[str, Any] = {}
+    open_ended: bool = False

@@ -67,7 +67,7 @@ class Scale:
             return 1, 1
         sizes = {
             "records": 1,
-            "batches": _count(self._job.hparams.get("global_batch_size")),
+            "batches": _batch_size(self._job),
             "epochs": _count(self._job.records_per_epoch),
         }
         size, loop_size = sizes.get(unit), sizes.get(self._loop)
@@ -83,9 +83,13 @@ class Scale:
         missing = []
         if "epochs" in units and not _count(self._job.records_per_epoch):
             missing.append("records_per_epoch to the experiment")
-        if "batches" in units and not _count(self._job.hparams.get("global_batch_size")):
+        if "batches" in units and not _batch_size(self._job):
             missing.append("an integer global_batch_size to its hyperparameters")
         return f"add {' and '.join(missing)}, or {loop}"
+
+
+def _batch_size(job: WorkerJob) -> int | None:
+    return job.records_per_batch or _count(job.hparams.get("global_batch_size"))
 
 
 def _count(value: Any) -> int | None:

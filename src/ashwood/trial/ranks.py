@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Attempt, Leave
+from ashwood.trial.attempt import Attempt, Leave, Position
 from ashwood.trial.channel import Link, Message, ReportAnswer
 from ashwood.trial.job import WorkerJob
 
@@ -54,8 +54,8 @@ class LeadingAttempt(Attempt):
         self._announce("stops", stops, 1)
         return stops
 
-    def _advance(self, length: int) -> None:
-        super()._advance(length)
+    def _advance(self, length: int, position: Position | None) -> None:
+        super()._advance(length, position)
         self._in_chunk = True
 
     def _notice(self) -> None:

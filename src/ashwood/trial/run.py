@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ashwood.checkpoints import CheckpointInfo, Patience, open_storage
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.api import Trial
+from ashwood.trial.api import Trial, running
 from ashwood.trial.attempt import (
     Again,
     Damaged,
@@ -22,6 +22,7 @@ from ashwood.trial.attempt import (
     Invalid,
     Leave,
     Outcome,
+    Returned,
     Stopped,
     StorageTrouble,
     Unusable,
@@ -76,6 +77,7 @@ def with_checkpoint(
 
 def _call(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outcome:
     trial = Trial(job, link)
+    running.append(trial)
     try:
         return outcome_of(trial, function(trial))
     except Leave:
@@ -90,6 +92,8 @@ def _call(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outco
         else:
             why = describe(error)
         return Failed(why, cause_of(error, trial.length), trial._attempt.has_reported)
+    finally:
+        running.pop()
 
 
 def outcome_of(trial: Trial, returned: Any = None) -> Outcome:
@@ -110,7 +114,7 @@ def message_of(outcome: Outcome) -> Message:
             return ["StorageFailed", error, cause]
         case Invalid(why):
             return ["HparamsInvalid", why]
-        case Stopped():
+        case Stopped() | Returned():
             return ["TrialStopped"]
         case Damaged(checkpoint, why):
             return ["CheckpointDamaged", checkpoint, why]

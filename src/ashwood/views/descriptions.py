@@ -66,7 +66,7 @@ def _describe_request(event: e.Event) -> str:
         case e.TrialTrained(trial, attempt, seconds):
             return f"trial {trial} has trained for {format_duration(seconds)} more, attempt {attempt}"
         case e.TrialStopped(trial):
-            return f"trial {trial} was stopped by its training code"
+            return f"trial {trial} was ended by its training code"
         case e.PauseRequested(why, by):
             return f"pause requested: {why}" if why else f"pause requested{f' by {by}' if by else ''}"
         case e.TrialKillRequested(trial):

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import inf
+from math import inf, nan
 from typing import NamedTuple
 
 from ashwood.experiment.decisions import (
@@ -175,6 +175,9 @@ class Ladder:
         self.paths: Rows[TrialPath] = Rows(TrialPath, codes)
         # Number of rungs that a trial skipped, for those that did not start at the lowest rung.
         self._skipped: dict[TrialId, int] = {}
+        # If training code decides how long it trains, length and value of the last metric of each running trial: no
+        # report is compared, and the last one counts.
+        self._last: dict[TrialId, tuple[int, float]] = {}
         self._until = 0.0
 
     @property
@@ -247,6 +250,9 @@ class Ladder:
         """Apply an entry of the log."""
         # If the clock was set back, no time is subtracted.
         self._until = max(self._until, entry.at)
+        event, metric = entry.event, self.spec.metric
+        if self.spec.search.open_ended and isinstance(event, ValidationReported) and metric in event.metrics:
+            self._last[event.trial] = (event.length, event.metrics[metric])
         for decision in entry.decisions:
             match decision:
                 case ChangeSettings(bracket_trials=planned):
@@ -295,6 +301,8 @@ class Ladder:
             case CompleteTrial():
                 self._promote(trial, path, len(bracket.rungs) - 1, event)
                 self._compare(path, path.rung, event)
+                if self.spec.search.open_ended:
+                    path.arrivals = (Arrival(self._until, 0, *self._last.pop(trial, (0, nan))),)
                 self._leave(trial, path).arrived += 1
                 path.state, path.ended = TrialState.COMPLETED, self._until
             case StopTrial():

@@ -154,6 +154,22 @@ class Spending:
         spent = self.slot_seconds + self.slots * (now - self._last_at) - unknown
         return max(0.0, length * spent / self.trained - unknown) / self.slots
 
+    def seconds_for_trials(self, left: int, ended: int, at_once: int, now: float) -> float:
+        """Return the seconds until ``left`` more trials have ended, if each takes as long as the ``ended`` ones.
+
+        Args:
+            left: number of trials that have not ended, including those that are running.
+            ended: number of trials that have ended, at least 1.
+            at_once: largest number of trials that train at once, or 0 for one on each slot.
+            now: current time.
+        """
+        now = max(now, self._last_at)
+        elapsed = [now - attempt.since for attempt in self.live.values()]
+        busy = self.busy_seconds + len(self.live) * (now - self._last_at)
+        each = max(0.0, busy - sum(elapsed)) / ended
+        work = left * each - sum(min(each, seconds) for seconds in elapsed)
+        return max(0.0, work) / max(1, min(self.slots, at_once or self.slots, left))
+
     def _advance(self, at: float) -> None:
         # If the clock was set back, no time is subtracted.
         elapsed = at - self._last_at

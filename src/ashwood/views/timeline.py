@@ -219,7 +219,8 @@ class Timeline:
             case HparamsInvalid():
                 self._end(event, SpanEnd.INVALID)
             case TrialStopped():
-                self._end(event, SpanEnd.STOPPED)
+                # If training code decides how long it trains, its end completes the trial.
+                self._end(event, SpanEnd.COMPLETED if self.spec.search.open_ended else SpanEnd.STOPPED)
             case CapacityChanged(slots, nodes):
                 self._resize(slots, is_cluster=bool(nodes))
             case DriverStopped():
@@ -297,7 +298,8 @@ class Timeline:
                     self._close(span, SpanEnd.PROMOTED)
                     self._begin(span.slot, trial, span.attempt, span.length)
             case SuspendTrial() | PauseTrial() | CompleteTrial() | StopTrial() | AbortTrial():
-                self._fates[decision.trial, decision.attempt] = _FATES_BY_DECISION[type(decision)]
+                if not (isinstance(decision, CompleteTrial) and self.spec.search.open_ended):  # It has ended already.
+                    self._fates[decision.trial, decision.attempt] = _FATES_BY_DECISION[type(decision)]
             case CloseTrial():
                 self._close_trial(decision)
 

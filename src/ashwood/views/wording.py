@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ashwood.search.settings import NO_LENGTH
+
 
 def format_value(value: Any) -> str:
     """Return the text of a value; a float gets 6 significant digits."""
@@ -35,8 +37,20 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_length(length: int, unit: str) -> str:
-    """Return the text of a training length, such as 1 epoch or 4 epochs."""
+    """Return the text of a training length, such as 1 epoch or 4 epochs, or the end if training code decides."""
+    if length == NO_LENGTH:
+        return "the end"
     return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
+
+
+def known_length(length: int) -> int | None:
+    """Return a training length for JSON, or None if training code decides how long it trains."""
+    return None if length == NO_LENGTH else length
+
+
+def up_to(max_length: int, unit: str) -> str:
+    """Return how long trials train, such as "up to 16 epochs", or "of any length" if training code decides."""
+    return "of any length" if max_length == NO_LENGTH else f"up to {format_length(max_length, unit)}"
 
 
 def describe_seen(metric: float, length: int, unit: str, *, smaller_is_better: bool, trial: int | None = None) -> str:

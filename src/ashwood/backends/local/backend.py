@@ -21,7 +21,7 @@ from ashwood.backends.local.logs import tail, trial_log, worker_log
 from ashwood.backends.local.process import ReaperProcess, WorkerProcess
 from ashwood.backends.local.reaper import GRACE
 from ashwood.backends.local.scratch import scratch_file
-from ashwood.backends.local.setup import ALONE, Setup, Team
+from ashwood.backends.local.setup import ALONE, Setup, Team, file_settings
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
@@ -501,8 +501,10 @@ def _setup(
             "experiment": spec.identity,
             "halving": spec.search.method.is_halving,
             "max_length": spec.search.max_length,
+            "open_ended": spec.search.open_ended,
             "experiment_id": number,
             "experiment_name": spec.name,
+            "config": file_settings(spec.config_text),
             "pulse": _pulse(spec),
             **team._asdict(),
         },

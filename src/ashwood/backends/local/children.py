@@ -22,9 +22,9 @@ from ashwood.backends.local.server import CommandServer
 from ashwood.backends.local.sockets import sweep
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Damaged, Ended, Failed, Outcome, StorageTrouble
+from ashwood.trial.attempt import Damaged, Ended, Failed, Outcome, Returned, StorageTrouble
 from ashwood.trial.channel import Channel, Message, Phase, encode
-from ashwood.trial.command import RANKS, VARIABLE
+from ashwood.trial.command import RANKS, RETURNED, VARIABLE
 from ashwood.trial.job import WorkerJob
 from ashwood.trial.run import describe, failure_of, message_of, with_checkpoint
 
@@ -168,6 +168,8 @@ def _last_message(server: CommandServer, code: int, job: WorkerJob, log: Path) -
         return ["AttemptFailed", exit_ + tail(log), *cause]
     if error is not None:
         return ["AttemptFailed", error + tail(log), *cause]
+    if job.open_ended and (server.outcome is None or server.outcome[0] == RETURNED):
+        return message_of(Returned())
     if server.outcome is None:
         return [
             "AttemptFailed",

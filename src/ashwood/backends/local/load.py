@@ -21,6 +21,12 @@ IMPORTING = "ASHWOOD_IMPORTING_SCRIPT"
 Code that starts a search during this import lacks ``if __name__ == "__main__"``; see `ashwood.trial.guard`.
 """
 
+HOOK = "__ashwood_train__"
+"""Name of a class method that takes a trial and trains it, for classes of training code such as ``PyTorchTrial``."""
+
+IMPORT_PATH = str(Path(__file__).parent / "import_path")
+"""Directory with packages that training code can import although they are not installed: only ``determined``."""
+
 _HIDDEN = "ashwood_script_"
 """Prefix of the module name of a script if another module already has the script's own name."""
 
@@ -33,6 +39,7 @@ def load(kind: str, target: str, workdir: str) -> Callable[[Any], Any]:
         Exception: any exception that the user's module raises during its import.
     """
     code = _unpickle(Path(workdir, target)) if kind == "pickle" else find(kind, target, workdir)
+    code = getattr(code, HOOK, code)
     if not callable(code):
         raise TrainingCodeError(f"{target} is a {type(code).__name__}, but must be a function that takes a trial")
     # Other callables are not checked: that needs `inspect`, and its import would slow down the start of every worker.
@@ -120,6 +127,15 @@ def put_first(directory: str) -> None:
     """Make a directory the first on the module search path of this process and of those that it starts."""
     sys.path.insert(0, directory)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (directory, os.environ.get("PYTHONPATH"))))
+
+
+def put_last(directory: str) -> None:
+    """Make a directory the last on the module search path of this process, and in PYTHONPATH of those that it starts.
+
+    An empty entry in PYTHONPATH would stand for the working directory, so none is written.
+    """
+    sys.path.append(directory)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), directory)))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -39,3 +40,14 @@ class Setup(NamedTuple):
     process_per_attempt: bool
     others: Mapping[str, Any]
     common: Mapping[str, Any]
+
+
+def file_settings(text: str) -> dict[str, Any]:
+    """Return the settings of an experiment file as JSON-able values, or nothing if there is no file."""
+    if not text:
+        return {}
+    import yaml  # imported here, because workers import this module and need no YAML
+
+    settings = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    settings = json.loads(json.dumps(settings, default=str))
+    return settings if isinstance(settings, dict) else {}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ashwood.errors import BackendError, MachineError
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.job import SLOTS
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -109,6 +110,7 @@ def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapp
     slots = []
     for index in range(count):
         environment = dict.fromkeys(_THREADS, threads) | dict(base) | dict(spec.environment)
+        environment[SLOTS] = str(share)
         gpus: tuple[str, ...] = ()
         if machine.gpus:
             environment = _FORKABLE | environment

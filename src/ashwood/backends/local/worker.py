@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ashwood.backends.local.load import code_file, load, put_first
+from ashwood.backends.local.load import IMPORT_PATH, code_file, load, put_first, put_last
 from ashwood.backends.local.logs import OutputRedirect, flush, trial_log
 from ashwood.backends.local.runners import InlineRunner, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
@@ -84,6 +84,7 @@ def _settle_in(setup: Setup) -> None:
     # This comes after the worker's own imports, because a file in the work directory may have the name of a module that
     # the worker needs.
     put_first(setup.workdir)
+    put_last(IMPORT_PATH)
 
 
 def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> Runner | None:
@@ -142,7 +143,8 @@ def _attempt(
     log = trial_log(setup.logs, job.trial)
     begins = f", from length {job.length}" if job.length else ""
     whose = f"experiment {job.experiment}, " if job.experiment else ""
-    output.enter(log, f"{whose}trial {job.trial}, attempt {job.attempt}{begins}, to length {job.target}")
+    ends = "" if job.open_ended else f", to length {job.target}"
+    output.enter(log, f"{whose}trial {job.trial}, attempt {job.attempt}{begins}{ends}")
     former = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = job.trial_directory
     with contextlib.suppress(OSError):  # `Trial.directory` and commands try again and report the error.

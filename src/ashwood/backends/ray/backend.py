@@ -109,7 +109,7 @@ class RayBackend:
             address=self._listener.getsockname()[:2],
             token=token,
             key=key,
-            spec=replace(spec, workdir="" if cluster.ships else spec.workdir, config_text="", provenance={}),
+            spec=replace(spec, workdir="" if cluster.ships else spec.workdir, provenance={}),
             checkpoints=self._checkpoints if shared else None,
             marker=None if self._marker is None else self._marker.name,
             logs=str(self._logs),

@@ -64,6 +64,11 @@ export function length(value, unit) {
   return `${count(value)} ${plural(value, unit ?? "")}`.trim();
 }
 
+/** Return how long trials train, such as "up to 16 epochs"; if there is no length, their code decides. */
+export function upTo(most, unit) {
+  return most === null ? "of any length" : `up to ${length(most, unit)}`;
+}
+
 /** @param {string} unit in the plural */
 export function plural(number, unit) {
   return number === 1 ? unit.replace(/s$/, "") : unit;

@@ -116,7 +116,7 @@ function rows(all) {
     ["Longest training", (e) => format.length(e.max_length, e.unit)],
     [
       "Brackets",
-      (e) => e.brackets.map((bracket) => bracket.rungs.map((rung) => rung.length).join(" → ")).join("\n"),
+      (e) => e.brackets.map((bracket) => bracket.rungs.map((rung) => rung.length ?? "the end").join(" → ")).join("\n"),
     ],
     ["Trials at once", (e) => format.value(e.settings.max_concurrent_trials || "as many as there are slots")],
     ["Seed", (e) => format.value(e.seed)],

@@ -170,7 +170,7 @@ class Header {
     this.#labels(data);
     const better = data.smaller_is_better ? "smaller" : "larger";
     const nodes = data.nodes.length > 1 ? `, on ${data.nodes.length} nodes` : "";
-    const trials = `${format.count(data.trials_planned)} trials up to ${format.length(data.max_length, data.unit)}`;
+    const trials = `${format.count(data.trials_planned)} trials ${format.upTo(data.max_length, data.unit)}`;
     const about = `${data.method} on ${data.metric} (${better} is better), ${trials}, seed ${data.seed}${nodes}`;
     write(this.about, data.description ? `${data.description} — ${about}` : about);
     this.#controls(data);

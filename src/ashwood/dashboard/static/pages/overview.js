@@ -109,7 +109,8 @@ function bracketsTable({ brackets, unit }) {
   const count = (number) => (number ? format.count(number) : h("span", { class: "none" }, "·"));
   const table = plainTable("Brackets and their rungs", heads, [], right);
   const groups = brackets.map((bracket) => {
-    const rows = bracket.rungs.map((rung) => tableRow(counts.map((name) => count(rung[name])), right));
+    const cell = (rung, name) => (name === "length" && rung.length === null ? "the end" : count(rung[name]));
+    const rows = bracket.rungs.map((rung) => tableRow(counts.map((name) => cell(rung, name)), right));
     return h("tbody", null, brackets.length > 1 ? section(bracket, heads.length) : null, rows);
   });
   table.tBodies[0].replaceWith(...groups);

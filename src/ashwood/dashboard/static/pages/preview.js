@@ -231,11 +231,12 @@ function showPlan(place, answer) {
   place.classList.remove("old");
   const command = h("code", null, "ashwood preview-search FILE --measure");
   const hint = ["Enter workers and seconds per unit to estimate time and cost; ", command, " measures them."];
+  const isOpenEnded = plan.settings.max_length === null;
   put(
     place,
     headline(plan, answer, unit),
-    brackets(plan, unit),
-    lengths(plan, unit),
+    isOpenEnded ? null : brackets(plan, unit),
+    isOpenEnded ? null : lengths(plan, unit),
     plan.forecast ? forecast(plan) : h("p", { class: "muted hint" }, hint),
   );
 }
@@ -246,6 +247,8 @@ function headline(plan, answer, unit) {
     ? `${format.count(plan.max_concurrent_trials)} at once`
     : "as many at once as there are slots";
   const longest = format.length(settings.max_length, unit);
+  const isOpenEnded = settings.max_length === null;
+  const ending = "Training code decides how long each trial trains: a trial ends when its code returns.";
   const training = `${format.length(Math.round(total.middle), unit)}${between(total)}`;
   const reaching = `${format.count(full.middle)} ${format.plural(full.middle, "trials")}${between(full)}`;
   const least = full.least ? `, at least ${format.count(full.least)}` : "";
@@ -255,14 +258,19 @@ function headline(plan, answer, unit) {
     "section",
     { class: "card", "aria-labelledby": "plan" },
     h("header", null, h("h2", { id: "plan" }, answer.name ? `Plan of ${answer.name}` : "Plan")),
-    h("p", null, `${settings.method}: ${format.count(plan.total_trials)} trials, each up to ${longest}, ${atOnce}.`),
     h(
+      "p",
+      null,
+      `${settings.method}: ${format.count(plan.total_trials)} trials, `,
+      `each ${format.upTo(settings.max_length, unit)}, ${atOnce}.`,
+    ),
+    isOpenEnded ? h("p", null, ending) : h(
       "p",
       { class: "metric" },
       h("b", null, format.percent(plan.share.middle)),
       ` of the training of all trials to full length: ${training}.`,
     ),
-    h("p", null, `${reaching} will reach ${longest}${least}.`),
+    isOpenEnded ? null : h("p", null, `${reaching} will reach ${longest}${least}.`),
     plan.dropped.length ? h("div", { class: "notice warn" }, dropped) : null,
     plan.exact ? null : h("p", { class: "muted" }, range),
   );

@@ -60,7 +60,8 @@ export default async function trialPage(place) {
         : `no ${metric}${trial.length ? " that is a finite number" : " yet"}`,
       isBetter ? seenLine({ metric: seen, length: trial.seen_length }, data) : "",
     );
-    length.set(format.length(trial.length, unit), `of ${format.length(data.max_length, unit)}`);
+    const longest = data.max_length === null ? "" : `of ${format.length(data.max_length, unit)}`;
+    length.set(format.length(trial.length, unit), longest);
     reached.set(`rung ${trial.rung ?? format.NONE}`, data.brackets.length > 1 ? `bracket ${trial.bracket}` : "");
     worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
     const failed = trial.attempts.filter((each) => each.error).length;
@@ -72,7 +73,7 @@ export default async function trialPage(place) {
     const nothing = h("li", { class: "muted" }, "Nothing yet");
     put(happenings, trial.happenings.length ? trial.happenings.map(event) : nothing);
     put(actions, controls(trial, path, refresh));
-    metrics.rungs = trial.lengths.filter((each) => each <= trial.length);
+    metrics.rungs = trial.lengths.filter((each) => each !== null && each <= trial.length);
   };
   const refresh = async () => {
     trial = await fetchTrial();
@@ -164,7 +165,8 @@ function stepsOf(trial, { unit }) {
     const kind = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
     const title = h("b", null, kind === "other" ? step.text : kind[0].toUpperCase() + kind.slice(1));
     const target = step.target ? muted(`to ${format.length(step.target, unit)}`) : null;
-    const at = (rung) => `rung ${rung}, ${format.length(trial.lengths[rung], unit)}`;
+    const where = (rung) => (trial.lengths[rung] === null ? "" : `, ${format.length(trial.lengths[rung], unit)}`);
+    const at = (rung) => `rung ${rung}${where(rung)}`;
     const rung = step.rung === null ? null : muted(at(step.rung));
     return h(
       "li",

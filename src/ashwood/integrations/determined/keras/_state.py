@@ -1,0 +1,65 @@
+"""The state of a Keras model and of random numbers in a checkpoint."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+WEIGHTS = "model.weights.h5"
+_STATE = "determined-keras-state.pkl"
+
+
+def arrays(model: Any) -> dict[str, list[Any]]:
+    """Return the values of all variables that training changes, except those of metrics."""
+    return {name: [keras.ops.convert_to_numpy(each) for each in found] for name, found in _variables(model).items()}
+
+
+def assign(model: Any, values: dict[str, list[Any]]) -> None:
+    """Restore what `arrays` returned into a model that is built and compiled."""
+    build_optimizer(model)
+    for name, found in _variables(model).items():
+        for variable, value in zip(found, values[name], strict=True):
+            variable.assign(value)
+
+
+def build_optimizer(model: Any) -> None:
+    """Create the variables of the optimizer, if it has none yet."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def _variables(model: Any) -> dict[str, list[Any]]:
+    seeds = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    return {"weights": model.weights, "optimizer": model.optimizer.variables, "seeds": seeds}
+
+
+def save(directory: Path, model: Any, **more: Any) -> None:
+    """Write the model, the states of random number generators and other values."""
+    build_optimizer(model)
+    model.save_weights(str(directory / WEIGHTS))
+    state = {"model": arrays(model), "numpy": np.random.get_state(), "random": random.getstate(), **more}
+    if keras.backend.backend() == "torch":
+        import torch
+
+        state["torch"] = torch.get_rng_state().numpy()
+    (directory / _STATE).write_bytes(pickle.dumps(state))
+
+
+def load(directory: Path) -> dict[str, Any]:
+    """Return what `save` wrote.  The training code itself wrote the file."""
+    return pickle.loads((directory / _STATE).read_bytes())  # noqa: S301
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    """Restore the states of the generators of NumPy, `random` and, as the backend, PyTorch."""
+    np.random.set_state(state["numpy"])
+    random.setstate(state["random"])
+    if keras.backend.backend() == "torch" and "torch" in state:
+        import torch
+
+        torch.set_rng_state(torch.from_numpy(state["torch"]))

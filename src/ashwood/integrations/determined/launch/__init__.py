@@ -1,0 +1,1 @@
+"""Launchers: ``python -m determined.launch.torch_distributed`` and ``wrap_rank``."""

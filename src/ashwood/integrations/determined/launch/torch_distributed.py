@@ -1,0 +1,79 @@
+"""Starts one process for each slot of the trial: ``python -m determined.launch.torch_distributed [OPTIONS --] SCRIPT``.
+
+``OPTIONS`` are those of ``torchrun``.  ``SCRIPT`` is a command with its arguments, such as ``python3 train.py``, or the
+path of a Python file.  Signals reach the processes, and the exit code is that of ``torchrun``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from ashwood.integrations.determined.info import ClusterInfo, get_cluster_info
+
+_USAGE = "usage: python3 -m determined.launch.torch_distributed [[TORCH_OVERRIDES...] --] (--trial TRIAL)|(SCRIPT...)"
+
+
+def create_launch_cmd(info: ClusterInfo, overrides: list[str], script: list[str]) -> list[str]:
+    """Return the command that starts the processes of a trial."""
+    # A Python file is run by the Python of this process, and any other program as it is.
+    script = [sys.executable, *script] if script[0].endswith(".py") and not os.access(script[0], os.X_OK) else script
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(len(info.slot_ids)),
+        "--max_restarts",
+        "0",
+        *overrides,
+        "--no_python",
+        *script,
+    ]
+
+
+def parse_args(args: list[str]) -> tuple[list[str], list[str]]:
+    """Return the options for ``torchrun`` and the command.
+
+    Raises:
+        SystemExit: there is no command.
+    """
+    overrides: list[str] = []
+    if "--" in args:
+        split = args.index("--")
+        overrides, args = args[:split], args[split + 1 :]
+    if args[:1] in (["-h"], ["--help"]):
+        print(_USAGE)
+        raise SystemExit(0)
+    name, _, joined = args[0].partition("=") if args else ("", "", "")
+    if name == "--trial":
+        trial = [joined] if joined else args[1:2]
+        rest = args[1:] if joined else args[2:]
+        if not trial or rest:
+            raise SystemExit(f"{_USAGE}\nerror: --trial takes one class, such as model_def:MyTrial: {args}")
+        return overrides, [sys.executable, "-m", "determined.exec.harness", "--train-entrypoint", *trial]
+    if not args:
+        raise SystemExit(f"{_USAGE}\nerror: empty script is not allowed")
+    return overrides, args
+
+
+def main(overrides: list[str], script: list[str]) -> NoReturn:
+    """Replace this process by ``torchrun``.
+
+    Raises:
+        SystemExit: this process belongs to no trial, or PyTorch is not installed.
+    """
+    info = get_cluster_info()
+    if info is None:
+        raise SystemExit("determined.launch.torch_distributed starts the processes of a trial: run it in an experiment")
+    os.environ["USE_TORCH_DISTRIBUTED"] = "True"
+    os.environ["DET_CHIEF_IP"] = info.container_addrs[0]
+    command = create_launch_cmd(info, overrides, script)
+    print(f"Starting {len(info.slot_ids)} processes: {' '.join(script)}", flush=True)
+    os.execv(command[0], command)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(*parse_args(sys.argv[1:]))

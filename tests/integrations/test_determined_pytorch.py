@@ -1,0 +1,221 @@
+"""`determined.pytorch`: trial classes that are paused, promoted and killed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+import ashwood  # noqa: E402
+from ashwood.integrations.determined import pytorch  # noqa: E402
+from tests.integrations import determined_trials as trials  # noqa: E402
+from tests.integrations.attempts import Training  # noqa: E402
+from tests.integrations.kit import assert_resumes  # noqa: E402
+
+HPARAMS = {"hidden": 16, "lr": 0.05, "global_batch_size": 32}
+BATCHES = 13  # in an epoch of DigitsTrial
+
+
+def train(cls: Any, tmp_path: Path, name: str = "checkpoints", **options: Any) -> Training:
+    options = {"targets": [3], "hparams": HPARAMS} | options
+    return Training(cls.__ashwood_train__, tmp_path / name, **options)
+
+
+def assert_same(cls: Any, tmp_path: Path, pauses: list[int], *, targets: tuple[int, ...] = (3,), **options: Any) -> Any:
+    """Check that pauses and rungs change no metric, and return the training with pauses."""
+    straight = train(cls, tmp_path, "straight", targets=[targets[-1]], **options)
+    paused = train(cls, tmp_path, "paused", targets=list(targets), pauses=pauses, **options)
+    assert str(straight.outcome).startswith("Ended"), straight.outcome
+    assert paused.outcome == straight.outcome
+    assert paused.attempts == len(pauses) + 1
+    for length, metrics in straight.reports.items():
+        assert paused.reports[length] == metrics, length
+    return paused
+
+
+def test_pauses_inside_epochs_and_rungs_change_no_metric(tmp_path: Path) -> None:
+    paused = assert_same(trials.DigitsTrial, tmp_path, [4, BATCHES, 30], targets=(1, 2, 3))
+    assert paused.saved[0].endswith("batches-5")
+    assert paused.reports[3]["training.epoch"] == 1.0  # the mean over three epochs, since the window is 100 batches
+    assert paused.reports[3]["accuracy"] > 0.5
+    assert not paused.warnings
+
+
+def test_two_optimizers_and_evaluation_of_the_full_dataset_resume(tmp_path: Path) -> None:
+    paused = assert_same(
+        trials.GanTrial, tmp_path, [2, 9], targets=(5, 11, 24), unit="batches", hparams={"latent": 4, "lr": 0.01},
+        metric="loss", validation_period=(8, "batches"),
+    )  # fmt: skip
+    assert sorted(paused.reports) == [5, 8, 11, 16, 24]
+    assert paused.reports[24].keys() == {"loss", "training.loss", "training.g_loss"}
+
+
+def test_reducers_and_callbacks_resume(tmp_path: Path) -> None:
+    trials.EVENTS.clear()
+    paused = assert_same(
+        trials.ReducersTrial, tmp_path, [5, 20], targets=(1, 3), validation_period=(2, "epochs"),
+        checkpoint_period=(10, "batches"),
+    )  # fmt: skip
+    assert sorted(paused.reports) == [1, 2, 3]
+    found = paused.reports[3]
+    assert found["records"] == 360.0
+    assert found["training.records"] == 8 * 32 + 16  # since batch 30, at which a checkpoint was due
+    assert found["median_size"] == 32.0
+    assert "on_trial_startup" in dict.fromkeys(event for event, *_ in trials.EVENTS)
+    state = torch.load(paused.checkpoints / paused.saved[-1] / "state_dict.pth")  # with weights_only=True
+    counts = state["callbacks"]["counter"]["counts"]
+    assert counts["on_training_epoch_end"] == 3
+    assert counts["on_validation_end"] == 3  # at the two rungs and the period
+    assert counts["on_trial_startup"] == 1  # before the state is restored
+    assert counts["on_checkpoint_save_start"] >= 1
+
+
+@pytest.mark.parametrize("loader", ["torch", "torch-skip", "weighted", "generator", "plain", "workers"])
+def test_data_continues_at_the_batch_at_which_the_trial_stopped(loader: str, tmp_path: Path) -> None:
+    hparams = HPARAMS | {"loader": loader}
+    assert_same(trials.LoadersTrial, tmp_path, [6, 20], targets=(30,), unit="batches", hparams=hparams)
+
+
+def test_invalid_hparams(tmp_path: Path) -> None:
+    found = train(trials.InvalidTrial, tmp_path, hparams=HPARAMS | {"hidden": 2})
+    assert str(found.outcome) == "Invalid(why='too small')"
+
+
+def test_checkpoint_has_the_format_of_determined(tmp_path: Path) -> None:
+    found = train(trials.DigitsTrial, tmp_path, targets=[1])
+    directory = found.checkpoints / found.saved[-1]
+    state = torch.load(directory / "state_dict.pth", weights_only=True)
+    assert {"models_state_dict", "optimizers_state_dict", "lr_schedulers_state_dict", "callbacks", "rng_state"} < set(
+        state
+    )
+    assert {"cpu_rng_state", "np_rng_state", "random_rng_state"} <= set(state["rng_state"])
+    about = json.loads((directory / "load_data.json").read_text())
+    assert about["trial_cls_spec"] == "tests.integrations.determined_trials:DigitsTrial"
+    loaded = pytorch.load_trial_from_checkpoint_path(str(directory))
+    assert isinstance(loaded, trials.DigitsTrial)
+    first = next(iter(loaded.model.state_dict().values()))
+    assert torch.equal(first, next(iter(state["models_state_dict"][0].values())))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_search_with_pauses_a_kill_and_promotions_reports_the_same_metrics(tmp_path: Path) -> None:
+    assert_resumes(
+        trials.DigitsTrial.__ashwood_train__,
+        tmp_path,
+        hparams=HPARAMS | {"lr": ashwood.Log(-2, -1)},
+        metric="validation_loss",
+        max_length={"epochs": 8},
+    )
+
+
+def fit(trial: ashwood.Trial, **options: Any) -> None:
+    """Train as a script with the Trainer does."""
+    with pytorch.init() as context:
+        trainer = pytorch.Trainer(trials.DigitsTrial(context), context)
+        trainer.fit(**options)
+
+
+def test_trainer_uses_its_own_periods_and_resumes(tmp_path: Path) -> None:
+    def code(trial: ashwood.Trial) -> None:
+        fit(
+            trial,
+            validation_period=pytorch.Batch([3, 20]),
+            checkpoint_period=pytorch.Batch(15),
+            max_length=pytorch.Batch(4),
+            reporting_period=pytorch.Batch(10),
+            latest_checkpoint="uuid",
+        )
+
+    options: dict[str, Any] = {"hparams": HPARAMS, "unit": "batches", "validation_period": (1, "batches")}
+    straight = Training(code, tmp_path / "straight", targets=[30], **options)
+    paused = Training(code, tmp_path / "paused", targets=[12, 30], pauses=[7, 25], **options)
+    assert str(straight.outcome) == "Ended(length=30)"
+    assert sorted(straight.reports) == [3, 10, 15, 20, 30]
+    assert sorted(paused.reports) == [3, 10, 12, 15, 20, 30]
+    for length, metrics in straight.reports.items():
+        assert paused.reports[length] == metrics, length
+    assert straight.saved == ["trial-0/length-15-attempt-1", "trial-0/length-30-attempt-1"]
+
+
+def test_trainer_stops_when_the_trial_requests_it(tmp_path: Path) -> None:
+    class Stopping(trials.DigitsTrial):
+        def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+            if batch_idx == 12:
+                self.context.set_stop_requested(True)
+            return super().train_batch(batch, epoch_idx, batch_idx)
+
+    def code(trial: ashwood.Trial) -> None:
+        with pytorch.init() as context:
+            pytorch.Trainer(Stopping(context), context).fit(reporting_period=pytorch.Batch(10))
+
+    found = Training(code, tmp_path, targets=[60], hparams=HPARAMS, unit="batches")
+    assert str(found.outcome) == "Stopped()"
+    assert found.saved == ["trial-0/length-20-attempt-1"]
+
+
+def test_trainer_without_a_search_trains_to_its_length(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(3)
+    with pytorch.init(hparams=HPARAMS, exp_conf={"data": {"url": "none"}}) as context:
+        assert context.get_data_config() == {"url": "none"}
+        trainer = pytorch.Trainer(trials.DigitsTrial(context), context)
+        trainer.fit(max_length=pytorch.Epoch(2), validation_period=pytorch.Epoch(1), checkpoint_policy="none")
+    printed = capsys.readouterr().out
+    assert "1 epoch: validation_loss=" in printed
+    assert "2 epochs: validation_loss=" in printed
+    with pytorch.init(hparams=HPARAMS) as context:
+        trial = trials.DigitsTrial(context)
+        with pytest.raises(ashwood.AshwoodError, match="needs a length such as max_length"):
+            pytorch.Trainer(trial, context).fit()
+        pytorch.Trainer(trial, context).fit(max_length=pytorch.Epoch(9), test_mode=True)
+    assert "validation_loss=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda c: c.configure_apex_amp(), "does not use NVIDIA's Apex"),
+        (lambda c: c.get_hparam("hiden"), r"no hyperparameter 'hiden' \(did you mean 'hidden'\?\)"),
+        (lambda c: c.wrap_model(3), "needs a torch.nn.Module"),
+        (lambda c: c.wrap_reducer(3), "must be a function or a pytorch.MetricReducer"),
+        (lambda c: c.current_train_batch(), "has not started"),
+    ],
+)
+def test_wrong_use_of_the_context_says_what_to_do(make: Any, message: str) -> None:
+    context = pytorch.PyTorchTrialContext.from_config({"hyperparameters": {"hidden": 3}})
+    with pytest.raises(Exception, match=message):
+        make(context)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluate_batch": pytorch.PyTorchTrial.evaluate_batch}, "either evaluate_batch"),
+        ({"evaluate_batch": lambda self, batch: {"loss": 1.0}}, r"compares the metric 'validation_loss', but .* loss"),
+        ({"evaluate_batch": lambda self, batch: 1.0}, "must return a dictionary of metrics"),
+        ({"train_batch": lambda self, batch, epoch_idx, batch_idx: None}, "must return a dictionary of metrics"),
+        ({"build_training_data_loader": lambda self: None}, "returned None"),
+        ({"build_training_data_loader": lambda self: [1]}, "disable_dataset_reproducibility_checks"),
+        ({"evaluation_reducer": lambda self: "mean"}, "must return a det.pytorch.Reducer"),
+    ],
+)
+def test_wrong_trial_class_says_what_to_do(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    wrong = type("Wrong", (trials.DigitsTrial,), changes)
+    found = train(wrong, tmp_path, targets=[1])
+    assert type(found.outcome).__name__ == "Failed"
+    assert re.search(message, str(found.outcome).replace("\\", "")), found.outcome
+
+
+def test_gradients_of_several_batches_are_averaged(tmp_path: Path) -> None:
+    config = {"optimizations": {"aggregation_frequency": 2}}
+    paused = assert_same(trials.DigitsTrial, tmp_path, [4, 17], config=config)
+    assert (
+        paused.reports[3]["validation_loss"] != train(trials.DigitsTrial, tmp_path, "one").reports[3]["validation_loss"]
+    )
