@@ -129,6 +129,7 @@ def libraries(block: Block) -> set[str]:
     return set(re.findall(r"^(?:import|from) (\w+)", block.text, re.MULTILINE))
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras with PyTorch and NumPy 2
 @in_blocks("python")
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = compile(block.text, str(block), "exec")

@@ -26,7 +26,7 @@ def _default(method: _F) -> _F:
 
 
 class PyTorchTrial(ABC):
-    """A model, how it is trained on a batch, and how it is evaluated.
+    """A model, with the functions that train it on a batch and evaluate it.
 
     Example::
 
