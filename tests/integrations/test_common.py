@@ -32,6 +32,7 @@ PACKAGES = {
 def test_missing_framework_names_the_extra_that_installs_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "lightning":
         pytest.importorskip("torch")  # Without it, the message names the extra of PyTorch.
+        monkeypatch.setitem(sys.modules, "lightning.pytorch", None)  # An earlier test may have imported it.
     monkeypatch.delitem(vars(ashwood), name, raising=False)
     monkeypatch.delitem(sys.modules, f"ashwood.integrations.{name}", raising=False)
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)  # makes its import fail
