@@ -41,4 +41,4 @@ def recorded(trial: ashwood.Trial, reports: dict[int, dict[str, float]]) -> ashw
 
 def set_max_length(trial: ashwood.Trial, length: int) -> None:
     """Give a trial without an experiment, which ends at its target, a greater ``max_length``."""
-    trial._job = trial._job._replace(max_length=length)
+    trial._attempt.job = trial._attempt.job._replace(max_length=length)

@@ -86,7 +86,6 @@ class Trial:
         self.rank = job.rank
         self.world_size = job.world_size
         self.rendezvous = job.rendezvous
-        self._job = job
         self._attempt = Attempt(job, link) if attempt is None else attempt
 
     def __repr__(self) -> str:
@@ -157,7 +156,7 @@ class Trial:
         If the experiment file has no ``max_length``, the training code decides: it uses a loop of its own, and the
         trial is complete when it returns.  Then `target`, `max_length` and the loops of the trial raise an error.
         """
-        return not self._job.open_ended
+        return not self._attempt.job.open_ended
 
     @property
     def max_length(self) -> int:
@@ -168,7 +167,7 @@ class Trial:
         """
         if not self.has_length:
             raise TrainingCodeError(no_length("trial.max_length"))
-        return self._job.max_length
+        return self._attempt.job.max_length
 
     @property
     def target(self) -> int:

@@ -65,7 +65,7 @@ class DetCallback(hf.TrainerCallback):
         self.searcher_unit = "epochs" if self._job.unit == "epochs" else "batches"
         self.searcher_max_length = self._job.max_length
         self._completes = self._preempts = self._is_over = False
-        self._is_open_ended = bool(getattr(self._job, "open_ended", False))
+        self._is_open_ended = self._job.open_ended
         if not self._is_open_ended:
             self._check(args)
         self._output = info._trial.directory / "output"

@@ -584,7 +584,7 @@ class _OwnCourse:
 
 
 def _open_course(trial: Trial, context: Any, periods: Periods) -> Any:
-    if not getattr(trial._attempt.job, "open_ended", False):
+    if trial.has_length:
         return _SearchedCourse(trial)
     length = periods.length
     if length is None or not isinstance(length.value, int) or length.value < 1:

@@ -187,7 +187,7 @@ class Trainer:
 
 def _is_open_ended(trial: Trial | None) -> bool:
     """Return whether the search has no length, so the training code decides how long it trains."""
-    return trial is not None and getattr(trial._attempt.job, "open_ended", False)
+    return trial is not None and not trial.has_length
 
 
 def _checked(name: str, unit: TrainUnit | None) -> TrainUnit | None:
