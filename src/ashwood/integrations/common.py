@@ -50,6 +50,12 @@ def check_unit(trial: Trial, framework: str, *units: str) -> None:
     )
 
 
+def check_one_process(framework: str, processes: int) -> None:
+    """Raise a `TrainingCodeError` if several processes train a trial together."""
+    if processes > 1:
+        raise TrainingCodeError(f"{framework} must train in one process, but the trial has {processes}: start one")
+
+
 def check_metric(trial: Trial, names: Collection[str]) -> None:
     """Check that a framework reports the metric that the search compares, before the trial trains in vain.
 

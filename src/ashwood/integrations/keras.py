@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
-from ashwood.integrations.common import check_metric, check_unit, require, seed_everything
+from ashwood.integrations.common import check_metric, check_one_process, check_unit, require, seed_everything
 from ashwood.trial import Trial
 
 keras: Any = require("keras", "keras")
@@ -44,8 +44,7 @@ class Callback(keras.callbacks.Callback):
         self._trial = trial
         self._others = {f"{type(other).__name__}-{number}": other for number, other in enumerate(callbacks)}
         check_unit(trial, "Keras", "epochs")
-        if trial.world_size > 1:
-            raise TrainingCodeError(f"Keras must train in one process, but the trial has {trial.world_size}: start one")
+        check_one_process("Keras", trial.world_size)
         if any(isinstance(other, keras.callbacks.BackupAndRestore) for other in self._others.values()):
             raise TrainingCodeError("BackupAndRestore would overwrite what the trial's checkpoint restores: remove it")
 
@@ -57,7 +56,7 @@ class Callback(keras.callbacks.Callback):
             raise TrainingCodeError("build the model before fit: add keras.Input(shape), or call it with one batch")
         if self._trial.checkpoint is not None and self._restore(self._trial.checkpoint):
             self._trial.stop()
-        self._seed(self._trial.length)
+        seed_epoch(self._trial.seed, self._trial.length)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Report the metrics of the epoch, and end the training if the search says so."""
@@ -71,7 +70,7 @@ class Callback(keras.callbacks.Callback):
             self.model.stop_training = True
         elif self.model.stop_training:
             trial.save(self._save, length=epoch + 1)
-        self._seed(epoch + 1)
+        seed_epoch(trial.seed, epoch + 1)
 
     def on_train_end(self, logs: Any = None) -> None:
         """End the trial if another callback, such as ``EarlyStopping``, has ended the training."""
@@ -87,7 +86,7 @@ class Callback(keras.callbacks.Callback):
             (directory / _MODEL).unlink(missing_ok=True)
             self.model.save_weights(str(directory / _WEIGHTS))
         # Keras saves neither the seeds of layers nor the counters of callbacks.
-        state = {"seeds": np.array([keras.ops.convert_to_numpy(seed) for seed in _seeds(self.model)])}
+        state = {"seeds": np.array([keras.ops.convert_to_numpy(seed) for seed in layer_seeds(self.model)])}
         for (key, other), name in product(self._others.items(), _COUNTERS):
             if isinstance(value := getattr(other, name, None), list):
                 state |= {f"{key}/{name}/{index}": item for index, item in enumerate(value)}
@@ -101,19 +100,13 @@ class Callback(keras.callbacks.Callback):
             self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(str(directory / (_MODEL if (directory / _MODEL).exists() else _WEIGHTS)))
         with np.load(directory / _STATE) as state:
-            for seed, value in zip(_seeds(self.model), state["seeds"], strict=False):
+            for seed, value in zip(layer_seeds(self.model), state["seeds"], strict=False):
                 seed.assign(value)
             for path, value in state.items():
                 key, name, index = [*path.split("/"), "", ""][:3]
                 if (other := self._others.get(key)) is not None:  # items of a list follow each other
                     setattr(other, name, [*(getattr(other, name) or []), value] if index else value.item())
             return bool(state["ended"])
-
-    def _seed(self, epoch: int) -> None:
-        """Make the random numbers of an epoch independent of earlier pauses."""
-        seed = int(np.random.SeedSequence([self._trial.seed, epoch]).generate_state(1)[0])
-        # With TensorFlow, set_random_seed would make the random operations of compiled functions repeat themselves.
-        (seed_everything if keras.backend.backend() == "tensorflow" else keras.utils.set_random_seed)(seed)
 
 
 def fit(trial: Trial, model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -145,5 +138,13 @@ def fit(trial: Trial, model: Any, *args: Any, **kwargs: Any) -> Any:
     return model.fit(*call.args, **call.kwargs)
 
 
-def _seeds(model: Any) -> list[Any]:
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Make the random numbers of an epoch independent of earlier pauses."""
+    seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    # With TensorFlow, set_random_seed would make the random operations of compiled functions repeat themselves.
+    (seed_everything if keras.backend.backend() == "tensorflow" else keras.utils.set_random_seed)(seed)
+
+
+def layer_seeds(model: Any) -> list[Any]:
+    """Return the variables with the states of the random numbers of layers."""
     return [variable for variable in model.variables if variable.name == "seed_generator_state"]

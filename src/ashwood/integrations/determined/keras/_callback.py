@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pickle
-import random
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from ashwood.errors import TrainingCodeError
+from ashwood.integrations.common import check_one_process
 from ashwood.integrations.determined.keras import _state
+from ashwood.integrations.keras import seed_epoch
 
 _MODEL, _COUNTERS = "model_checkpoint", "callback_state"
 
@@ -49,10 +49,7 @@ class DeterminedCallback(keras.callbacks.Callback):
         self._report_period, self._checkpoint_epochs = train_metrics_report_period, checkpoint_epochs
         self._steps_completed = 0
         self._epoch = self._last_saved = -1
-        if core_context.distributed.size > 1:
-            raise TrainingCodeError(
-                f"Keras must train in one process, but the trial has {core_context.distributed.size}: start one"
-            )
+        check_one_process("Keras", core_context.distributed.size)
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._checkpoint is None:
@@ -70,13 +67,8 @@ class DeterminedCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
         info = self._core.info
-        if info is not None:  # The random numbers of an epoch do not depend on earlier pauses.
-            seed = int(np.random.SeedSequence([info.trial.trial_seed, epoch]).generate_state(1)[0])
-            if keras.backend.backend() == "tensorflow":
-                random.seed(seed)
-                np.random.seed(seed)
-            else:
-                keras.utils.set_random_seed(seed)
+        if info is not None:
+            seed_epoch(info.trial.trial_seed, epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._steps_completed += 1

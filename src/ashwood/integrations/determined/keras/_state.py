@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from ashwood.integrations.keras import layer_seeds
+
 WEIGHTS = "model.weights.h5"
 _STATE = "determined-keras-state.pkl"
 
@@ -34,8 +36,7 @@ def build_optimizer(model: Any) -> None:
 
 
 def _variables(model: Any) -> dict[str, list[Any]]:
-    seeds = [variable for variable in model.variables if variable.name == "seed_generator_state"]
-    return {"weights": model.weights, "optimizer": model.optimizer.variables, "seeds": seeds}
+    return {"weights": model.weights, "optimizer": model.optimizer.variables, "seeds": layer_seeds(model)}
 
 
 def save(directory: Path, model: Any, **more: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from ashwood.errors import TrainingCodeError, did_you_mean
+from ashwood.errors import TrainingCodeError
+from ashwood.integrations.common import check_metric, check_one_process
 from ashwood.integrations.determined.core import DummyDistributedContext
 from ashwood.integrations.determined.errors import InvalidHP
 from ashwood.integrations.determined.info import current_trial
@@ -69,8 +69,7 @@ class TFKerasTrial(ABC):
     def __ashwood_train__(cls, trial: Trial) -> None:
         """Train the class in a trial of an experiment whose entrypoint it is."""
         current_trial()
-        if trial.world_size > 1:
-            raise TrainingCodeError(f"Keras must train in one process, but the trial has {trial.world_size}: start one")
+        check_one_process("Keras", trial.world_size)
         try:
             keras.utils.set_random_seed(trial.seed % 2**32)
             context = cls.trial_context_class(trial, DummyDistributedContext())
@@ -214,16 +213,8 @@ class _Loop:
         logs = self._model.evaluate(data, verbose=0, return_dict=True, **options)
         metrics = {f"val_{name}": float(value) for name, value in logs.items()}
         self._all.on_test_end(metrics)
-        self._check_metric(metrics)
+        check_metric(self._trial, metrics)
         return metrics
-
-    def _check_metric(self, metrics: Mapping[str, float]) -> None:
-        wanted = self._trial._attempt.job.metric
-        if wanted is not None and wanted not in metrics:
-            raise TrainingCodeError(
-                f"the search compares the metric {wanted!r}, but the validation returned {', '.join(metrics)}"
-                f"{did_you_mean(wanted, metrics)}"
-            )
 
     def _save(self, directory: Path) -> None:
         states = [each.get_state() if isinstance(each, Callback) else None for each in self._callbacks]
