@@ -303,7 +303,7 @@ class Trial:
             raise TypeError(f"metrics must have names: trial.report(loss={metrics!r})")
         named = {**metrics, **more} if metrics else more
         numbers: dict[str, Any] = {
-            name: value if type(value) is float and type(name) is str else _number(name, value)
+            name: value if type(value) is float and type(name) is str else to_number(name, value)
             for name, value in named.items()
         }
         values = numbers if None not in numbers.values() else _measured(numbers)
@@ -316,7 +316,7 @@ class Trial:
     def _training(self, metrics: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, float]:
         values = {}
         for name, value in metrics.items():
-            number = _number(name, value)
+            number = to_number(name, value)
             full = TRAINING + name
             if full in named:
                 raise TypeError(f"metric {full!r} is reported twice: by that name, and as {name!r} in training=")
@@ -353,8 +353,12 @@ class Trial:
         self._attempt.leave(Stopped())
 
 
-def _number(name: object, value: Any) -> float | None:
-    """Return a metric as a number, or None if it was not measured."""
+def to_number(name: object, value: Any) -> float | None:
+    """Return a metric as a number, or None if it was not measured.
+
+    Raises:
+        TypeError: the name is not text, or the value is not one number.
+    """
     if not isinstance(name, str):
         raise TypeError(f"the name of a metric must be a string, not {name!r}")
     if value is None:

@@ -23,6 +23,7 @@ from ashwood.errors import TrainingCodeError
 from ashwood.integrations.determined.info import Identity, latest_identity
 from ashwood.integrations.determined.lengths import Lengths
 from ashwood.trial import Trial
+from ashwood.trial.api import to_number
 from ashwood.trial.attempt import TRAINING, Leave
 
 logger = logging.getLogger("determined.core")
@@ -391,13 +392,9 @@ def numbers(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         if isinstance(value, Mapping):
             values |= numbers(value, f"{name}.")
             continue
-        number = value
-        if hasattr(value, "item"):
-            with suppress(Exception):
-                number = value.item()
-        if not isinstance(number, str | bytes | bytearray):
-            with suppress(TypeError, ValueError, OverflowError):
-                values[name] = float(number)
+        with suppress(TypeError):
+            if (number := to_number(name, value)) is not None:
+                values[name] = number
     return values
 
 

@@ -12,7 +12,8 @@ import torch
 from torch.utils import data
 
 from ashwood.integrations.determined.pytorch import samplers
-from ashwood.integrations.determined.pytorch._random import Stream, mixed, seed_all
+from ashwood.integrations.determined.pytorch._random import Stream, mixed
+from ashwood.integrations.torch import seed_all
 
 logger = logging.getLogger("determined.pytorch")
 

@@ -11,12 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-
-def seed_all(seed: int) -> None:
-    """Seed all generators."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+from ashwood.integrations.torch import seed_all
 
 
 def mixed(*numbers: int) -> int:

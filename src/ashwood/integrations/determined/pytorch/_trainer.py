@@ -12,12 +12,13 @@ import torch
 
 from ashwood.errors import TrainingCodeError
 from ashwood.integrations.determined.info import current_trial
-from ashwood.integrations.determined.pytorch import _random, _state
+from ashwood.integrations.determined.pytorch import _state
 from ashwood.integrations.determined.pytorch._context import PyTorchTrialContext
 from ashwood.integrations.determined.pytorch._group import joined
 from ashwood.integrations.determined.pytorch._loop import Periods, TrainingLoop
 from ashwood.integrations.determined.pytorch._trial import invalid_hparams_end
 from ashwood.integrations.determined.pytorch._units import Batch, Epoch, Record, TrainUnit
+from ashwood.integrations.torch import seed_all
 from ashwood.trial import Trial, get_trial
 
 logger = logging.getLogger("determined.pytorch")
@@ -50,7 +51,7 @@ def init(
         saved = _state.Saved()
         if trial is not None:
             stack.enter_context(invalid_hparams_end(trial))
-            _random.seed_all(trial.seed)
+            seed_all(trial.seed)
             saved = _state.read_saved(trial)
         context = PyTorchTrialContext(
             trial,

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from ashwood.integrations.determined.errors import InvalidHP
 from ashwood.integrations.determined.info import current_trial
-from ashwood.integrations.determined.pytorch import _data, _random, _state
+from ashwood.integrations.determined.pytorch import _data, _state
 from ashwood.integrations.determined.pytorch._callback import PyTorchCallback
 from ashwood.integrations.determined.pytorch._context import PyTorchTrialContext
 from ashwood.integrations.determined.pytorch._group import joined
 from ashwood.integrations.determined.pytorch._loop import TrainingLoop, periods_of
 from ashwood.integrations.determined.pytorch._reducer import Reducer
+from ashwood.integrations.torch import seed_all
 from ashwood.trial import Trial
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -101,7 +102,7 @@ class PyTorchTrial(ABC):
         """Train the class in a trial of an experiment whose entrypoint it is."""
         current_trial()  # It says in the log that determined is not installed.
         with joined(trial) as processes, invalid_hparams_end(trial):
-            _random.seed_all(trial.seed)
+            seed_all(trial.seed)
             saved = _state.read_saved(trial)
             context = cls.trial_context_class(trial, processes, managed=True)
             context._initial_batch = saved.batches
