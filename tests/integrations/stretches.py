@@ -39,6 +39,18 @@ def recorded(trial: ashwood.Trial, reports: dict[int, dict[str, float]]) -> ashw
     return trial
 
 
+def assert_given_seed_counts(
+    train: Callable[[ashwood.Trial], Any], trees: Callable[[Any], Any], directory: Path, setting: str, **hparams: Any
+) -> None:
+    """Check that a seed that the user sets replaces that of the trial."""
+    first, again, other = (
+        train_in_stretches(train, directory / str(number), 3, **{setting: seed}, **hparams)
+        for number, seed in enumerate((1, 1, 2))
+    )
+    assert trees(first.result) == trees(again.result)
+    assert trees(first.result) != trees(other.result)
+
+
 def set_max_length(trial: ashwood.Trial, length: int) -> None:
     """Give a trial without an experiment, which ends at its target, a greater ``max_length``."""
     trial._attempt.job = trial._attempt.job._replace(max_length=length)

@@ -12,7 +12,7 @@ import ashwood
 from ashwood.errors import TrainingCodeError
 from ashwood.trial import Trial
 from tests.integrations.kit import assert_resumes, load_example, run_example
-from tests.integrations.stretches import set_max_length, train_in_stretches
+from tests.integrations.stretches import assert_given_seed_counts, set_max_length, train_in_stretches
 from tests.trial.links import PAUSE, ScriptedLink, go, make_job
 
 cb = pytest.importorskip("catboost")
@@ -149,12 +149,7 @@ def test_snapshot_of_a_killed_attempt_is_not_used(tmp_path: Path) -> None:
 
 
 def test_seed_of_model_replaces_seed_of_trial(tmp_path: Path) -> None:
-    first, again, other = (
-        train_in_stretches(train, tmp_path / str(number), 3, random_state=seed, **SAMPLED)
-        for number, seed in enumerate((1, 1, 2))
-    )
-    assert trees(first.result) == trees(again.result)
-    assert trees(first.result) != trees(other.result)
+    assert_given_seed_counts(train, trees, tmp_path, "random_state", **SAMPLED)
 
 
 def test_several_evaluation_sets_and_pools(tmp_path: Path) -> None:

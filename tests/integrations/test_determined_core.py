@@ -306,7 +306,7 @@ def test_halving_compares_reports_by_the_metric_that_is_named_like_the_unit(tmp_
     outcome, link = train_with(code, tmp_path, [go(4), PAUSE], target=2, halving=True, max_length=16)
     assert outcome == Ended(4)
     assert asked_at(link) == [2, 4]
-    # Before the first validation, nobody knows how many batches an epoch has.
+    # Before the first validation, the number of batches in an epoch is unknown.
     assert [int(name.split("-")[1]) for name in link.saves] == [0 if store_first else 1, 2, 3, 4]
     if store_first:
         assert link.metrics_saved["length-4-attempt-1-batches-200"]["loss"] == 0.25

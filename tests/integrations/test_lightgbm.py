@@ -12,7 +12,7 @@ import pytest
 import ashwood
 from ashwood.errors import TrainingCodeError
 from tests.integrations.kit import assert_resumes, load_example, run_example
-from tests.integrations.stretches import recorded, set_max_length, train_in_stretches
+from tests.integrations.stretches import assert_given_seed_counts, recorded, set_max_length, train_in_stretches
 
 lgb = pytest.importorskip("lightgbm")
 example = load_example("lightgbm")
@@ -80,12 +80,7 @@ def test_booster_that_the_search_stopped_predicts_with_all_trees(tmp_path: Path)
 
 
 def test_seed_of_params_replaces_seed_of_trial(tmp_path: Path) -> None:
-    first, again, other = (
-        train_in_stretches(train, tmp_path / str(number), 3, random_state=seed, **SAMPLED)
-        for number, seed in enumerate((1, 1, 2))
-    )
-    assert trees(first.result) == trees(again.result)
-    assert trees(first.result) != trees(other.result)
+    assert_given_seed_counts(train, trees, tmp_path, "random_state", **SAMPLED)
 
 
 def test_trials_of_one_process_do_not_change_shared_datasets(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import ashwood
 from ashwood.errors import TrainingCodeError
 from tests.integrations.kit import assert_resumes, load_example, run_example
-from tests.integrations.stretches import recorded, train_in_stretches
+from tests.integrations.stretches import assert_given_seed_counts, recorded, train_in_stretches
 
 xgb = pytest.importorskip("xgboost")
 example = load_example("xgboost")
@@ -70,12 +70,7 @@ def test_pauses_do_not_change_trees(hparams: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_seed_of_params_replaces_seed_of_trial(tmp_path: Path) -> None:
-    first, again, other = (
-        train_in_stretches(train, tmp_path / str(number), 3, seed=seed, **SAMPLED)
-        for number, seed in enumerate((1, 1, 2))
-    )
-    assert trees(first.result) == trees(again.result)
-    assert trees(first.result) != trees(other.result)
+    assert_given_seed_counts(train, trees, tmp_path, "seed", **SAMPLED)
 
 
 def test_callbacks_get_rounds_and_history_of_whole_trial(tmp_path: Path) -> None:

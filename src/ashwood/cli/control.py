@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ashwood.cli.determined import NO_SCHEDULER
 from ashwood.config import BOUNDS
 from ashwood.config.wording import MOST_WHOLE, any_of, shown
 from ashwood.engine import open_home
@@ -124,14 +125,13 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
 }
 """Settings that can change while an experiment runs, each with the parser of its value."""
 
-_NO_SCHEDULER = "Ashwood has no scheduler: each run has the slots that it was started with"
 _INSTEAD = {
     "max_slots": "write max_concurrent_trials={value}, which counts trials; "
     "ashwood resume {id} --workers {value} limits the slots of the next run",
     "slots": "ashwood resume {id} --workers {value} limits the slots of the next run",
     "workers": "ashwood resume {id} --workers {value} sets the slots of the next run",
-    "weight": _NO_SCHEDULER,
-    "priority": _NO_SCHEDULER,
+    "weight": NO_SCHEDULER,
+    "priority": NO_SCHEDULER,
     "name": "use: ashwood rename {id} NAME",
     "label": "use: ashwood label {id} LABEL",
     "labels": "use: ashwood label {id} LABEL",

@@ -32,6 +32,7 @@ def _none(why: str, *arguments: str) -> Command:
 
 
 _ID, _TRIAL = ("ID",), ("TRIAL",)
+NO_SCHEDULER = "Ashwood has no scheduler: each run has the slots that it was started with"
 _NUMBERS = "trials are numbered in each experiment, from 0, so the number of the experiment comes first"
 
 EXPERIMENT: Mapping[str, Command] = {
@@ -74,8 +75,8 @@ EXPERIMENT: Mapping[str, Command] = {
     "set gc-policy": Command(
         _ID, "ashwood gc ID", note="which checkpoints are kept is set in checkpoint_storage of the file"
     ),
-    "set weight": _none("Ashwood has no scheduler: each run has the slots that it was started with", "ID", "N"),
-    "set priority": _none("Ashwood has no scheduler: each run has the slots that it was started with", "ID", "N"),
+    "set weight": _none(NO_SCHEDULER, "ID", "N"),
+    "set priority": _none(NO_SCHEDULER, "ID", "N"),
     "set log-retention": _none("logs are kept until the experiment is deleted", "ID"),
     "move": _none("experiments are not grouped into projects: use ashwood label ID LABEL", "ID"),
     "delete-tb-files": _none("Ashwood stores no TensorBoard files", "ID"),

@@ -10,6 +10,7 @@ from ashwood.config.hyperparameters import LEAVES
 from ashwood.experiment.spec import ExperimentSpec, Length, SaveOn, Unit
 from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Const, Hyperparameter, Tree
+from ashwood.views.plain import plain
 
 _DEFAULTS = {each.name: each.default for each in fields(ExperimentSpec)}
 _SAME = (
@@ -23,7 +24,7 @@ def tree_of(spec: ExperimentSpec) -> dict[str, Any]:
     """Return the data of an experiment file with the settings of an experiment, without those of its cluster."""
     tree: dict[str, Any] = {"name": spec.name, "entrypoint": spec.entrypoint.target}
     tree |= {"labels": list(spec.labels)} if spec.labels else {}
-    tree |= {"data": _plain(spec.data)} if spec.data else {}
+    tree |= {"data": plain(spec.data)} if spec.data else {}
     tree["hyperparameters"] = _hyperparameters(spec.space.tree)
     tree["searcher"] = dict(_searcher(spec))
     tree |= {name: value for name in _SAME if (value := getattr(spec, name)) not in (None, _DEFAULTS[name])}
@@ -86,18 +87,11 @@ def _hyperparameters(tree: Tree) -> dict[str, Any]:
 
 def _hyperparameter(leaf: Hyperparameter) -> Any:
     if isinstance(leaf, Const) and not isinstance(leaf.val, Mapping):
-        return _plain(leaf.val)
+        return plain(leaf.val)
     kind = next(name for name, each in LEAVES.items() if each.make is type(leaf))
-    values = {each.name: _plain(getattr(leaf, each.name)) for each in fields(leaf)}
+    values = {each.name: plain(getattr(leaf, each.name)) for each in fields(leaf)}
     return {"type": kind} | {name: value for name, value in values.items() if value is not None or name == "val"}
 
 
 def _length(length: Length) -> Any:
     return length.count if length.unit is Unit.STEPS else {length.unit.value: length.count}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with lists instead of tuples, and dicts instead of other maps."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
