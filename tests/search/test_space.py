@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise, product
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from typing import Any
 
 import pytest
@@ -174,6 +174,43 @@ def test_samples_look_uniform() -> None:
     assert all(abs(n - 500) < 103 for n in layers.values())
     assert abs(sum(sample["lr"] < 1e-3 for sample in samples) - 1_500) < 137
     assert {sample["epochs"] for sample in samples} == {10}
+
+
+# -- positions ---------------------------------------------------------------------------------
+
+
+@given(hyperparameters, units)
+def test_unit_of_drawn_value_gives_the_same_value(leaf: Hyperparameter, unit: float) -> None:
+    assume(not isinstance(leaf, Const))
+    value = leaf.at(unit)
+    position = leaf.unit_of(value)  # type: ignore[union-attr]
+    assert position is not None
+    assert 0 <= position <= 1
+    again = leaf.at(position)
+    assert again == value if isinstance(leaf, Int | Categorical) else again == pytest.approx(value, abs=1e-9)
+
+
+@given(hyperparameters, st.integers() | finite | st.sampled_from([inf, nan, True, "10", None]))
+def test_unit_of_any_other_value_is_none(leaf: Hyperparameter, value: Any) -> None:
+    match leaf:
+        case Const():
+            return
+        case Categorical():
+            inside = value in leaf.vals
+        case Log():
+            inside = isinstance(value, int | float) and leaf.at(0) <= value <= leaf.at(1)
+        case Int() | Double():
+            inside = isinstance(value, int | float) and leaf.minval <= value <= leaf.maxval
+            inside = inside and (isinstance(leaf, Double) or value == int(value))
+    inside = inside and not isinstance(value, bool)
+    assert (leaf.unit_of(value) is not None) == inside
+
+
+def test_unit_of_bounds() -> None:
+    for leaf in (Double(0.2, 0.9), Log(-5, -1), Log(3, 8, base=2.0), Double(-1e308, 1e308)):
+        assert leaf.unit_of(leaf.at(0)) == 0
+        assert leaf.unit_of(leaf.at(1)) == 1
+    assert Categorical((1, True)).unit_of(True) == 0.75
 
 
 # -- grids -------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from math import prod
-from typing import Any, TypeAlias
+from math import isfinite, prod
+from typing import Any, TypeAlias, TypeGuard
 
 from ashwood.search.draw import unit_draw
 
@@ -50,6 +50,12 @@ class Int:
         """Return the integer at ``unit`` in [0, 1), of which each integer has an equal share."""
         return min(self.maxval, self.minval + int(unit * (self.maxval - self.minval + 1)))
 
+    def unit_of(self, value: Value) -> float | None:
+        """Return the middle of the share of an integer, or None if ``value`` is not one of the integers."""
+        if not _is_number(value) or value != int(value) or not self.minval <= value <= self.maxval:
+            return None
+        return (int(value) - self.minval + 0.5) / (self.maxval - self.minval + 1)
+
     def grid(self) -> tuple[int, ...]:
         """Return ``count`` evenly spaced integers, ends included, or all if there are fewer; of one, the middle.
 
@@ -84,6 +90,10 @@ class Double:
         """Return the value at ``unit`` in [0, 1], linearly."""
         return _between(self.minval, self.maxval, unit)
 
+    def unit_of(self, value: Value) -> float | None:
+        """Return the position of ``value`` from 0 (minval) to 1 (maxval), or None if it is outside."""
+        return _position(self.minval, self.maxval, value) if _is_number(value) else None
+
     def grid(self) -> tuple[float, ...]:
         """Return ``count`` evenly spaced values, ends included."""
         return tuple(self.at(unit) for unit in _units(self.count))
@@ -103,6 +113,17 @@ class Log:
         exponent = _between(self.minval, self.maxval, unit)
         return float(_EXACT.power(Decimal(self.base), Decimal(exponent)))
 
+    def unit_of(self, value: Value) -> float | None:
+        """Return the position of the exponent of ``value`` from 0 to 1, or None if it is outside."""
+        if not _is_number(value) or value <= 0:
+            return None
+        low, high = sorted((self.at(0), self.at(1)))
+        if not low <= value <= high:
+            return None
+        exponent = float(_EXACT.divide(_EXACT.ln(Decimal(value)), _EXACT.ln(Decimal(self.base))))
+        # A bound is a rounded power, so its exponent can lie outside the range by the last bit.
+        return _position(self.minval, self.maxval, min(self.maxval, max(self.minval, exponent)))
+
     def grid(self) -> tuple[float, ...]:
         """Return ``count`` values that are evenly spaced in the exponent, ends included."""
         return tuple(self.at(unit) for unit in _units(self.count))
@@ -117,6 +138,12 @@ class Categorical:
     def at(self, unit: float, /) -> Value:
         """Return the value at ``unit`` in [0, 1), of which each value has an equal share."""
         return self.vals[int(unit * len(self.vals))]
+
+    def unit_of(self, value: Value) -> float | None:
+        """Return the middle of the share of ``value``, or None if it is not one of ``vals``."""
+        # True equals 1 and 1 equals 1.0, but as hyperparameters they are different values.
+        found = (i for i, each in enumerate(self.vals) if each == value and _is_bool(each) == _is_bool(value))
+        return next(((i + 0.5) / len(self.vals) for i in found), None)
 
     def grid(self) -> tuple[Value, ...]:
         """Return all values."""
@@ -199,6 +226,22 @@ def _between(low: float, high: float, unit: float) -> float:
     # low + unit * (high - low) would miss high (0.2 to 0.9 would end at 0.8999999999999999) and overflow for a
     # wide range.  The result is clamped, because rounding can exceed a bound by the last bit.
     return min(high, max(low, low * (1 - unit) + high * unit))
+
+
+def _position(low: float, high: float, value: float) -> float | None:
+    """Return the position of ``value`` between two bounds, from 0 to 1, or None if it is outside."""
+    # Halves are subtracted, because high - low can overflow for a wide range.
+    return (value / 2 - low / 2) / (high / 2 - low / 2) if low <= value <= high else None
+
+
+def _is_bool(value: Value) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Value) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or isfinite(value)  # isfinite fails for integers too large for a float.
 
 
 def _rounded(numerator: int, denominator: int) -> int:
