@@ -16,6 +16,7 @@ shapes can still be decoded.  From version 2 on, a digest is stored with each re
 | 7 | ``TrialTrained``; ``max_invalid_trials`` among the settings |
 | 8 | ``HparamsInvalid`` and ``DeclaredInvalid`` instead of ``HparamsRejected`` and ``RejectedHparams`` |
 | 8 | ``metric_at`` and ``max_time`` instead of ``stop_at`` and ``max_seconds`` |
+| 9 | added trials, extended searches, sizes of checkpoints; steps, conditions and constraints of a space |
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 8
+VERSION: Final = 9
 
 _FORMER_EVENTS: Final = {"DiskFilled": events.StorageFailed, "HparamsRejected": events.HparamsInvalid}
 _EVENTS: Final = _FORMER_EVENTS | {cls.__name__: cls for cls in events.Event.__args__}
