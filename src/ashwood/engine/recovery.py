@@ -247,4 +247,4 @@ def _events(experiment: Experiment, number: TrialId, found: Sequence[Found]) -> 
             if metrics and trial.state is TrialState.RUNNING and (trial.attempt, length) > trial.reported:
                 yield ValidationReported(trial.id, trial.attempt, length, metrics)
         if stored.length < trial.target or stored.length <= trial.reported[1]:
-            yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics)
+            yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics, manifest.size)

@@ -29,6 +29,7 @@ class CheckpointRow:
         attempt: number of the attempt that saved it.
         metric: metric of the search at its length, or None if it is unknown or not finite.
         saved_at: when it was saved, in seconds since 1970.
+        size: total size of its files in bytes, or None if the log does not contain it.
     """
 
     trial: TrialId
@@ -37,6 +38,7 @@ class CheckpointRow:
     attempt: int
     metric: float | None
     saved_at: float
+    size: int | None = None
 
 
 class CheckpointTable:
@@ -80,12 +82,12 @@ class CheckpointTable:
                 self._invalid.add(decision.trial)
 
     def _save(self, at: float, saved: CheckpointSaved) -> None:
-        trial, attempt, length, path, metrics = saved
+        trial, attempt, length, path, metrics, size = saved
         self.rows.pop(path, None)
         if metrics is None:  # The log has version 3 or older.
             latest = self._latest.get(trial)
             metrics = latest.metrics if latest is not None and latest.length == length else {}
-        self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
+        self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at, size)
 
     def of(self, trial: TrialId) -> list[CheckpointRow]:
         """Return the checkpoints of a trial, the best first.  Those without a metric come last, the longest first."""
