@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.preview import Preview
 from ashwood.forecast.searches import Range, SearchForecast
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.terminal.output import print_table
-from ashwood.views.wording import format_duration, format_size
+from ashwood.views.wording import format_duration
 
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 _FEWEST_FOR_A_RANGE = 9
