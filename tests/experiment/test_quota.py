@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from math import comb
 from random import Random
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from ashwood.experiment.decisions import Decision, DeleteCheckpoint, OverQuota, TrainTrial, Warn
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.quota import _excess
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.testing.search_method import search_settings
 from tests.experiment.conftest import Begin
@@ -45,7 +48,7 @@ def test_worst_paused_trial_loses_its_checkpoint_first(begin: Begin) -> None:
 
 def test_reason_of_deletion_is_a_sentence() -> None:
     assert str(OverQuota(30_000_000, 25_000_000, 0, 3, 8, 2)) == (
-        "checkpoints take 30.0 MB, max_size is 25.0 MB; rank 3 of 8 at rung 0, the best 2 are expected to be promoted"
+        "checkpoints exceed max_size (25.0 MB) by 5.0 MB; rank 3 of 8 at rung 0, the best 2 are expected to be promoted"
     )
     assert str(OverQuota(30_000_000, 25_000_000)).endswith("; the search does not need this one")
 
@@ -135,6 +138,17 @@ def test_checkpoints_of_unknown_size_are_not_deleted(begin: Begin) -> None:
         world.report(process, process.target, loss=loss)
         world.save(process, size=None)
     assert deleted_by(world.set(max_size=5)) == []
+
+
+@given(st.integers(1, 30), st.integers(0, 30), st.integers(1, 30))
+def test_order_of_paused_trials_agrees_with_chances_of_promotion(of: int, further: int, best: int) -> None:
+    order = [(rank > best, _excess(rank, of, of + further, best)) for rank in range(1, of + 1)]
+    assert order == sorted(order), "a worse rank is never more likely to be promoted"
+    for rank, (is_beyond, excess) in enumerate(order, 1):
+        # Exactly j of the further results are better in this many of all orders.
+        orders = (comb(rank - 1 + j, j) * comb(of - rank + further - j, further - j) for j in range(further + 1))
+        chance = sum(islice(orders, max(0, best - rank + 1))) / comb(of + further, further)
+        assert chance == 0 if is_beyond else (excess > -0.5 or chance > 0.5) and (excess < 0.5 or chance < 0.5)
 
 
 @given(

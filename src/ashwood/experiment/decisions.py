@@ -160,7 +160,7 @@ class OverQuota(NamedTuple):
     best: int = 0
 
     def __str__(self) -> str:
-        over = f"checkpoints take {format_size(self.size)}, max_size is {format_size(self.limit)}"
+        over = f"checkpoints exceed max_size ({format_size(self.limit)}) by {format_size(self.size - self.limit)}"
         if self.rung is None:
             return f"{over}; the search does not need this one"
         promoted = f"the best {self.best} {'is' if self.best == 1 else 'are'} expected to be promoted"

@@ -10,15 +10,16 @@ They are deleted in this order, until the others fit:
 4. checkpoints of completed trials, the worst metric first: the search does not need them, but users may;
 5. checkpoints of all other paused trials.
 
-Of paused trials, the one whose expected final rank is the largest multiple of that number comes first, and of equal
-ones the one at the lowest rung.  The latest checkpoint of a running trial and all checkpoints of the best trial are
-never deleted.
+Of paused trials, the one that is least likely to be promoted comes first, and of equal ones the one at the lowest rung.
+The likelihood follows from its rank, if the results that its rung still gets are like those so far.  The latest
+checkpoint of a running trial and all checkpoints of the best trial are never deleted.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from math import inf, sqrt
 from typing import NamedTuple, TypeAlias
 
 from sortedcontainers import SortedList
@@ -143,9 +144,9 @@ class DeletionOrder:
                 (_, _, trial), _, name = items[-1]
                 # One trial of a bracket can be promoted whatever the divisor, so that at least one reaches the end.
                 best, rank, of = max(1, rung.quota_of(expected[at])), rung.rank(trial), len(rung)
-                final_rank = rank * (expected[at] + 1) / (of + 1)
                 victim = Victim(trial, name, at, rank, of, best)
-                found.append(_Paused(rank > best, final_rank / best, -at, -bracket.number, victim))
+                excess = _excess(rank, of, expected[at], best)
+                found.append(_Paused(rank > best, excess, -at, -bracket.number, victim))
         return found
 
 
@@ -154,17 +155,37 @@ class _Paused(NamedTuple):
 
     Attributes:
         is_beyond: whether its rank is already beyond the number that is promoted in the end.
-        multiple: its expected final rank, if further results are like those so far, divided by that number.
+        excess: how unlikely it is promoted; see `_excess`.
         lowness: index of its rung, negated.
         order: number of its bracket, negated.
         victim: its checkpoint.
     """
 
     is_beyond: bool
-    multiple: float
+    excess: float
     lowness: int
     order: int
     victim: Victim
+
+
+def _excess(rank: int, of: int, expected: int, best: int) -> float:
+    """Return by how many standard deviations the expected final rank of a trial is worse than rank ``best``.
+
+    The number of further results that are better has a beta-binomial distribution if all orders of the results are
+    equally likely.
+
+    Args:
+        rank: present rank of the trial.
+        of: number of results so far.
+        expected: number of results in the end.
+        best: number of trials that are promoted in the end.
+    """
+    further, better, worse = expected - of, rank, of - rank + 1
+    if further <= 0:
+        return inf if rank > best else -inf
+    mean = further * better / (of + 1)
+    variance = mean * worse * (of + 1 + further) / ((of + 1) * (of + 2))
+    return (rank + mean - best - 0.5) / sqrt(variance)
 
 
 def _unneeded(item: _Item) -> Victim:
