@@ -87,6 +87,9 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
         for row, place in zip(rows, places, strict=True)
     ]
     print_table(columns, cells, right=("trial", "length", spec.metric, "size"))
+    size = format_size(sum(there.get(place, 0) for place in places))
+    limit = "" if table.max_size is None else f" of at most {format_size(table.max_size)} (max_size)"
+    say(f"{format_length(len(rows), 'checkpoints')}, {size}{limit}")
 
 
 def _size_of(place: str, there: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ from heapq import nsmallest
 from math import inf, isfinite
 from typing import Any
 
-from ashwood.experiment.decisions import CloseTrial, DeleteCheckpoint
+from ashwood.experiment.decisions import ChangeSettings, CloseTrial, DeleteCheckpoint
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, CheckpointDamaged, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
@@ -46,10 +46,12 @@ class CheckpointTable:
 
     Attributes:
         rows: the checkpoints that are neither deleted nor damaged, by name, in the order in which they were saved.
+        max_size: largest total size of the checkpoints in bytes, by the latest settings, or None for no limit.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.rows: dict[str, CheckpointRow] = {}
+        self.max_size = spec.max_size
         self._policy = spec.checkpoint_policy
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
@@ -80,6 +82,8 @@ class CheckpointTable:
                 self.rows.pop(decision.path, None)
             elif isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
                 self._invalid.add(decision.trial)
+            elif isinstance(decision, ChangeSettings):
+                self.max_size = decision.max_size
 
     def _save(self, at: float, saved: CheckpointSaved) -> None:
         trial, attempt, length, path, metrics, size = saved

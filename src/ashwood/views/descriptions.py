@@ -90,6 +90,11 @@ _WITHOUT_DETAILS: Mapping[type, str] = {
 }
 
 
+def is_routine(decision: d.Decision) -> bool:
+    """Return whether a decision only deletes a checkpoint that the policy does not keep, which lists leave out."""
+    return isinstance(decision, d.DeleteCheckpoint) and decision.why is None
+
+
 def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
     """Return a short description of all decisions of an entry."""
     return "; ".join(describe_decision(decision, unit) for decision in decisions)

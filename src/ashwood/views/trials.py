@@ -61,12 +61,14 @@ class SavedCheckpoint(NamedTuple):
         length: total length of the training that it holds.
         metric: metric of the search at this length, or None if it is unknown or not finite.
         at: when it was saved, in seconds since 1970.
+        size: total size of its files in bytes, or None if the log does not contain it.
     """
 
     path: str
     length: int
     metric: float | None
     at: float
+    size: int | None = None
 
 
 @dataclass(slots=True)
@@ -154,6 +156,8 @@ class TrialTable:
         states: number of trials in each state.
         spending: the time of the slots and the training that was done.
         by_checkpoint: whether results are those of checkpoints, rather than of reports.
+        checkpoints: number of checkpoints that are neither deleted nor damaged.
+        checkpoint_size: total size of those with a known size, in bytes.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -168,6 +172,8 @@ class TrialTable:
             (policy.save_experiment_best, policy.save_trial_best, policy.save_trial_latest)
         )
         self.by_checkpoint = False
+        self.checkpoints = 0
+        self.checkpoint_size = 0
         self._leader: TrialRow | None = None
         self._leader_key: RankingKey = _LAST
         self._best_seen: TrialRow | None = None
@@ -275,7 +281,7 @@ class TrialTable:
             if self._value(metrics) is None:
                 self._unrated[row.id] = saved.path
         self._remove(row, saved.path)
-        self._add(row, SavedCheckpoint(saved.path, saved.length, self._value(metrics), at))
+        self._add(row, SavedCheckpoint(saved.path, saved.length, self._value(metrics), at, saved.size))
         if not self.by_checkpoint and self._keeps_checkpoints:
             self.by_checkpoint = True
             for each in self.rows.values():
@@ -292,6 +298,8 @@ class TrialTable:
     def _add(self, row: TrialRow, checkpoint: SavedCheckpoint) -> None:
         latest = row.checkpoint
         row.checkpoints += (checkpoint,)
+        self.checkpoints += 1
+        self.checkpoint_size += checkpoint.size or 0
         if latest is not None and latest.length > checkpoint.length:
             # The sort is stable, so of two checkpoints with equal lengths the one that was saved later is the latest.
             row.checkpoints = tuple(sorted(row.checkpoints, key=lambda each: each.length))
@@ -303,6 +311,8 @@ class TrialTable:
         kept = tuple(each for each in row.checkpoints if each.path != path)
         if len(kept) == len(row.checkpoints):
             return
+        self.checkpoints -= len(row.checkpoints) - len(kept)
+        self.checkpoint_size -= sum(each.size or 0 for each in row.checkpoints if each.path == path)
         row.checkpoints = kept
         if row.best_checkpoint is not None and row.best_checkpoint.path == path:
             self._choose(row, min(kept, key=self._checkpoint_key, default=None))
