@@ -81,7 +81,7 @@ def forecast_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
             f"{shown.full_trainings:,} trials, each to full length; this search creates {forecast.trials:,} and trains "
             f"{ours} to full length."
         )
-    if forecast.checkpoints is not None:
+    if forecast.checkpoints is not None and shown.storage is None:
         size = "" if forecast.disk_bytes is None else f", {format_size(round(forecast.disk_bytes.middle))}"
         kept = forecast.checkpoints.middle - forecast.paused.middle
         yield (

@@ -146,7 +146,6 @@ def needs_unit_time(options: PreviewOptions) -> list[str]:
         "--start-time": options.start_time,
         "--save-time": options.save_time,
         "--cost-per-worker-hour": options.cost_per_worker_hour,
-        "--checkpoint-size": options.checkpoint_size,
     }
     return [option for option, text in given.items() if text is not None]
 
