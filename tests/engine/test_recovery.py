@@ -18,7 +18,7 @@ from ashwood.checkpoints.remote import RemoteStorage
 from ashwood.engine import Home, Session, loop, open_home, session, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
-from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecorded
+from ashwood.engine.recovery import Recovery, delete_unneeded, owner, set_aside_foreign, unrecorded
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import CheckpointError, RequestRefused, StorageUnreachable
 from ashwood.eventlog.lease import Lease
@@ -542,3 +542,17 @@ def test_recovery_waits_less_for_a_storage_if_the_experiment_pauses(four_trials:
 def test_recovery_yields_nothing_after_the_driver_stopped(four_trials: Experiment) -> None:
     recovery = Recovery(four_trials, Remote(list), remote=True)  # type: ignore[arg-type]
     assert list(recovery.complete([FAILED[0], DriverStopped()])) == [DriverStopped()]
+
+
+def test_next_driver_deletes_what_the_last_one_did_not_delete(storage: Storage) -> None:
+    experiment = Experiment(replace(SPEC, checkpoint_policy=CheckpointPolicy()))
+    experiment.handle(DriverStarted(1))
+    names = [f"trial-0/length-{length}-attempt-1" for length in range(1, 6)]
+    for length, name in enumerate(names, start=1):
+        save(storage, name, loss=1 / length)
+        if length < 5:  # The last one is not recorded yet.
+            experiment.handle(CheckpointSaved(0, 1, length, name, {"loss": 1 / length}, 7))
+        if length == 2:
+            experiment.handle(CheckpointDamaged(0, 0, name, "its file system was not mounted"))
+    delete_unneeded(experiment, storage)
+    assert [stored.name for stored in storage.complete()] == [names[1], names[3], names[4]]
