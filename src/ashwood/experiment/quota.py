@@ -39,7 +39,7 @@ _Item: TypeAlias = tuple[Key, int, str]
 _SPARE, _ENDED, _COMPLETED = (0,), (1,), (2,)
 
 
-class Victim(NamedTuple):
+class Deletion(NamedTuple):
     """A checkpoint to delete.
 
     Attributes:
@@ -93,7 +93,7 @@ class DeletionOrder:
         if places:
             self._places[trial] = places
 
-    def first(self) -> Victim | None:
+    def first(self) -> Deletion | None:
         """Return the checkpoint to delete first, or None if there is none."""
         for group in (_SPARE, _ENDED):
             if items := self._groups[group]:
@@ -102,7 +102,7 @@ class DeletionOrder:
         completed = self._groups[_COMPLETED]
         if completed and (paused is None or not paused.is_beyond):
             return _unneeded(completed[-1])
-        return None if paused is None else paused.victim
+        return None if paused is None else paused.deletion
 
     def _arrange(
         self, trial: TrialId, kept: Sequence[Checkpoint], state: TrialState, target: int
@@ -144,9 +144,9 @@ class DeletionOrder:
                 (_, _, trial), _, name = items[-1]
                 # One trial of a bracket can be promoted whatever the divisor, so that at least one reaches the end.
                 best, rank, of = max(1, rung.quota_of(expected[at])), rung.rank(trial), len(rung)
-                victim = Victim(trial, name, at, rank, of, best)
+                deletion = Deletion(trial, name, at, rank, of, best)
                 excess = _excess(rank, of, expected[at], best)
-                found.append(_Paused(rank > best, excess, -at, -bracket.number, victim))
+                found.append(_Paused(rank > best, excess, -at, -bracket.number, deletion))
         return found
 
 
@@ -158,14 +158,14 @@ class _Paused(NamedTuple):
         excess: how unlikely it is promoted; see `_excess`.
         lowness: index of its rung, negated.
         order: number of its bracket, negated.
-        victim: its checkpoint.
+        deletion: its checkpoint.
     """
 
     is_beyond: bool
     excess: float
     lowness: int
     order: int
-    victim: Victim
+    deletion: Deletion
 
 
 def _excess(rank: int, of: int, expected: int, best: int) -> float:
@@ -188,6 +188,6 @@ def _excess(rank: int, of: int, expected: int, best: int) -> float:
     return (rank + mean - best - 0.5) / sqrt(variance)
 
 
-def _unneeded(item: _Item) -> Victim:
+def _unneeded(item: _Item) -> Deletion:
     (_, _, trial), _, name = item
-    return Victim(trial, name)
+    return Deletion(trial, name)

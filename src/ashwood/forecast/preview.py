@@ -111,7 +111,7 @@ class Preview:
         forecast: forecast of time and cost, or None if the time for one unit of length is unknown.
         beside: forecasts for other searches with as many trials.
         full_trainings: number of trials that could train to the end in the same time if none was stopped early.
-        storage: forecast of the checkpoints, or None if nobody asked for it.
+        storage: forecast of the checkpoints, or None if neither max_size nor the size of a checkpoint is known.
     """
 
     settings: SearchSettings
