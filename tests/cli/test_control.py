@@ -197,6 +197,7 @@ def test_activate_shows_why_driver_did_not_start(paused: Workplace) -> None:
         ("metric_at=high", "a number such as 0.98, or none"),
         ("stop_when=high", "a number such as 0.98, or none"),  # the former name of metric_at
         ("max_time=2 weeks", "15min, 2h, 1.5h or 3d"),
+        ("max_size=0 GB", "must be a size such as 200 GB, in bytes, or none for no limit"),
     ],
 )
 def test_set_refuses_invalid_settings(workplace: Workplace, change: str, output: str) -> None:

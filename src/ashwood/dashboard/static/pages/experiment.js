@@ -293,7 +293,7 @@ class Header {
         field("max_invalid_trials", invalid, "Pause at this number of trials with invalid hyperparameters"),
         field("stop_when: metric_at", metric, goal),
         field("stop_when: max_time, in hours", hours, limit),
-        field("checkpoint_storage: max_size, in GB", size, "Largest size of all checkpoints. Leave empty for no limit."),
+        field("checkpoint_storage: max_size, in GB", size, "Size of all checkpoints. Leave empty for no limit."),
       ],
       yes: "Change",
       act: async () => {
