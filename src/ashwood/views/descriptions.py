@@ -90,6 +90,11 @@ _WITHOUT_DETAILS: Mapping[type, str] = {
 }
 
 
+def describe_repeats(repeats: int, unit: Unit) -> str:
+    """Return the end of a sentence about training that is repeated to keep max_size, or empty if there is none."""
+    return f"; it repeats {format_length(repeats, unit)} because of max_size" if repeats else ""
+
+
 def is_routine(decision: d.Decision) -> bool:
     """Return whether a decision only deletes a checkpoint that the policy does not keep, which lists leave out."""
     return isinstance(decision, d.DeleteCheckpoint) and decision.why is None
@@ -106,8 +111,8 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
         case d.CreateTrial(trial=trial, target=target, why=why):
             return f"create trial {trial} to {format_length(target, unit)} ({why})"
         case d.TrainTrial(trial, attempt, target, why, repeats):
-            again = f"; it repeats {format_length(repeats, unit)}, because of max_size" if repeats else ""
-            return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({why}){again}"
+            reason = f"{why}{describe_repeats(repeats, unit)}"
+            return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({reason})"
         case d.ContinueTrial(trial, _, target, why):
             return f"continue trial {trial} to {format_length(target, unit)} ({why})"
         case d.PauseTrial(trial, _, why):
