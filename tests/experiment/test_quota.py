@@ -167,11 +167,30 @@ def test_search_decides_the_same_with_and_without_max_size(settings: Any, size: 
             if process.order == "train":
                 world.report(process, process.target, loss=luck.random())
             else:
-                world.save(process)
+                check_order(world, world.save(process))
                 world.end(process)
+        for bracket in world.experiment.search.brackets:
+            if not settings.stop_once:
+                assert bracket.expected_results() == [len(rung) for rung in bracket.rungs]
         world.replay()
     plain, limited = ([_without_repeats(each) for _, each in world.log] for world in worlds)
     assert plain == limited
+
+
+def check_order(world: World, decisions: tuple[Decision, ...]) -> None:
+    """Check that no paused trial keeps its checkpoint while a better one at the same rung loses its own."""
+    experiment = world.experiment
+    for decision in decisions:
+        if isinstance(decision, DeleteCheckpoint) and decision.why is not None and decision.why.rung is not None:
+            number, _ = experiment.search.address(decision.trial)
+            rung = experiment.search.brackets[number].rungs[decision.why.rung]
+            best = experiment.checkpoints.best
+            paused = {each.trial for each in experiment.checkpoints if rung.waits(each.trial)} - {best}
+            assert all(
+                rung.rank(trial) < decision.why.rank
+                for trial in paused
+                if experiment.trials[trial].state is TrialState.PAUSED
+            )
 
 
 def _without_repeats(decisions: tuple[Decision, ...]) -> list[Decision]:
