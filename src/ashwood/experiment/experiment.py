@@ -582,6 +582,8 @@ class Experiment:
         self._resume_from_latest(trial)
         if trial.checkpoint_length > before:
             trial.preemptions = 0
+        if trial.checkpoint_length >= trial.deleted_length:
+            trial.deleted_length = 0
         return self._delete(unneeded)
 
     def _loss_at(self, event: e.CheckpointSaved) -> float | None:
