@@ -67,7 +67,7 @@ def test_trial_resumes_from_checkpoint_unless_it_is_damaged(make: Make, place: s
     backend = make(how)
     events = drive(backend, [job(target=2)])
     saved = events[-2]
-    assert saved == CheckpointSaved(0, 1, 2, "trial-0/length-2-attempt-1", {"loss": 0.5})
+    assert saved == CheckpointSaved(0, 1, 2, "trial-0/length-2-attempt-1", {"loss": 0.5}, 1)
     again = job(target=3, attempt=2, length=2, checkpoint="trial-0/length-2-attempt-1")
     events = drive(backend, [again])
     assert isinstance(events[0], AttemptStarted)

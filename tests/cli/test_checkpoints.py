@@ -11,7 +11,7 @@ import pytest
 
 from ashwood.checkpoints import MANIFEST, open_storage
 from ashwood.engine import open_home
-from tests.cli.conftest import EXPERIMENT, RANDOM, TRAIN, Workplace
+from tests.cli.conftest import EXPERIMENT, GATED, RANDOM, TRAIN, Workplace, go
 from tests.s3 import S3, serve_s3
 
 SMALL = EXPERIMENT.replace("max_trials: 24", "max_trials: 6").replace("epochs: 16", "epochs: 4")
@@ -37,6 +37,57 @@ def test_checkpoints_shows_path_and_reason(finished: Workplace) -> None:
     finished.ashwood("export", "1", "--out", "trials.json")
     exported = json.loads((finished.path / "trials.json").read_text())
     assert all(Path(row["checkpoint"]).is_dir() for row in exported)
+
+
+LIMITED = EXPERIMENT.replace("max_trials: 24, divisor: 4", "max_trials: 16, divisor: 2, max_rungs: 3") + (
+    "checkpoint_storage: {max_size: 40}\n"
+)
+"""The checkpoint of a trial has 13 or 14 bytes, so three of them fit."""
+
+
+def test_max_size_limits_checkpoints_and_promoted_trials_train_again(workplace: Workplace) -> None:
+    workplace.write(LIMITED)
+    workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    rows = workplace.json("checkpoints", "1")
+    assert 0 < sum(row["size"] for row in rows) <= 40
+    stored = (workplace.path / ".ashwood").glob("experiments/1/checkpoints/trial-*/length-*")
+    assert {str(path) for path in stored} == {row["place"] for row in rows}
+    assert "of at most 40 B (max_size)" in workplace.ashwood("checkpoints", "1")
+    shown = workplace.json("describe", "1")
+    assert shown["state"] == "completed"
+    assert shown["checkpoints"]["size"] == sum(row["size"] for row in rows)
+    # The training code checks that it continues from its checkpoint, or from 0 if there is none.
+    assert shown["checkpoints"]["repeated"] == shown["length_repeated"] > 0
+    assert "repeated, because checkpoints were deleted to keep max_size" in workplace.ashwood("describe", "1")
+    [best] = workplace.json("best", "1")
+    assert Path(best["checkpoint"]).is_dir()
+    events = workplace.ashwood("events", "1")
+    assert "(checkpoints exceed max_size (40 B) by " in events
+    assert "because of max_size" in events
+    assert "no problem" in workplace.ashwood("verify", "1")
+    assert "every decision matches the event log" in workplace.ashwood("replay", "1")
+
+
+@pytest.mark.slow
+def test_search_with_max_size_has_the_results_of_one_without(workplace: Workplace) -> None:
+    results: list[list[tuple[object, ...]]] = []
+    for text in (LIMITED, LIMITED.replace("{max_size: 40}", "{save_trial_best: 1}")):
+        workplace.write(text)
+        workplace.ashwood("run", "toy.yaml", "--workers", "1")
+        trials = workplace.json("trials", str(len(results) + 1))
+        results.append([(trial["trial"], trial["state"], trial["length"], trial["best.loss"]) for trial in trials])
+    assert results[0] == results[1]
+
+
+def test_max_size_can_be_set_while_experiment_runs(workplace: Workplace) -> None:
+    workplace.write(LIMITED.replace("max_size: 40", "save_trial_latest: 1"), GATED)
+    with workplace.driving("run", "toy.yaml", "--workers", "1") as driver:
+        workplace.ashwood("set", "1", "max_size=20 B")
+        assert "max_size=20" in workplace.ashwood("events", "1")
+        assert workplace.json("describe", "1")["checkpoints"]["max_size"] == 20
+        go(workplace)
+        driver.communicate()
+    assert sum(row["size"] for row in workplace.json("checkpoints", "1")) <= 20
 
 
 def test_download_copies_the_best_and_overwrites_nothing(finished: Workplace) -> None:

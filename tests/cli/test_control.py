@@ -189,11 +189,15 @@ def test_activate_shows_why_driver_did_not_start(paused: Workplace) -> None:
         ("max_invalid_trials=0", "of at least 1"),
         ("max_concurrent_trials=-1", "of at least 0"),
         ("maxtrials=4", "did you mean max_trials?"),
-        ("divisor=4", "settings are max_concurrent_trials, max_trials, max_invalid_trials, metric_at or max_time"),
+        (
+            "divisor=4",
+            "settings are max_concurrent_trials, max_trials, max_invalid_trials, metric_at, max_time or max_size",
+        ),
         ("max_trials", "must read KEY=VALUE"),
         ("metric_at=high", "a number such as 0.98, or none"),
         ("stop_when=high", "a number such as 0.98, or none"),  # the former name of metric_at
         ("max_time=2 weeks", "15min, 2h, 1.5h or 3d"),
+        ("max_size=0 GB", "must be a size such as 200 GB, in bytes, or none for no limit"),
     ],
 )
 def test_set_refuses_invalid_settings(workplace: Workplace, change: str, output: str) -> None:

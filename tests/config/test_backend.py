@@ -232,6 +232,19 @@ def test_max_log_size_is_read(tmp_path: Path, size: str, expected: int | None) -
         assert list(VALIDATOR.iter_errors(yaml.safe_load(LEAST + size))) == []
 
 
+@pytest.mark.parametrize(("size", "expected"), [("null", None), ("200GB", 200 * 10**9), ("2 GiB", 2**31), ("40", 40)])
+def test_max_size_of_checkpoints_is_read(tmp_path: Path, size: str, expected: int | None) -> None:
+    text = f"checkpoint_storage: {{max_size: {size}}}"
+    spec, warnings = read(tmp_path, text)
+    assert (spec.max_size, spec.checkpoint_storage, warnings) == (expected, None, ())
+    assert size == "null" or list(VALIDATOR.iter_errors(yaml.safe_load(LEAST + text))) == []
+
+
+def test_wrong_max_size_of_checkpoints_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"max_size: must be a size such as 200 GB, in bytes, not 0"):
+        read(tmp_path, "checkpoint_storage: {max_size: 0}")
+
+
 @pytest.mark.parametrize(
     ("size", "problem"),
     [

@@ -514,6 +514,8 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
     bounds = {"metric_at": 0.25, "max_time": 7200, "max_trials": None}
     client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_time": None}).raise_for_status()
+    for most in (10**12, None):
+        client.patch("/api/v1/experiments/2/settings", json={"max_size": most}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
@@ -523,6 +525,8 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, SettingsChanged({"max_trials": 30, "max_invalid_trials": 50})),
         (2, SettingsChanged({"metric_at": 0.25, "max_time": 7200.0})),
         (2, SettingsChanged({"metric_at": None, "max_time": None})),
+        (2, SettingsChanged({"max_size": 10**12})),
+        (2, SettingsChanged({"max_size": None})),
         (2, None, ["a"], True),
     ]
 

@@ -18,7 +18,7 @@ from ashwood.checkpoints.remote import RemoteStorage
 from ashwood.engine import Home, Session, loop, open_home, session, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
-from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecorded
+from ashwood.engine.recovery import Recovery, delete_unneeded, owner, set_aside_foreign, unrecorded
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import CheckpointError, RequestRefused, StorageUnreachable
 from ashwood.eventlog.lease import Lease
@@ -78,7 +78,7 @@ def test_lost_report_is_recovered_with_its_checkpoint(experiment: Experiment, st
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     assert recovered(experiment, storage) == [
         ValidationReported(0, 1, 1, {"loss": 0.5}),
-        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}),
+        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}, 7),
     ]
     assert experiment.trials[0].state is TrialState.PAUSED
     assert experiment.trials[0].checkpoint == "trial-0/length-1-attempt-1"
@@ -88,7 +88,7 @@ def test_lost_report_is_recovered_with_its_checkpoint(experiment: Experiment, st
 def test_recorded_report_is_not_recovered_again(experiment: Experiment, storage: Storage) -> None:
     experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
-    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}, 7)]
 
 
 def mine(state: Experiment, **changes: Any) -> CheckpointInfo:
@@ -111,7 +111,7 @@ def test_reports_since_previous_checkpoint_are_recovered(storage: Storage) -> No
     assert recovered(experiment, storage) == [
         ValidationReported(0, 1, 3, {"loss": 0.6}),
         ValidationReported(0, 1, 4, {"loss": 0.5}),
-        CheckpointSaved(0, 1, 4, name, {"loss": 0.5}),
+        CheckpointSaved(0, 1, 4, name, {"loss": 0.5}, 7),
     ]
 
 
@@ -152,7 +152,7 @@ def test_report_of_earlier_attempt_counts_for_attempt_that_has_not_begun(
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     assert recovered(experiment, storage) == [
         ValidationReported(0, 2, 1, {"loss": 0.5}),
-        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}),
+        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}, 7),
     ]
     assert experiment.trials[0].state is TrialState.PAUSED
 
@@ -163,7 +163,7 @@ def test_checkpoint_at_target_without_report_is_not_recovered(experiment: Experi
     # The trial waits at a rung, and this checkpoint was saved after a promotion that the log does not know.
     experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
     save(storage, "trial-0/length-9-attempt-1", loss=0.1)
-    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {})]
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {}, 7)]
 
 
 def test_checkpoint_beyond_unrecorded_decision_is_not_recovered(experiment: Experiment, storage: Storage) -> None:
@@ -177,7 +177,7 @@ def test_reports_past_target_without_search_metric_are_recovered(experiment: Exp
     storage.save("trial-0/length-3-attempt-1", write, lambda: about)
     assert recovered(experiment, storage)[2:] == [
         ValidationReported(0, 1, 3, {"loss": 0.5}),
-        CheckpointSaved(0, 1, 3, "trial-0/length-3-attempt-1", {"loss": 0.5}),
+        CheckpointSaved(0, 1, 3, "trial-0/length-3-attempt-1", {"loss": 0.5}, 7),
     ]
     assert experiment.trials[0].state is TrialState.PAUSED
 
@@ -225,7 +225,7 @@ def test_next_driver_recovers_checkpoint_of_unreachable_storage(
     save(storage, name, loss=0.5)
     experiment.handle(final_event(0, 1, "the storage was unreachable"))
     assert experiment.trials[0].state is (TrialState.PAUSED if length == 1 else TrialState.COMPLETED)
-    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, length, name, {"loss": 0.5})]
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, length, name, {"loss": 0.5}, 7)]
 
 
 def test_attempt_that_ended_or_whose_trial_failed_is_settled(experiment: Experiment) -> None:
@@ -349,7 +349,7 @@ def test_starting_driver_renews_lease_while_storage_hangs(home: Home, monkeypatc
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
     assert silent.answer.is_set(), "no beat while the storage was silent"
     events = [entry.event for _, entry in home.store.log(experiment).read()]
-    assert CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}) in events
+    assert CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}, 7) in events
 
 
 def interrupted(home: Home, spec: ExperimentSpec) -> int:
@@ -494,7 +494,7 @@ def test_recovery_holds_back_only_end_of_died_attempt(four_trials: Experiment, s
     assert list(recovery.complete([FAILED[1], report])) == [report]
     assert settled(recovery) == [
         ValidationReported(1, 1, 1, {"loss": 0.5}),
-        CheckpointSaved(1, 1, 1, "trial-1/length-1-attempt-1", {"loss": 0.5}),
+        CheckpointSaved(1, 1, 1, "trial-1/length-1-attempt-1", {"loss": 0.5}, 7),
         FAILED[1],
     ]
     assert not recovery.ready
@@ -542,3 +542,17 @@ def test_recovery_waits_less_for_a_storage_if_the_experiment_pauses(four_trials:
 def test_recovery_yields_nothing_after_the_driver_stopped(four_trials: Experiment) -> None:
     recovery = Recovery(four_trials, Remote(list), remote=True)  # type: ignore[arg-type]
     assert list(recovery.complete([FAILED[0], DriverStopped()])) == [DriverStopped()]
+
+
+def test_next_driver_deletes_what_the_last_one_did_not_delete(storage: Storage) -> None:
+    experiment = Experiment(replace(SPEC, checkpoint_policy=CheckpointPolicy()))
+    experiment.handle(DriverStarted(1))
+    names = [f"trial-0/length-{length}-attempt-1" for length in range(1, 6)]
+    for length, name in enumerate(names, start=1):
+        save(storage, name, loss=1 / length)
+        if length < 5:  # The last one is not recorded yet.
+            experiment.handle(CheckpointSaved(0, 1, length, name, {"loss": 1 / length}, 7))
+        if length == 2:
+            experiment.handle(CheckpointDamaged(0, 0, name, "its file system was not mounted"))
+    delete_unneeded(experiment, storage)
+    assert [stored.name for stored in storage.complete()] == [names[1], names[3], names[4]]

@@ -35,6 +35,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         max_common_failures=st.sampled_from([0, 0, 2]),
         max_preemptions=st.sampled_from([None, 0, 1, 3]),
         policy=st.none() | st.builds(CheckpointPolicy, *[st.integers(0, 2)] * 3),
+        max_size=st.sampled_from([None, None, 1, 25, 70]),
         final_messages=st.sampled_from(["work", "work", "cancel", "kill"]),
     )
     def a_driver_starts_it(
@@ -46,6 +47,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         max_common_failures: int,
         max_preemptions: int | None,
         policy: CheckpointPolicy | None,
+        max_size: int | None,
         final_messages: str,
     ) -> None:
         spec = spec_of(
@@ -55,6 +57,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             max_common_failures=max_common_failures,
             max_preemptions=max_preemptions,
             checkpoint_policy=policy,
+            max_size=max_size,
         )
         self.world = World(spec)
         self.final_messages = final_messages
@@ -179,6 +182,10 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.world.set(metric_at=goal)
         experiment = self.world.experiment
         assert not (experiment.state is ExperimentState.RUNNING and experiment.goal_reached)
+
+    @rule(size=st.sampled_from([None, 1, 25, 70]))
+    def somebody_limits_the_size_of_checkpoints(self, size: int | None) -> None:
+        self.world.set(max_size=size)
 
     @precondition(lambda self: self.has_driver)
     @rule()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import inf, isfinite
 from random import Random
 from typing import Any
 
@@ -80,6 +81,7 @@ _OF_THE_EXPERIMENT = {
     "checkpoint_policy",
     "max_common_failures",
     "max_preemptions",
+    "max_size",
     "max_time",
     "max_invalid_trials",
     "max_trial_time",
@@ -187,10 +189,10 @@ class World:
             process.length, process.metrics = length, metrics
         return self.handle(ValidationReported(process.trial, process.attempt, length, metrics))
 
-    def save(self, process: Process) -> tuple[Decision, ...]:
+    def save(self, process: Process, size: int | None = 10) -> tuple[Decision, ...]:
         path = f"trial-{process.trial}/length-{process.length}-attempt-{process.attempt}"
         self.stored[path] = process.trial
-        return self.handle(CheckpointSaved(process.trial, process.attempt, process.length, path, process.metrics))
+        return self.handle(CheckpointSaved(process.trial, process.attempt, process.length, path, process.metrics, size))
 
     def end(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, AttemptEnded(process.trial, process.attempt, process.length))
@@ -358,6 +360,7 @@ class World:
         for each in experiment.trials.values():
             if not each.ended and each.checkpoint not in (None, self.spec.source_checkpoint):
                 assert self.stored[each.checkpoint] == each.id, "the checkpoint from which a trial resumes was deleted"
+        self._check_size()
         if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
             twin = Tournament(self.spec.search)
             twin.restore(experiment.search.snapshot())
@@ -365,6 +368,25 @@ class World:
         self._check_appetite(len(running))
         if experiment.search.done:
             assert not any(trial.state in LIVE for trial in experiment.trials.values())
+
+    def _check_size(self) -> None:
+        """Check that checkpoints fit into max_size, unless only those are left that are never deleted."""
+        experiment, kept = self.experiment, list(self.experiment.checkpoints)
+        assert experiment.checkpoints.size == sum(checkpoint.size or 0 for checkpoint in kept)
+        if experiment.max_size is None or experiment.checkpoints.size <= experiment.max_size:
+            return
+        finite = [c for c in kept if c.loss is not None and isfinite(c.loss)]
+        best = min(
+            (c for c in finite if experiment.trials[c.trial].state is not TrialState.INVALID),
+            key=lambda c: (c.loss, c.trial),
+            default=None,
+        )
+        for checkpoint in kept:
+            trial = experiment.trials[checkpoint.trial]
+            is_of_best = trial.best_loss < inf if best is None else checkpoint.trial == best.trial
+            is_retried = any(trial.id in bracket.retries for bracket in experiment.search.brackets)
+            resumes = trial.checkpoint == checkpoint.name and (trial.state is TrialState.RUNNING or is_retried)
+            assert is_of_best or resumes, f"{checkpoint} should be deleted"
 
     def _check_appetite(self, running: int) -> None:
         experiment = self.experiment

@@ -97,6 +97,13 @@ class Recorder:
         self.saved_lengths: dict[int, list[int]] = {}
         self.ended_trials: list[int] = []
 
+    def watch(self, search: Tournament) -> None:
+        """Observe any search in the same way."""
+
+    def resumes(self, trial: int, length: int) -> int:
+        assert self.saved_lengths[trial][-1] == length
+        return length
+
     def saved(self, trial: int, length: int) -> None:
         self.saved_lengths.setdefault(trial, []).append(length)
 

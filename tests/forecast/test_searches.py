@@ -22,6 +22,7 @@ from ashwood.forecast.searches import (
     alternatives,
     forecast_alternatives,
     forecast_search,
+    forecast_storage,
     full_trainings,
     in_mode,
     simulate_checkpoints,
@@ -191,6 +192,23 @@ class Kept:
             self.now += isinstance(entry.event, CheckpointSaved)
             self.most = max(self.most, self.now)
             self.now -= sum(isinstance(each, DeleteCheckpoint) for each in entry.decisions)
+
+
+def test_forecast_of_storage_shows_effect_of_max_size() -> None:
+    settings = asha(60)
+    prices = Prices(checkpoint_bytes=100.0, policy=CheckpointPolicy(), max_size=1_000)
+    limited = forecast_storage(settings, Conditions(workers=6), prices)
+    assert limited.checkpoints.middle > 30
+    assert limited.limited is not None
+    assert limited.repeated is not None
+    # A new checkpoint exists beside the old ones for a moment, and those of running trials stay.
+    assert limited.limited.high <= 10 + 1 + 6
+    tight = forecast_storage(settings, Conditions(workers=6), replace(prices, max_size=100))
+    assert tight.repeated is not None
+    assert tight.repeated.middle > limited.repeated.middle
+    unknown = forecast_storage(settings, Conditions(workers=6), replace(prices, checkpoint_bytes=None))
+    assert (unknown.bytes, unknown.limited, unknown.repeated) == (None, None, None)
+    assert unknown.checkpoints == limited.checkpoints
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class _Link(Link):
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         self._training.reports.setdefault(length, {}).update(metrics)
 
-    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
+    def saved(self, length: int, name: str, metrics: Mapping[str, float], size: int) -> None:
         self._training.checkpoint = (length, name)
         self._training.saved.append(name)
 

@@ -48,7 +48,7 @@ class Link(PrintingLink):
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         self.reports.append((length, metrics))
 
-    def saved(self, length: int, name: str, metrics: Any) -> None:
+    def saved(self, length: int, name: str, metrics: Any, size: int) -> None:
         self.checkpoints.append(name)
 
     def answer(self) -> ReportAnswer | None:

@@ -165,7 +165,7 @@ def test_catch_up_records_collected_checkpoint_of_paused_trial(
         ask(home, interrupted, request_)  # no driver lives, so the experiment is paused at once
         assert home.store.record(interrupted).state is ExperimentState.PAUSED
     assert Session(home, interrupted).run(Quiet()) is ExperimentState.COMPLETED
-    assert saved(home, interrupted)[1:] == [CheckpointSaved(0, 1, 1, SAVED, {"loss": 0.5})]
+    assert saved(home, interrupted)[1:] == [CheckpointSaved(0, 1, 1, SAVED, {"loss": 0.5}, 7)]
     (second,) = [start for start in backend.started if start.trial == 0 and start.attempt == 2]
     assert second.length == 1
     assert not node.exists()
@@ -202,4 +202,4 @@ def test_collected_checkpoint_stays_on_its_node_until_it_is_recorded(
             Session(home, interrupted).run(Quiet())
     assert node.exists()
     assert Session(home, interrupted).run(Quiet()) is ExperimentState.COMPLETED
-    assert saved(home, interrupted)[1:] == [CheckpointSaved(0, 1, 1, SAVED, {"loss": 0.5})]
+    assert saved(home, interrupted)[1:] == [CheckpointSaved(0, 1, 1, SAVED, {"loss": 0.5}, 7)]

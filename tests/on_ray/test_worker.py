@@ -141,7 +141,7 @@ def test_checkpoint_that_is_kept_late_has_the_metrics_of_its_length(tmp_path: Pa
     while driver.receive("ValidationReported")[3] < 3:
         pass
     driver.send(["kept", name])
-    assert driver.receive("CheckpointSaved") == ["CheckpointSaved", 0, 1, 1, name, {"loss": 1.0}]
+    assert driver.receive("CheckpointSaved") == ["CheckpointSaved", 0, 1, 1, name, {"loss": 1.0}, 1]
     driver.die()
     assert driver.worker_exits()
 

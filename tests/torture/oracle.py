@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ashwood.checkpoints.port import parsed
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.fold_cache import fold
@@ -15,6 +16,7 @@ from ashwood.experiment.decisions import (
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
+    DeleteCheckpoint,
     FellBack,
     GaveUp,
     PauseTrial,
@@ -234,12 +236,21 @@ class Diary:
 
 
 def _attempts(evidence: Evidence, diary: Diary) -> Iterator[str]:
-    """No two processes of a trial at once, and each starts from the latest complete checkpoint."""
+    """No two processes of a trial at once, and each starts from the latest complete checkpoint.
+
+    A checkpoint that is deleted to keep max_size can be on the disk for a moment after this was decided.
+    """
     yield from diary.complaints
     recorded = {(e.trial, e.attempt): e.length for e in _events(evidence, AttemptStarted)}
     lengths = {(start.trial, start.attempt): start.length for start in diary.starts}
+    deleted = {
+        parsed(decision.path)[:2]
+        for entry in evidence.entries
+        for decision in entry.decisions
+        if isinstance(decision, DeleteCheckpoint) and decision.why is not None
+    }
     for start in diary.starts:
-        if start.length != start.latest:
+        if start.length != start.latest and (start.trial, start.latest) not in deleted:
             yield (
                 f"trial {start.trial}: attempt {start.attempt} starts at {start.length}, "
                 f"though a checkpoint at {start.latest} was complete"
@@ -251,14 +262,20 @@ def _attempts(evidence: Evidence, diary: Diary) -> Iterator[str]:
 
 
 def _kept(evidence: Evidence) -> Iterator[str]:
-    """What a trial goes on from was not deleted before."""
-    saved: dict[int, int] = {}
+    """What a trial goes on from was not deleted before, except to keep max_size."""
+    saved: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for entry in evidence.entries:
         match entry.event:
-            case CheckpointSaved(trial=trial, length=length):
-                saved[trial] = max(length, saved.get(trial, 0))
-            case AttemptStarted(trial=trial, attempt=attempt, length=length) if length < saved.get(trial, 0):
-                yield f"trial {trial}: attempt {attempt} starts at {length}, though {saved[trial]} had been saved"
+            case CheckpointSaved(trial=trial, length=length, path=path):
+                saved[trial][path] = length
+            case AttemptStarted(trial=trial, attempt=attempt, length=length):
+                if length < (latest := max(saved[trial].values(), default=0)):
+                    yield f"trial {trial}: attempt {attempt} starts at {length}, though {latest} had been saved"
+        for decision in entry.decisions:
+            if isinstance(decision, DeleteCheckpoint):
+                lengths = saved[decision.trial]
+                if decision.why is not None or lengths[decision.path] < max(lengths.values()):
+                    del lengths[decision.path]
 
 
 # -- beside the undisturbed run -----------------------------------------------------------------

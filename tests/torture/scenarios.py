@@ -19,6 +19,7 @@ class Scenario:
         checkpoint_period: epochs between checkpoints; None: only when a trial leaves its worker.
         command: the training code is a command, not a function.
         step_seconds: how long an epoch takes at least.
+        max_size: largest size of all checkpoints together in bytes, or None.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Scenario:
     checkpoint_period: int | None = None
     command: bool = False
     step_seconds: float = 0.002
+    max_size: int | None = None
     max_restarts: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,9 @@ class Scenario:
             "checkpoint_storage": str(storage),
             "reproducibility": {"experiment_seed": seed},
         }
+        if self.max_size is not None:
+            limited = {"type": "shared_fs", "host_path": str(storage), "max_size": self.max_size}
+            experiment["checkpoint_storage"] = limited
         if self.checkpoint_period is not None:
             experiment["min_checkpoint_period"] = {"epochs": self.checkpoint_period}
         experiment = {key: value for key, value in {**experiment, **(more or {})}.items() if value is not None}
@@ -77,6 +82,13 @@ SCENARIOS = (
     Scenario("adaptive, 1 worker, often saved", _asha(max_trials=6), checkpoint_period=3),
     Scenario("adaptive, 2 workers", _asha(max_trials=16), workers=2),
     Scenario("adaptive, 2 workers, odd trials", _asha(max_trials=16), workers=2, odd=True),
+    Scenario(
+        "sync halving, 1 worker, max_size",
+        {"name": "sync_halving", "max_trials": 8, "num_rungs": 2, "divisor": 2, "max_length": 8},
+        checkpoint_period=3,
+        max_size=120,
+    ),
+    Scenario("adaptive, 4 workers, max_size", _asha(max_trials=24), workers=4, max_size=400),
     Scenario("adaptive, 4 workers", _asha(max_trials=24), workers=4, checkpoint_period=1),
     Scenario("async halving, 1 worker", {"name": "async_halving", "max_trials": 9, "num_rungs": 2, "max_length": 8}),
     Scenario(

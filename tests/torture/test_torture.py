@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.experiment.decisions import TrainTrial
 from tests.postgres import PostgresServer
 
 from .experiment import count_points, torture
@@ -55,6 +56,15 @@ def test_killed_at_random_an_experiment_ends_as_if_nothing_had_happened(
     tmp_path: Path, odd: Evidence, home: str | None
 ) -> None:
     killed_at_random(tmp_path, ODD, odd, 1, home)
+
+
+def test_killed_at_random_experiment_with_max_size_decides_the_same(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scenario = BY_NAME["sync halving, 1 worker, max_size"]
+    calm = undisturbed(scenario, tmp_path_factory.mktemp("undisturbed"))
+    assert any(isinstance(d, TrainTrial) and d.repeats for entry in calm.entries for d in entry.decisions)
+    killed_at_random(tmp_path, scenario, calm, 2)
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ class ScriptedLink(Link):
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         self.sent.append(("report", length, metrics))
 
-    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
+    def saved(self, length: int, name: str, metrics: Mapping[str, float], size: int) -> None:
         trial, _, rest = name.partition("/")
         assert trial == "trial-7"
         self.sent.append(("saved", length, rest))

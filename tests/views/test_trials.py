@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.experiment.decisions import DeleteCheckpoint, Retried, TrainTrial
+from ashwood.experiment.decisions import DeleteCheckpoint, OverQuota, Retried, TrainTrial
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import (
     AttemptFailed,
@@ -241,6 +241,19 @@ def test_best_is_the_best_checkpoint_and_not_the_lowest_report() -> None:
     table.apply(Entry(5.0, started, (DeleteCheckpoint(0, "trial-0/at-64"),)))
     assert table.leader is table.rows[0], "without any checkpoint, trials are in the order of their reports"
     assert table.leader.metric is None
+
+
+def test_result_of_checkpoint_that_was_deleted_to_keep_max_size_stays() -> None:
+    table, row = one_trial()
+    over = OverQuota(30, 20, 0, 7, 12, 3)
+    for at, length, loss in ((1.0, 2, 0.2), (2.0, 4, 0.4), (3.0, 8, 0.1)):
+        table.apply(Entry(at, ValidationReported(0, 1, length, {"loss": loss})))
+        table.apply(Entry(at, CheckpointSaved(0, 1, length, f"at-{length}", {"loss": loss}, 10)))
+        assert (table.checkpoints, table.checkpoint_size) == (1, 10)
+        table.apply(Entry(at, AttemptStarted(0, 1, 0, 0), (DeleteCheckpoint(0, f"at-{length}", over),)))
+        assert (table.checkpoints, table.checkpoint_size, row.best_checkpoint) == (0, 0, None)
+        assert (row.metric, row.metric_length) == ((0.1, 8) if length == 8 else (0.2, 2))
+        assert table.leader is row
 
 
 def test_best_is_the_best_report_if_no_checkpoint_is_kept_when_trials_end() -> None:

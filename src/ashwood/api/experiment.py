@@ -30,12 +30,12 @@ from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.api.slots import check_room
 from ashwood.api.tables import make_frame, read_trials, report_records
 from ashwood.checkpoints.links import copy_contents
-from ashwood.config import Loaded, build_experiment, parse_backend, parse_stop_when
+from ashwood.config import Loaded, build_experiment, parse_backend, parse_max_size, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
-from ashwood.errors import AshwoodError, NotFound
+from ashwood.errors import AshwoodError, ConfigError, NotFound, Problem
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
     AttemptFailed,
@@ -385,6 +385,7 @@ class Experiment:
         max_trials: int | None = None,
         max_invalid_trials: int | None = None,
         stop_when: StopWhen | None = None,
+        max_size: int | str | None = None,
     ) -> None:
         """Change settings of the experiment, also while it runs.  Settings that are None are not changed.
 
@@ -397,9 +398,11 @@ class Experiment:
             max_trials: total number of trials to create.
             max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses.
             stop_when: new bounds, which replace all earlier ones; ``{}`` removes them.
+            max_size: largest size of all checkpoints together, in bytes or as text such as ``"200GB"``; ``"none"``
+                removes the limit.
 
         Raises:
-            ConfigError: ``stop_when`` has an unknown bound or an invalid value.
+            ConfigError: ``stop_when`` has an unknown bound or an invalid value, or ``max_size`` is not a size.
             RequestRefused: the experiment has ended, or ``max_trials`` is less than the number of trials so far.
         """
         numbers = {
@@ -411,6 +414,11 @@ class Experiment:
         if stop_when is not None:
             given = parse_stop_when([f"{key}={value}" for key, value in stop_when.items()], option="stop_when")
             changed |= {"metric_at": None, "max_time": None, **given}
+        if max_size is not None:
+            try:
+                changed["max_size"] = parse_max_size(str(max_size))
+            except ValueError as error:
+                raise ConfigError([Problem("max_size", str(error), "set")]) from None
         ask(self._home, self.id, SettingsChanged(changed))
 
     def __repr__(self) -> str:

@@ -37,7 +37,7 @@ class LocalStorage(Storage):
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> int:
         """Write the checkpoint into a hidden directory, sync it to disk, and only then rename it to its name.
 
         Interrupted saves of earlier processes in the trial's directory are removed.
@@ -66,6 +66,7 @@ class LocalStorage(Storage):
                     directory.rename(parent / f"{_REPLACED}{directory.name}")
                 hidden.rename(directory)
                 sync(parent)  # The rename is a change of the parent directory, which survives a power loss after this.
+            return manifest.size
         finally:
             with self._storage_errors():
                 _tidy(parent, attempt)

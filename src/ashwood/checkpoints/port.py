@@ -60,8 +60,10 @@ class Storage(ABC):
     owner = CheckpointInfo()
 
     @abstractmethod
-    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
-        """Save and publish a checkpoint, which survives a power loss from then on.
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> int:
+        """Save and publish a checkpoint, and return the size of its files in bytes.
+
+        The checkpoint survives a power loss from then on.
 
         Args:
             name: name of the checkpoint.

@@ -106,7 +106,7 @@ class RemoteStorage(Storage):
 
     # -- one checkpoint -----------------------------------------------------------------------
 
-    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> int:
         """Write the checkpoint into a temporary directory, and upload it, the manifest last."""
         trial, length, attempt = parsed(name)
         with scratch() as directory:
@@ -116,6 +116,7 @@ class RemoteStorage(Storage):
             for path in manifest.files:
                 self._upload(directory / path, f"{name}/{path}")
             self._try("upload", "pipe_file", self._path(f"{name}/{MANIFEST}"), manifest.encode())
+        return manifest.size
 
     @contextmanager
     def _fetch(self, name: str) -> Iterator[Path]:

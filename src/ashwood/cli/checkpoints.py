@@ -21,6 +21,7 @@ from ashwood.eventlog.fold_cache import fold, read_checkpoints, read_progress
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import named_trials, warn_of_damage
 from ashwood.terminal.output import format_time, print_json, print_table, writing
@@ -28,7 +29,7 @@ from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 from ashwood.views.trials import SavedCheckpoint, TrialRow
-from ashwood.views.wording import format_length, format_size, format_value
+from ashwood.views.wording import format_length, format_value
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
@@ -86,6 +87,9 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
         for row, place in zip(rows, places, strict=True)
     ]
     print_table(columns, cells, right=("trial", "length", spec.metric, "size"))
+    size = format_size(sum(there.get(place, 0) for place in places))
+    limit = "" if table.max_size is None else f" of at most {format_size(table.max_size)} (max_size)"
+    say(f"{format_length(len(rows), 'checkpoints')}, {size}{limit}")
 
 
 def _size_of(place: str, there: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from ashwood.cli.determined import NO_SCHEDULER
-from ashwood.config import BOUNDS
+from ashwood.config import BOUNDS, parse_max_size
 from ashwood.config.wording import MOST_WHOLE, any_of, shown
 from ashwood.engine import open_home
 from ashwood.engine.control import ask
@@ -23,6 +23,7 @@ from ashwood.experiment.events import (
     TrialStopRequested,
 )
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.sizes import format_size
 from ashwood.search.settings import MOST_TRIALS
 from ashwood.terminal.messages import LONGEST_NAME
 from ashwood.terminal.text import brief, from_argument, say
@@ -122,6 +123,7 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "max_trials": _whole(1, MOST_TRIALS),
     "max_invalid_trials": _whole(1, MOST_WHOLE),
     **BOUNDS,
+    "max_size": parse_max_size,
 }
 """Settings that can change while an experiment runs, each with the parser of its value."""
 
@@ -136,6 +138,7 @@ _INSTEAD = {
     "label": "use: ashwood label {id} LABEL",
     "labels": "use: ashwood label {id} LABEL",
     "description": "a description is set in the file before the experiment starts",
+    "checkpoint_storage.max_size": "write max_size={value}",
     "gc_policy": "which checkpoints are kept is set in checkpoint_storage of the file; see: ashwood gc {id}",
     "max_length": "the length of a running search cannot change; start another one with --set searcher.max_length=…",
 }
@@ -155,6 +158,10 @@ def _words(name: str, value: Any) -> str:
             return "time limit removed"
         case "max_time", _:
             return f"it now stops after {format_duration(value)}"
+        case "max_size", None:
+            return "limit of the size of checkpoints removed"
+        case "max_size", _:
+            return f"its checkpoints may now take {format_size(value)}"
     return f"{name} is now {value}"
 
 

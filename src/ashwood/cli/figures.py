@@ -14,6 +14,7 @@ from ashwood.engine.simulate import simulate
 from ashwood.errors import AshwoodError
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.figures import Figures
 from ashwood.figures.animation import animate
@@ -25,7 +26,7 @@ from ashwood.search.space import Double, Space
 from ashwood.terminal.output import writing
 from ashwood.terminal.text import say
 from ashwood.views.progress import Progress
-from ashwood.views.wording import format_length, format_size
+from ashwood.views.wording import format_length
 
 _DIVISOR = 3
 _MAX_LENGTH = 27

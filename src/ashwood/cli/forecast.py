@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.preview import Preview
 from ashwood.forecast.searches import Range, SearchForecast
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.terminal.output import print_table
-from ashwood.views.wording import format_duration, format_size
+from ashwood.views.wording import format_duration
 
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 _FEWEST_FOR_A_RANGE = 9
@@ -80,7 +81,7 @@ def forecast_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
             f"{shown.full_trainings:,} trials, each to full length; this search creates {forecast.trials:,} and trains "
             f"{ours} to full length."
         )
-    if forecast.checkpoints is not None:
+    if forecast.checkpoints is not None and shown.storage is None:
         size = "" if forecast.disk_bytes is None else f", {format_size(round(forecast.disk_bytes.middle))}"
         kept = forecast.checkpoints.middle - forecast.paused.middle
         yield (

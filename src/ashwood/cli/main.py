@@ -291,8 +291,8 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, metric_at=0.98 "
-            "or max_time=2h; metric_at and max_time can be none.",
+            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, metric_at=0.98, "
+            "max_time=2h or max_size=200GB; the last three can be none.",
         ),
     ],
     home: HomeOption = None,

@@ -21,9 +21,11 @@ from ashwood.cli.training_times import (
 )
 from ashwood.config import read_experiment
 from ashwood.errors import ConfigError, Problem
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.preview import Estimate, Preview, preview
+from ashwood.forecast.searches import Range, StorageForecast, forecast_storage
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.terminal.messages import LONGEST_NAME
 from ashwood.terminal.output import make_console, print_json, print_table
@@ -59,11 +61,14 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
     findings = measure_or_recall(options, spec.unit, spec, say=not json)
     if options.has_unit_time:
         conditions = conditions_of(parsed, findings, spec)
-        prices = replace(prices_of(parsed, findings), policy=spec.checkpoint_policy)
+        prices = replace(prices_of(parsed, findings), policy=spec.checkpoint_policy, max_size=spec.max_size)
         shown = preview(spec.search, conditions=conditions, prices=prices)
     else:
         conditions = Conditions(workers=parsed.workers)
+        prices = replace(parsed.prices, policy=spec.checkpoint_policy, max_size=spec.max_size)
         shown = preview(spec.search, conditions=conditions)
+    if not spec.search.open_ended and (spec.max_size is not None or prices.checkpoint_bytes is not None):
+        shown = replace(shown, storage=forecast_storage(spec.search, conditions, prices))
     unit = "trials" if spec.search.open_ended else spec.unit
     if json:
         assumed = {} if shown.forecast is None else {"conditions": plain(conditions), "findings": plain(findings)}
@@ -83,6 +88,9 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
         _print_rungs(shown, spec)
     if shown.forecast is not None:
         _print_forecast(shown, spec, conditions, workers_given=workers_given)
+    if shown.storage is not None:
+        for line in _storage(shown.storage, spec.unit):
+            make_console().print(line, markup=False)
 
 
 def _print_rungs(shown: Preview, spec: ExperimentSpec) -> None:
@@ -123,6 +131,27 @@ def _print_forecast(shown: Preview, spec: ExperimentSpec, conditions: Conditions
         console.print()
         for line in forecast_lines(shown, spec):
             console.print(line, markup=False)
+
+
+def _storage(storage: StorageForecast, unit: Unit) -> Iterator[str]:
+    """Yield sentences about the disk space of checkpoints, with and without max_size."""
+    yield f"Without max_size, {_at_once(storage.checkpoints, storage.bytes)}."
+    if storage.max_size is None:
+        return
+    limit = f"max_size ({format_size(storage.max_size)})"
+    if storage.limited is None or storage.repeated is None:
+        yield f"To see the effect of {limit}, add the size of a checkpoint: --checkpoint-size 300MB"
+        return
+    repeated = storage.repeated
+    yield (
+        f"With {limit}, {_at_once(storage.limited, storage.limited_bytes)}; {_number(repeated.middle)} {unit} "
+        f"({_number(repeated.low)}–{_number(repeated.high)}) of training are repeated."
+    )
+
+
+def _at_once(checkpoints: Range, size: Range | None) -> str:
+    taken = "" if size is None else f", {format_size(round(size.middle))}"
+    return f"at most {_count(round(checkpoints.middle), 'checkpoint')} at once{taken}"
 
 
 def _whose_workers(spec: ExperimentSpec) -> str:

@@ -26,6 +26,7 @@ from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergen
 from ashwood.eventlog.fold_cache import fold, read_progress
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.time_left import Forecaster
 from ashwood.terminal.ladder import render_ladder
@@ -212,6 +213,12 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
             "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
             "best": None if best is None else _record(best, spec, storage),
             "warnings": list(progress.recent_warnings),
+            "checkpoints": {
+                "number": progress.trials.checkpoints,
+                "size": progress.trials.checkpoint_size,
+                "max_size": bounds.max_size,
+                "repeated": progress.repeated_for_size,
+            },
             "logs": str(logs),
             "config": spec.config_text,
         }
@@ -231,7 +238,13 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     _print_nodes(console, capacity)
     requests = [f"requested, not done yet: {_describe_request(request, spec.unit)}" for request in pending]
     without = [no_best(progress)] if best is None and progress.reports else []
-    for line in (*_waits(state, progress, waits), *_ends(record.id, state, progress), *requests, *without):
+    for line in (
+        *_checkpoints(progress),
+        *_waits(state, progress, waits),
+        *_ends(record.id, state, progress),
+        *requests,
+        *without,
+    ):
         console.print(line, markup=False)
     for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
@@ -242,6 +255,20 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     if best is not None:
         _print_trial(best, spec, storage, seen)
     return None
+
+
+def _checkpoints(progress: Progress) -> Iterator[str]:
+    """Yield the number and the size of the checkpoints, and the training that max_size costs."""
+    number, size, most = progress.trials.checkpoints, progress.trials.checkpoint_size, progress.bounds.max_size
+    if not number and most is None:
+        return
+    limit = "" if most is None else f" of at most {format_size(most)} (max_size)"
+    # Logs of version 8 and older do not contain the sizes.
+    known = f", {format_size(size)}{limit}" if size or most is not None else ""
+    yield f"{format_length(number, 'checkpoints')}{known}"
+    if repeats := progress.repeated_for_size:
+        unit = progress.spec.unit
+        yield f"{format_length(repeats, unit)} of training repeated, because checkpoints were deleted to keep max_size"
 
 
 def _ends(experiment: ExperimentId, state: str, progress: Progress) -> Iterator[str]:

@@ -11,13 +11,14 @@ from ashwood.cli.options import PreviewOptions, TrainingOptions
 from ashwood.cli.quantities import OptionParser
 from ashwood.errors import AshwoodError, ConfigError, Problem
 from ashwood.eventlog.home import open_home
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
 from ashwood.forecast.searches import Prices
 from ashwood.search.plan import plan_search
 from ashwood.terminal import text
 from ashwood.terminal.output import format_moment
-from ashwood.views.wording import format_length, format_size
+from ashwood.views.wording import format_length
 
 if TYPE_CHECKING:
     from ashwood.engine.measure import Findings
@@ -145,7 +146,6 @@ def needs_unit_time(options: PreviewOptions) -> list[str]:
         "--start-time": options.start_time,
         "--save-time": options.save_time,
         "--cost-per-worker-hour": options.cost_per_worker_hour,
-        "--checkpoint-size": options.checkpoint_size,
     }
     return [option for option, text in given.items() if text is not None]
 

@@ -12,6 +12,7 @@ from ashwood.config.reader import (
 from ashwood.config.rewriting import replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
 from ashwood.config.stop_when import BOUNDS, bound_overrides, parse_stop_when
+from ashwood.config.storage import parse_max_size
 from ashwood.config.tree import tree_of
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "parse_duration",
     "parse_experiment",
     "parse_length",
+    "parse_max_size",
     "parse_size",
     "parse_stop_when",
     "read_experiment",

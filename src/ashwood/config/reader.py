@@ -195,6 +195,7 @@ def _load(
         max_time=searcher.stop_when.max_time,
         checkpoint_storage=None if storage is None else located(storage, workdir),
         checkpoint_policy=policy,
+        max_size=file.checkpoint_storage.max_size,
         save_on=file.checkpoint_policy,
         source_checkpoint=source,
         slots_per_trial=slots,

@@ -9,7 +9,8 @@ from ashwood.config.kinds import duration
 from ashwood.config.wording import any_of, number, shown
 from ashwood.errors import ConfigError, Problem, nearest
 
-_NONE = ("none", "null")
+NONE = ("none", "null")
+"""Texts that remove a limit."""
 
 
 def parse_stop_when(texts: Sequence[str], *, option: str = "--stop-when") -> dict[str, float | None]:
@@ -48,7 +49,7 @@ def _metric(text: str) -> float | None:
     Raises:
         ValueError: the text is neither a number nor ``none``.
     """
-    if text.lower() in _NONE:
+    if text.lower() in NONE:
         return None
     try:
         metric = float(text)
@@ -65,7 +66,7 @@ def _max_time(text: str) -> float | None:
     Raises:
         ValueError: the text is neither a duration nor ``none``.
     """
-    if text.lower() in _NONE:
+    if text.lower() in NONE:
         return None
     try:
         return duration(text)

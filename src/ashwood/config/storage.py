@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ashwood.checkpoints import is_remote
-from ashwood.config.kinds import Kind, choice, single, text, whole
+from ashwood.config.kinds import Kind, choice, parse_size, single, size, text, whole
 from ashwood.config.report import Report
 from ashwood.config.section import Section, key
+from ashwood.config.stop_when import NONE
 from ashwood.config.wording import Path, all_of, must_be, not_one_of, shorten, shown
 from ashwood.experiment.spec import CheckpointPolicy
 
@@ -81,6 +82,22 @@ def _is_known(scheme: str) -> bool:
 URL = single({"type": "string", "description": "A directory, or a URL such as s3://bucket/prefix."}, _url)
 
 
+_MAX_SIZE = "a size such as 200 GB, in bytes"
+
+
+def parse_max_size(text: str) -> int | None:
+    """Return a new ``max_size`` in bytes, or None for ``none``.
+
+    Raises:
+        ValueError: the text is neither a size nor ``none``.
+    """
+    if text.strip().lower() in NONE:
+        return None
+    if (found := parse_size(text)) is None:
+        raise ValueError(f"must be {_MAX_SIZE}, or none for no limit, not {shown(text)}")
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class StorageSection(Section, at=("checkpoint_storage",), selector="type"):
     """Where checkpoints are saved, and how many are kept."""
@@ -112,6 +129,12 @@ class StorageSection(Section, at=("checkpoint_storage",), selector="type"):
     )
     save_trial_latest: int = key(
         whole(), "How many of each trial's checkpoints to keep, the latest ones.", _DEFAULT.save_trial_latest
+    )
+    max_size: int | None = key(
+        size(_MAX_SIZE),
+        "Largest size of all checkpoints of the experiment together, in bytes or as text such as 200 GB. Those of "
+        "trials that are least likely to be promoted are deleted first.",
+        otherwise="no limit",
     )
 
     def policy(self, report: Report) -> CheckpointPolicy:

@@ -160,6 +160,7 @@ class CurrentSettings:
     max_invalid_trials: int
     metric_at: float | None
     max_time: float | None
+    max_size: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,6 +375,7 @@ def _settings(cached: CachedExperiment) -> CurrentSettings:
         max_invalid_trials=progress.max_invalid_trials,
         metric_at=progress.bounds.metric_at,
         max_time=progress.bounds.max_time,
+        max_size=progress.bounds.max_size,
     )
 
 

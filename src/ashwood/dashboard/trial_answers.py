@@ -16,7 +16,7 @@ from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.descriptions import describe_decision, describe_event
+from ashwood.views.descriptions import describe_decision, describe_event, describe_repeats, is_routine
 from ashwood.views.table import Record, heading
 from ashwood.views.trials import TrialRow
 from ashwood.views.wording import known_length
@@ -89,6 +89,7 @@ class TrialCheckpoint:
     length: int
     metric: float | None
     saved_at: float
+    size: int | None
     kept_as: Sequence[str]
     place: str
     download: str | None
@@ -196,7 +197,7 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
             _step(entry.at, decision, cached.spec)
             for entry in entries
             for decision in entry.decisions
-            if getattr(decision, "trial", None) == trial and not isinstance(decision, d.DeleteCheckpoint)
+            if getattr(decision, "trial", None) == trial and not is_routine(decision)
         ],
         attempts=_attempts(cached, trial, happenings),
         happenings=[TrialEvent(at, describe_event(event, unit)) for at, event in happenings],
@@ -210,13 +211,13 @@ def _checkpoints(cached: CachedExperiment, trial: TrialId) -> list[TrialCheckpoi
     table, root = cached.history.checkpoints, cached.cache.home.checkpoints(cached.id, cached.spec)
     kept = table.kept_as(trial)
 
-    def answer(name: str, length: int, metric: float | None, saved_at: float) -> TrialCheckpoint:
+    def answer(name: str, length: int, metric: float | None, saved_at: float, size: int | None) -> TrialCheckpoint:
         # Logs of version 1 name checkpoints by any directory, so these are not offered for download.
         own = not is_foreign(name)
         path, download = (f"{root}/{name}", download_path(cached.id, trial, name)) if own else (name, None)
-        return TrialCheckpoint(name, length, metric, saved_at, kept.get(name, ()), path, download)
+        return TrialCheckpoint(name, length, metric, saved_at, size, kept.get(name, ()), path, download)
 
-    return [answer(each.name, each.length, each.metric, each.saved_at) for each in table.of(trial)]
+    return [answer(each.name, each.length, each.metric, each.saved_at, each.size) for each in table.of(trial)]
 
 
 def download_path(experiment: ExperimentId, trial: TrialId, checkpoint: str) -> str:
@@ -236,6 +237,7 @@ _KINDS: Mapping[type, str] = {
     d.AbortTrial: "aborted",
     d.CloseTrial: "closed",
     d.ReopenTrial: "reopened",
+    d.DeleteCheckpoint: "checkpoint deleted",
 }
 
 
@@ -245,7 +247,7 @@ def _step(at: float, decision: d.Decision, spec: ExperimentSpec) -> TrialStep:
         at=at,
         kind=_KINDS.get(type(decision), "other"),
         text=describe_decision(decision, spec.unit),
-        reason="" if why is None else str(why),
+        reason="" if why is None else f"{why}{describe_repeats(getattr(decision, 'repeats', 0), spec.unit)}",
         target=None if spec.search.open_ended else getattr(decision, "target", None),
         **{name: getattr(why, name, None) for name in ("rung", "rank", "of", "best")},
     )

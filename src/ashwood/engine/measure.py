@@ -124,6 +124,7 @@ def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
         metric_at=None,
         max_time=None,
         max_trial_time=None,
+        max_size=None,
         source_checkpoint=path_without_home(spec),
         name="measuring",
     )

@@ -78,6 +78,19 @@ def set_aside_foreign(
     return [(name, while_beating(partial(storage.set_aside, name), beat)) for name in names]
 
 
+def delete_unneeded(experiment: Experiment, storage: Storage, beat: Callable[[], None] = lambda: None) -> None:
+    """Delete checkpoints that a former driver decided to delete, but did not delete before it died.
+
+    Otherwise the storage would hold more than max_size allows.
+
+    Raises:
+        StorageUnreachable: the storage cannot be read, or a checkpoint cannot be deleted.
+    """
+    for stored in while_beating(storage.complete, beat):
+        if experiment.checkpoints.is_unneeded(stored.trial, stored.name, stored.length):
+            while_beating(partial(storage.delete, stored.name), beat)
+
+
 def is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: Callable[[], None]) -> bool:
     """Return whether a checkpoint cannot belong to an experiment; see `set_aside_foreign`.
 
@@ -247,4 +260,4 @@ def _events(experiment: Experiment, number: TrialId, found: Sequence[Found]) -> 
             if metrics and trial.state is TrialState.RUNNING and (trial.attempt, length) > trial.reported:
                 yield ValidationReported(trial.id, trial.attempt, length, metrics)
         if stored.length < trial.target or stored.length <= trial.reported[1]:
-            yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics)
+            yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics, manifest.size)

@@ -21,7 +21,7 @@ from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.loop import Engine
 from ashwood.engine.recorder import Recorder
-from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
+from ashwood.engine.recovery import Recovery, delete_unneeded, is_wanted, set_aside_foreign, unrecorded
 from ashwood.engine.sources import keep_source
 from ashwood.engine.worker_hosts import ReservationOptions, WorkerHost, worker_host
 from ashwood.errors import (
@@ -246,6 +246,10 @@ class Session:
                 f"They are kept, the first as {moved[0][1]}"
             )
         record(experiment.unsettled())
+        if experiment.max_size is not None:
+            start.waits_for("the checkpoint storage, from which checkpoints are deleted to keep max_size")
+            with suppress(StorageUnreachable):  # The next driver tries again.
+                delete_unneeded(experiment, storage, start.beat)
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
         if not entries:

@@ -59,7 +59,7 @@ _FORMER_EVENTS: Final = {"DiskFilled": events.StorageFailed, "HparamsRejected": 
 _EVENTS: Final = _FORMER_EVENTS | {cls.__name__: cls for cls in events.Event.__args__}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
 _DECISIONS: Final = {cls.__name__: cls for cls in decisions.Decision.__args__}
-_REASONS: Final = {"RejectedHparams": decisions.DeclaredInvalid} | {
+_REASONS: Final = {"RejectedHparams": decisions.DeclaredInvalid, "OverQuota": decisions.OverQuota} | {
     cls.__name__: cls
     for why in (decisions.WhyTrained, decisions.WhyClosed, decisions.WhyReopened, decisions.WhyLeave)
     for cls in why.__args__

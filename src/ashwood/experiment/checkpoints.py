@@ -7,9 +7,9 @@ that a long search does not fill a disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from math import inf
+from math import inf, isfinite
 from typing import NamedTuple, TypeAlias
 
 from sortedcontainers import SortedList
@@ -23,12 +23,16 @@ _Ranked: TypeAlias = tuple[Key, int, str]
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint in the storage; ``loss`` is None if no metric was reported at its length."""
+    """A checkpoint in the storage; ``loss`` is None if no metric was reported at its length.
+
+    ``size`` is in bytes, or None if unknown.
+    """
 
     trial: TrialId
     name: str
     length: int
     loss: float | None
+    size: int | None = None
 
     @property
     def rank(self) -> _Ranked:
@@ -38,7 +42,11 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of an experiment that are kept.  Adding one takes O(log n) time for n checkpoints."""
+    """The checkpoints of an experiment that are kept.  Adding one takes O(log n) time for n checkpoints.
+
+    Attributes:
+        size: total size of the checkpoints with a known size, in bytes.
+    """
 
     def __init__(
         self, policy: CheckpointPolicy | None, has_ended: Callable[[TrialId], bool], *, rules: int = RULES
@@ -50,6 +58,7 @@ class Checkpoints:
             has_ended: returns whether a trial has ended.
             rules: number of the rules of the experiment; see `RULES`.
         """
+        self.size = 0
         self._policy = policy
         self._rules = rules
         self._has_ended = has_ended
@@ -62,7 +71,7 @@ class Checkpoints:
         # dropped.
         self._deleted: dict[TrialId, dict[str, int]] = {}
         self._damaged: dict[TrialId, set[str]] = {}
-        self._best: SortedList[_Ranked] = SortedList()
+        self._best: SortedList[_Ranked] = SortedList()  # all that are kept and have a metric, the best first
 
     def __iter__(self) -> Iterator[Checkpoint]:
         """Iterate over all checkpoints that are kept."""
@@ -74,6 +83,25 @@ class Checkpoints:
         kept = {checkpoint.name for checkpoint in self._trials.get(trial, ())}
         return kept | self._deleted.get(trial, {}).keys() | self._damaged.get(trial, set())
 
+    def of(self, trial: TrialId) -> Sequence[Checkpoint]:
+        """Return a trial's checkpoints, the shortest first."""
+        return self._trials.get(trial, ())
+
+    @property
+    def best(self) -> TrialId | None:
+        """The trial with the best checkpoint, or None if no checkpoint has a finite metric."""
+        if not self._best:
+            return None
+        (is_nan, loss, trial), _, _ = self._best[0]
+        return trial if isfinite(loss) and not is_nan else None
+
+    def is_unneeded(self, trial: TrialId, name: str, length: int) -> bool:
+        """Return whether a checkpoint was deleted, or is shorter than the latest one and not kept."""
+        if name in self._damaged.get(trial, ()) or self._find(trial, name) is not None:
+            return False
+        latest = self.latest(trial)
+        return name in self._deleted.get(trial, ()) or (latest is not None and length < latest.length)
+
     def latest(self, trial: TrialId, *, below: float = inf) -> Checkpoint | None:
         """Return a trial's longest checkpoint that is shorter than ``below``, or None if there is none."""
         return next((each for each in reversed(self._trials.get(trial, ())) if each.length < below), None)
@@ -84,6 +112,7 @@ class Checkpoints:
             self._remove(known)
         kept = self._trials.setdefault(checkpoint.trial, [])
         kept.append(checkpoint)
+        self.size += checkpoint.size or 0
         # The sort is stable, so of two checkpoints with equal lengths the one that was saved later is the latest.
         kept.sort(key=lambda other: other.length)
         if deleted := self._deleted.get(checkpoint.trial):
@@ -94,6 +123,13 @@ class Checkpoints:
         if displaced is not None and displaced != checkpoint.trial:
             unneeded += self._sweep(displaced)
         return unneeded
+
+    def delete(self, trial: TrialId, name: str) -> Checkpoint:
+        """Delete a checkpoint that is kept, and return it."""
+        checkpoint = next(each for each in self._trials[trial] if each.name == name)
+        self._remove(checkpoint)
+        self._deleted.setdefault(trial, {})[name] = checkpoint.length
+        return checkpoint
 
     def ended(self, trial: TrialId) -> list[Checkpoint]:
         """Return the checkpoints to delete because their trial has ended, and remove them from this collection."""
@@ -117,11 +153,11 @@ class Checkpoints:
 
     def _rank(self, checkpoint: Checkpoint) -> TrialId | None:
         """Rank a checkpoint.  Return the trial whose checkpoint is no longer among the experiment's best, or None."""
-        most = self._policy.save_experiment_best if self._policy is not None else 0
-        if not most or checkpoint.loss is None:
+        if checkpoint.loss is None:
             return None
         self._best.add(checkpoint.rank)
-        return self._best[most][0][2] if len(self._best) > most else None
+        most = self._policy.save_experiment_best if self._policy is not None else 0
+        return self._best[most][0][2] if 0 < most < len(self._best) else None
 
     def _sweep(self, trial: TrialId) -> list[Checkpoint]:
         """Remove the checkpoints of a trial that the policy does not keep, and return them."""
@@ -137,11 +173,9 @@ class Checkpoints:
         needed.update(checkpoint.name for checkpoint in rated[: policy.save_trial_best])
         needed.update(name for key, _, name in islice(self._best, policy.save_experiment_best) if key[2] == trial)
         unneeded = [checkpoint for checkpoint in kept if checkpoint.name not in needed]
-        for checkpoint in unneeded:
-            self._remove(checkpoint)
-            self._deleted.setdefault(trial, {})[checkpoint.name] = checkpoint.length
-        return unneeded
+        return [self.delete(trial, checkpoint.name) for checkpoint in unneeded]
 
     def _remove(self, checkpoint: Checkpoint) -> None:
         self._trials[checkpoint.trial].remove(checkpoint)
         self._best.discard(checkpoint.rank)
+        self.size -= checkpoint.size or 0

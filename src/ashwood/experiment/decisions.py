@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.sizes import format_size
 from ashwood.search.vocabulary import BracketFinished, Reason, RetriedOnRequest, TrialId
 
 
@@ -139,6 +140,33 @@ WhyClosed: TypeAlias = (
 )
 
 
+class OverQuota(NamedTuple):
+    """The checkpoints of the experiment are larger than max_size, and this one is the least likely to be needed.
+
+    Attributes:
+        size: total size of the checkpoints in bytes.
+        limit: largest total size in bytes (max_size).
+        rung: index of the rung at which its trial is paused, or None if the trial has ended or has another checkpoint.
+        rank: rank of the trial in its rung, or 0.
+        of: number of results in the rung, or 0.
+        best: number of trials that the rung is expected to promote in the end, or 0.
+    """
+
+    size: int
+    limit: int
+    rung: int | None = None
+    rank: int = 0
+    of: int = 0
+    best: int = 0
+
+    def __str__(self) -> str:
+        over = f"checkpoints exceed max_size ({format_size(self.limit)}) by {format_size(self.size - self.limit)}"
+        if self.rung is None:
+            return f"{over}; the search does not need this one"
+        promoted = f"the best {self.best} {'is' if self.best == 1 else 'are'} expected to be promoted"
+        return f"{over}; rank {self.rank} of {self.of} at rung {self.rung}, {promoted}"
+
+
 FINISHES_A_STEP = (StoppedByUser, TrialTimeIsUp)
 """Reasons for closing a trial whose process still finishes its step, reports and saves."""
 
@@ -247,12 +275,17 @@ class CreateTrial(NamedTuple):
 
 
 class TrainTrial(NamedTuple):
-    """Start a new attempt that trains an existing trial from its latest checkpoint to ``target``."""
+    """Start a new attempt that trains an existing trial from its latest checkpoint to ``target``.
+
+    Attributes:
+        repeats: training length that is repeated because a longer checkpoint was deleted to keep max_size.
+    """
 
     trial: TrialId
     attempt: int
     target: int
     why: WhyTrained
+    repeats: int = 0
 
 
 class ContinueTrial(NamedTuple):
@@ -326,10 +359,15 @@ class ReopenTrial(NamedTuple):
 
 
 class DeleteCheckpoint(NamedTuple):
-    """Delete a checkpoint from the storage that is no longer needed."""
+    """Delete a checkpoint from the storage.
+
+    Attributes:
+        why: reason, or None if the checkpoint policy does not keep it.
+    """
 
     trial: TrialId
     path: str
+    why: OverQuota | None = None
 
 
 class ChangeSettings(NamedTuple):
@@ -341,6 +379,7 @@ class ChangeSettings(NamedTuple):
         metric_at: metric at which the experiment stops, or None.
         max_time: seconds after which the experiment stops, or None.
         max_invalid_trials: limit of trials with invalid hyperparameters, or None for the default.
+        max_size: largest total size of the checkpoints in bytes, or None for no limit.
     """
 
     max_concurrent_trials: int
@@ -348,6 +387,7 @@ class ChangeSettings(NamedTuple):
     metric_at: float | None
     max_time: float | None
     max_invalid_trials: int | None = None
+    max_size: int | None = None
 
 
 class LeaveExperiment(NamedTuple):

@@ -77,6 +77,7 @@ class CheckpointSaved(NamedTuple):
             of version 1.
         metrics: the metrics in its manifest, which were reported at this length.  They are part of the event because an
             upload can end long after the trial has reported at later lengths.  None in logs of version 3 and older.
+        size: total size of its files in bytes, or None if unknown, as in logs of version 8 and older.
     """
 
     trial: TrialId
@@ -84,6 +85,7 @@ class CheckpointSaved(NamedTuple):
     length: int
     path: str
     metrics: Mapping[str, float] | None = None
+    size: int | None = None
 
 
 class TrialWarned(NamedTuple):
@@ -244,7 +246,7 @@ class SettingsChanged(NamedTuple):
     """A user changed settings of the experiment.  Settings that are absent do not change.
 
     Keys: ``max_concurrent_trials``, ``max_trials``, ``max_invalid_trials``, ``metric_at`` (a metric or None),
-    ``max_time`` (or None).
+    ``max_time`` (or None), ``max_size`` (or None).
     """
 
     settings: Mapping[str, Any]

@@ -6,7 +6,7 @@ decisions on any machine.  An illegal event raises an error and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf, isfinite
 from typing import Any
 
@@ -20,13 +20,18 @@ from ashwood.experiment.events import Event
 from ashwood.experiment.failures import CommonFailures, lost_too_often
 from ashwood.experiment.lifecycle import ALLOWED, Action, ExperimentState, Transition, TrialState, after
 from ashwood.experiment.packing import pack, unpack
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.quota import DeletionOrder
+from ashwood.experiment.sizes import format_size
+from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.experiment.trial import TrialRecord
 from ashwood.search.density import DensitySampler
 from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Exit, Job, New, Promote, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
+
+_AGAIN = d.Retried | d.Preempted | d.Recovered | d.FellBack
+"""Reasons for another attempt at the same job."""
 
 _NO_REPORT = "ended without a report, so it has no result"
 
@@ -45,6 +50,7 @@ class Experiment:
         max_time: seconds that drivers may run the experiment in total before it stops, or None for no limit.
         max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses, or None for 10
             times max_trials.
+        max_size: largest total size of the checkpoints in bytes, or None for no limit.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -59,6 +65,12 @@ class Experiment:
         self.metric_at = spec.metric_at
         self.max_time = spec.max_time
         self.max_invalid_trials = spec.max_invalid_trials
+        self.max_size: int | None = None
+        # Without max_size there is no order of deletion, and no trial is noted.
+        self._order: DeletionOrder | None = None
+        self._changed: set[TrialId] = set()
+        self._best_trial: TrialId | None = None
+        self._limit_size(spec.max_size)
         self._sign = 1 if spec.smaller_is_better else -1
         self._best: tuple[float, TrialId] | None = None
         self._leaving: d.LeaveExperiment | None = None
@@ -70,6 +82,8 @@ class Experiment:
         self._invalid = 0
         self._last_invalid = ""
         self._warned_of_lost_work = False
+        self._warned_of_size = False
+        self._warned_of_repeats = False
         self._passed_on: set[str] = set()
         self._failure: str | None = None
         self._last_error = ""
@@ -123,7 +137,12 @@ class Experiment:
             and self._is_settled_by(event)
         ):
             del self._open[event.trial]
-        return tuple(self._handlers[type(event)](event))
+        decisions = tuple(self._handlers[type(event)](event))
+        if self._order is None:
+            return decisions
+        # The end of an experiment stays the last decision.
+        first = len(decisions) - isinstance(event, e.DriverStopped)
+        return (*decisions[:first], *self._keep_max_size(self._order), *decisions[first:])
 
     def _is_settled_by(self, event: e.FinalEvent) -> bool:
         """Return whether the log has all checkpoints of an attempt that its trial can still use.
@@ -350,9 +369,16 @@ class Experiment:
         self.metric_at = settings.get("metric_at", self.metric_at)
         self.max_time = settings.get("max_time", self.max_time)
         self.max_invalid_trials = settings.get("max_invalid_trials", self.max_invalid_trials)
+        if "max_size" in settings:
+            self._limit_size(settings["max_size"])
         planned = tuple(bracket.planned for bracket in self.search.brackets)
         yield d.ChangeSettings(
-            self.search.max_concurrent_trials, planned, self.metric_at, self.max_time, self.max_invalid_trials
+            self.search.max_concurrent_trials,
+            planned,
+            self.metric_at,
+            self.max_time,
+            self.max_invalid_trials,
+            self.max_size,
         )
         if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
             yield self._leave(ExperimentState.STOPPED, goal)
@@ -478,7 +504,10 @@ class Experiment:
     def _train(self, trial: TrialRecord, why: d.WhyTrained) -> d.TrainTrial:
         trial.attempt += 1
         self._open[trial.id] = trial.attempt
-        return d.TrainTrial(trial.id, trial.attempt, trial.target, why)
+        # Only checkpoints of trials without a job are deleted to keep max_size. So the training is repeated by the
+        # attempt that the search asks for, and not once more if that attempt fails.
+        repeats = 0 if isinstance(why, _AGAIN) else max(0, trial.deleted_length - trial.checkpoint_length)
+        return d.TrainTrial(trial.id, trial.attempt, trial.target, why, repeats)
 
     @property
     def _gives_jobs(self) -> bool:
@@ -511,7 +540,15 @@ class Experiment:
     def _attempt_started(self, event: e.AttemptStarted) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         lost = trial.length - event.length
-        if trial.checkpoint is None and lost > 0 and not self._warned_of_lost_work:
+        if lost > 0 and trial.deleted_length > event.length:
+            if not self._warned_of_repeats:
+                self._warned_of_repeats = True
+                repeats = min(trial.length, trial.deleted_length) - event.length
+                yield d.Warn(
+                    f"trial {trial.id} repeats {repeats} {self.spec.unit} of training from {event.length} on, because "
+                    "its checkpoint was deleted to keep checkpoint_storage.max_size. A larger max_size avoids that"
+                )
+        elif trial.checkpoint is None and lost > 0 and not self._warned_of_lost_work:
             self._warned_of_lost_work = True
             yield d.Warn(
                 f"trial {trial.id} starts again from 0 and repeats {lost} {self.spec.unit} of training: no checkpoint "
@@ -539,11 +576,14 @@ class Experiment:
         loss = self._loss_at(event)
         if loss is not None and isfinite(loss) and trial.state is not TrialState.INVALID and loss < self.best_saved:
             self.best_saved, self._best_saver = loss, trial.id
-        unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss))
+        unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss, event.size))
+        self._note_change(trial.id)
         before = trial.checkpoint_length
         self._resume_from_latest(trial)
         if trial.checkpoint_length > before:
             trial.preemptions = 0
+        if trial.checkpoint_length >= trial.deleted_length:
+            trial.deleted_length = 0
         return self._delete(unneeded)
 
     def _loss_at(self, event: e.CheckpointSaved) -> float | None:
@@ -573,6 +613,7 @@ class Experiment:
     def _checkpoint_damaged(self, event: e.CheckpointDamaged) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         known = self.checkpoints.drop(trial.id, event.path)
+        self._note_change(trial.id)
         self._discount_saved(trial)
         self._resume_from_latest(trial)
         headline = f"checkpoint {event.path} is damaged: {event.why}"
@@ -594,8 +635,63 @@ class Experiment:
     def _has_ended(self, trial: TrialId) -> bool:
         return self.trials[trial].ended
 
-    def _delete(self, unneeded: Iterable[Checkpoint]) -> Iterable[Decision]:
+    def _delete(self, unneeded: Sequence[Checkpoint]) -> Iterable[Decision]:
+        for checkpoint in unneeded:
+            self._note_change(checkpoint.trial)
         return [d.DeleteCheckpoint(checkpoint.trial, checkpoint.name) for checkpoint in unneeded]
+
+    # -- max_size -----------------------------------------------------------------------------
+
+    def _limit_size(self, most: int | None) -> None:
+        """Set the largest total size of the checkpoints, or None to remove the limit."""
+        self.max_size = most
+        self._warned_of_size = False
+        if (self._order is None) != (most is None):
+            self._order = None if most is None else DeletionOrder(self.search)
+            self._changed = set() if most is None else set(self.trials)
+
+    def _note_change(self, trial: TrialId) -> None:
+        """Note that the checkpoints or the state of a trial have changed, for the order of deletion."""
+        if self._order is not None:
+            self._changed.add(trial)
+
+    def _keep_max_size(self, order: DeletionOrder) -> Iterable[Decision]:
+        """Delete checkpoints while all together are larger than max_size."""
+        best = self._find_best_trial()
+        if best != self._best_trial:
+            self._changed |= {trial for trial in (best, self._best_trial) if trial is not None}
+            self._best_trial = best
+        for changed in self._changed:
+            self._place(order, changed)
+        self._changed.clear()
+        while self.max_size is not None and (size := self.checkpoints.size) > self.max_size:
+            if (first := order.first()) is None:
+                if not self._warned_of_size:
+                    self._warned_of_size = True
+                    yield d.Warn(
+                        f"the checkpoints take {format_size(size)}, more than checkpoint_storage.max_size "
+                        f"({format_size(self.max_size)}), and none can be deleted: they are the latest ones of running "
+                        "trials and those of the best trial. Training continues"
+                    )
+                return
+            trial = self.trials[first.trial]
+            deleted = self.checkpoints.delete(trial.id, first.name)
+            trial.deleted_length = max(trial.deleted_length, deleted.length)
+            self._resume_from_latest(trial)
+            self._place(order, trial.id)
+            why = d.OverQuota(size, self.max_size, first.rung, first.rank, first.of, first.best)
+            yield d.DeleteCheckpoint(trial.id, first.name, why)
+
+    def _place(self, order: DeletionOrder, trial: TrialId) -> None:
+        record = self.trials[trial]
+        kept = () if trial == self._best_trial else self.checkpoints.of(trial)
+        order.place(trial, kept, record.state, record.target)
+
+    def _find_best_trial(self) -> TrialId | None:
+        """Return the best trial as users see it: by its best checkpoint, or by its reports if none is kept."""
+        keeps = self.spec.checkpoint_policy != CheckpointPolicy(0, 0, 0)
+        best = self.checkpoints.best if keeps else None
+        return self._best[1] if best is None and self._best is not None else best
 
     def _attempt_ended(self, event: e.AttemptEnded) -> Iterable[Decision]:
         trial = self.trials[event.trial]
@@ -731,6 +827,7 @@ class Experiment:
 
     def _step(self, trial: TrialRecord, step: Transition) -> None:
         trial.state = after(trial.state, step)
+        self._note_change(trial.id)
         if trial.state is TrialState.RUNNING:
             self._running.add(trial.id)
         else:

@@ -174,6 +174,7 @@ class ExperimentSpec:
         max_time: seconds that drivers may run the experiment in total before it stops, or None for no limit.
         checkpoint_storage: directory or fsspec URL for checkpoints, or None for a directory in the home.
         checkpoint_policy: which checkpoints are kept, or None to keep all.
+        max_size: largest total size of all checkpoints in bytes, or None for no limit; see `ashwood.experiment.quota`.
         save_on: which reports save a checkpoint at once; ``checkpoint_policy`` in experiment files.
         source_checkpoint: checkpoint directory from which all new trials start, or None.
         slots_per_trial: number of slots (GPUs, or CPU cores on machines without GPUs) that a trial takes.
@@ -218,6 +219,7 @@ class ExperimentSpec:
     max_time: float | None = None
     checkpoint_storage: str | None = None
     checkpoint_policy: CheckpointPolicy | None = None
+    max_size: int | None = None
     save_on: SaveOn = SaveOn.BEST
     source_checkpoint: str | None = None
     slots_per_trial: int = 1

@@ -32,6 +32,7 @@ class TrialRecord:
         cause: `AttemptFailed.cause` of the last failed attempt.
         preemptions: number of attempts in a row that lost their worker without any progress.
         trained: seconds of training in all its attempts according to `TrialTrained` events.
+        deleted_length: total length of its longest checkpoint that was deleted to keep max_size, or 0.
         finishing: the attempt that finishes a step and saves after its trial was stopped, or 0 if there is none.
     """
 
@@ -52,6 +53,7 @@ class TrialRecord:
     preemptions: int = 0
     trained: float = 0.0
     finishing: int = 0
+    deleted_length: int = 0
 
     @property
     def ended(self) -> bool:

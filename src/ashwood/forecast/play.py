@@ -26,6 +26,14 @@ Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
 class Witness(Protocol):
     """An observer of a simulated search, for example to count its checkpoints."""
 
+    def watch(self, search: Tournament) -> None:
+        """Begin to observe a search, before its first job."""
+        ...
+
+    def resumes(self, trial: TrialId, length: int) -> int:
+        """Return the length from which a promoted trial resumes, which was paused at ``length``."""
+        ...
+
     def saved(self, trial: TrialId, length: int) -> None:
         """Record that a trial has saved a checkpoint at a total length."""
         ...
@@ -129,6 +137,8 @@ class _Play:
         self._costs = costs
         self._seed = seed
         self._witness = witness
+        if witness is not None:
+            witness.watch(search)
         self._seeds: Mapping[TrialId, int] = {}
         most = search.max_concurrent_trials
         self._limit = min(workers, most) if most else workers
@@ -249,6 +259,8 @@ class _Play:
                     self._train(trial, found, target, 0.0)
                     continue
                 found.target = target
+                if self._witness is not None:
+                    found.length = self._witness.resumes(trial, found.length)
             self._queue.append(trial)
         for retired in search.retired():
             self._waiting -= 1

@@ -15,8 +15,10 @@ from ashwood.forecast.arrivals import guaranteed_arrivals, is_exact, total_lengt
 from ashwood.forecast.conditions import ANY_CONDITIONS, Conditions, affordable, simulate
 from ashwood.forecast.play import Arrivals
 from ashwood.forecast.searches import (
+    CheckpointCounter,
     Prices,
     SearchForecast,
+    StorageForecast,
     forecast_alternatives,
     forecast_search,
     full_trainings,
@@ -109,6 +111,7 @@ class Preview:
         forecast: forecast of time and cost, or None if the time for one unit of length is unknown.
         beside: forecasts for other searches with as many trials.
         full_trainings: number of trials that could train to the end in the same time if none was stopped early.
+        storage: forecast of the checkpoints, or None if neither max_size nor the size of a checkpoint is known.
     """
 
     settings: SearchSettings
@@ -125,6 +128,7 @@ class Preview:
     forecast: SearchForecast | None = None
     beside: tuple[SearchForecast, ...] = ()
     full_trainings: int | None = None
+    storage: StorageForecast | None = None
 
     @property
     def full_length(self) -> Estimate:
@@ -173,7 +177,16 @@ def preview(
     least = guaranteed_arrivals(settings, plan)
     exact = is_exact(settings, plan)
     count = 0 if exact and prices is None else simulations or _count(settings)
-    courses = [simulate(settings, number=number, conditions=conditions) for number in range(count)]
+    limited = prices if prices is not None and prices.is_limited else None
+    courses = [
+        simulate(
+            settings,
+            number=number,
+            conditions=conditions,
+            witness=None if limited is None else CheckpointCounter(limited),
+        )
+        for number in range(count)
+    ]
     searches = [least] if exact else [course.arrivals for course in courses]
     shown = _summarize(settings, plan, least, searches, exact=exact, workers=conditions.workers)
     if prices is None:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.quota import DeletionOrder
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.forecast.conditions import Conditions, affordable, simulate
 from ashwood.forecast.play import Course
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, Method, Mode, SearchSettings
+from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 
 _HOUR = 3600.0
@@ -43,11 +46,18 @@ class Prices:
         worker_hour: price of one worker for one hour, busy or idle, or None if unknown.
         checkpoint_bytes: size of a checkpoint in bytes, or None if unknown.
         policy: which checkpoints are kept, or None to keep all.
+        max_size: largest total size of all checkpoints in bytes, or None for no limit.
     """
 
     worker_hour: float | None = None
     checkpoint_bytes: float | None = None
     policy: CheckpointPolicy | None = None
+    max_size: int | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether max_size is set and the size of a checkpoint is known."""
+        return self.max_size is not None and self.checkpoint_bytes is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,48 @@ class SearchForecast:
     paused: Range
     checkpoints: Range | None
     disk_bytes: Range | None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageForecast:
+    """The forecast of the checkpoints of a search.
+
+    Attributes:
+        checkpoints: largest number of checkpoints that are kept at the same time without max_size.
+        bytes: size of these checkpoints, or None if unknown.
+        max_size: largest total size of all checkpoints in bytes, or None for no limit.
+        limited: largest number of checkpoints that are kept at the same time with max_size, or None if unknown.
+        limited_bytes: size of these checkpoints, or None if unknown.
+        repeated: training length that is repeated because checkpoints are deleted, or None if unknown.
+    """
+
+    checkpoints: Range
+    bytes: Range | None
+    max_size: int | None
+    limited: Range | None
+    limited_bytes: Range | None
+    repeated: Range | None
+
+
+def forecast_storage(settings: SearchSettings, conditions: Conditions, prices: Prices) -> StorageForecast:
+    """Return the forecast of the checkpoints of a search."""
+    size = prices.checkpoint_bytes
+    kept = _range(simulate_checkpoints(settings, conditions, prices.policy))
+    limited = repeated = None
+    if prices.is_limited:
+        counters = [CheckpointCounter(prices) for _ in range(_count(settings))]
+        for number, counter in enumerate(counters):
+            simulate(settings, number=number, conditions=conditions, witness=counter)
+        limited = _range([counter.most for counter in counters])
+        repeated = _range([counter.repeated for counter in counters])
+    return StorageForecast(
+        checkpoints=kept,
+        bytes=None if size is None else _times(kept, size),
+        max_size=prices.max_size,
+        limited=limited,
+        limited_bytes=None if size is None or limited is None else _times(limited, size),
+        repeated=repeated,
+    )
 
 
 def forecast_search(
@@ -144,7 +196,7 @@ def simulate_checkpoints(
     settings: SearchSettings, conditions: Conditions, policy: CheckpointPolicy | None
 ) -> list[int]:
     """Return the largest number of checkpoints that are kept at once, for each of a few simulated searches."""
-    counters = [_CheckpointCounter(policy) for _ in range(_count(settings))]
+    counters = [CheckpointCounter(Prices(policy=policy)) for _ in range(_count(settings))]
     for number, counter in enumerate(counters):
         simulate(settings, number=number, conditions=conditions, witness=counter)
     return [counter.most for counter in counters]
@@ -200,26 +252,75 @@ def full_trainings(settings: SearchSettings, conditions: Conditions, seconds: fl
     return at_once * int(max(0.0, seconds - conditions.launch) / each) if each else 0
 
 
-class _CheckpointCounter:
-    """Counts the checkpoints that a policy keeps, as if a longer training always had a better metric."""
+class CheckpointCounter:
+    """Counts the checkpoints that are kept, as if a longer training always had a better metric.
 
-    def __init__(self, policy: CheckpointPolicy | None) -> None:
-        self._ended: set[TrialId] = set()
-        self._kept = Checkpoints(policy, self._ended.__contains__)
-        self._now = 0
+    Attributes:
+        most: largest number of checkpoints that existed at once.
+        repeated: training length that was repeated because checkpoints were deleted to keep max_size.
+    """
+
+    def __init__(self, prices: Prices) -> None:
+        """Count the checkpoints under the policy of ``prices``, and with its max_size if `Prices.is_limited`."""
         self.most = 0
+        self.repeated = 0
+        self._size = round(prices.checkpoint_bytes or 0)
+        self._max_size = prices.max_size if prices.is_limited else None
+        self._states: dict[TrialId, tuple[TrialState, int]] = {}
+        self._kept = Checkpoints(prices.policy, lambda trial: self._states[trial][0].ended)
+        self._now = 0
+        self._order: DeletionOrder | None = None
+        self._best: TrialId | None = None
+
+    def watch(self, search: Tournament) -> None:
+        """Begin to observe a search."""
+        self._order = None if self._max_size is None else DeletionOrder(search)
 
     def saved(self, trial: TrialId, length: int) -> None:
         """Count a checkpoint that a trial has saved at a total length."""
+        state, _ = self._states.get(trial, (TrialState.PAUSED, 0))
+        state = state if not state.ended else TrialState.COMPLETED
+        self._states[trial] = (TrialState.PAUSED if state is TrialState.RUNNING else state, length)
         self._now += 1
         # Older checkpoints are deleted only after the new one is saved, so all of them exist for a moment.
         self.most = max(self.most, self._now)
-        self._now -= len(self._kept.add(Checkpoint(trial, str(length), length, float(-length))))
+        self._now -= len(self._kept.add(Checkpoint(trial, str(length), length, float(-length), self._size)))
+        self._keep_max_size(trial)
+
+    def resumes(self, trial: TrialId, length: int) -> int:
+        """Return the length of the checkpoint from which a promoted trial resumes."""
+        if self._order is None:
+            return length
+        self._states[trial] = (TrialState.RUNNING, length)
+        self._keep_max_size(trial)
+        latest = self._kept.latest(trial)
+        start = 0 if latest is None else latest.length
+        self.repeated += length - start
+        return start
 
     def ended(self, trial: TrialId) -> None:
         """Record that a trial will not train again."""
-        self._ended.add(trial)
+        self._states[trial] = (TrialState.STOPPED, 0)
         self._now -= len(self._kept.ended(trial))
+        self._keep_max_size(trial)
+
+    def _keep_max_size(self, changed: TrialId) -> None:
+        """Delete checkpoints while all together are larger than max_size."""
+        order, most, former = self._order, self._max_size, self._best
+        if order is None or most is None:
+            return
+        self._best = self._kept.best
+        for trial in {changed, former, self._best}:
+            self._place(order, trial)
+        while self._kept.size > most and (first := order.first()) is not None:
+            self._kept.delete(first.trial, first.name)
+            self._now -= 1
+            self._place(order, first.trial)
+
+    def _place(self, order: DeletionOrder, trial: TrialId | None) -> None:
+        if trial is not None and trial in self._states:
+            kept = () if trial == self._best else self._kept.of(trial)
+            order.place(trial, kept, *self._states[trial])
 
 
 def _share(part: float, whole: float) -> float:

@@ -143,6 +143,21 @@ class Bracket(ABC):
         """How many trials reached each rung."""
         return [len(rung) for rung in self.rungs]
 
+    def expected_results(self) -> list[int]:
+        """Return how many results each rung will have in the end, without failures.
+
+        The number is exact for rung 0.  ASHA promotes early arrivals while a rung is small, so a higher rung can get
+        more results than this.
+        """
+        expected: list[int] = []
+        for at, rung in enumerate(self.rungs):
+            further = self._heading[at] + (self._to_create - self._created if at == self.entry else 0)
+            if at:
+                below = self.rungs[at - 1]
+                further += max(0, below.quota_of(expected[-1]) - below.promoted)
+            expected.append(len(rung) + further)
+        return expected
+
     @property
     def can_resize(self) -> bool:
         """Whether the number of its trials can still change."""

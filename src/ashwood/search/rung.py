@@ -134,6 +134,20 @@ class Rung:
         """Return the sort key of a trial's result, or None if it has none here."""
         return self._keys.get(trial)
 
+    def rank(self, trial: TrialId) -> int:
+        """Return the rank of a trial that has a result here, from 1."""
+        rank: int = self._ranking.bisect_left(self._keys[trial])
+        return rank + 1
+
+    def quota_of(self, results: int) -> int:
+        """Return how many of a number of results may be promoted."""
+        return max(self._least, results * self._multiply // self._divide)
+
+    @property
+    def promoted(self) -> int:
+        """Number of trials that were promoted from here."""
+        return len(self._promoted)
+
     def best(self, most: int) -> list[TrialId]:
         """Return at most ``most`` of the best trials, without those that failed or whose loss is NaN."""
         return [key[2] for key in self._ranking[:most] if key[0] == 0]
@@ -197,7 +211,7 @@ class Rung:
         return rank
 
     def _count(self) -> None:
-        self.quota = max(self._least, len(self._keys) * self._multiply // self._divide)
+        self.quota = self.quota_of(len(self._keys))
 
     def _find_best(self) -> None:
         waiting = self._waiting

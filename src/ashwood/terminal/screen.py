@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ashwood.eventlog.port import ExperimentId
-from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.decisions import Decision
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -37,7 +37,7 @@ from ashwood.terminal.messages import (
 )
 from ashwood.terminal.reporter import Reporter
 from ashwood.terminal.text import brief, on_one_line
-from ashwood.views.descriptions import describe_decisions, describe_event
+from ashwood.views.descriptions import describe_decisions, describe_event, is_routine
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.trials import TrialRow
@@ -135,7 +135,7 @@ def _leads_to_something(entry: Entry) -> bool:
 
 
 def _worth_showing(decisions: Sequence[Decision]) -> list[Decision]:
-    return [decision for decision in decisions if not isinstance(decision, DeleteCheckpoint)]
+    return [decision for decision in decisions if not is_routine(decision)]
 
 
 def render(

@@ -157,7 +157,8 @@ class BackendContract(ABC):
         assert (started.trial, started.attempt, started.length) == (0, 1, 0)
         reports = [event for event in events if not isinstance(event, CheckpointSaved)]
         assert reports == [ValidationReported(0, 1, length, {"loss": 1 / length}) for length in (1, 2, 3)]
-        assert saved == CheckpointSaved(0, 1, 3, "trial-0/length-3-attempt-1", {"loss": 1 / 3})
+        assert isinstance(saved, CheckpointSaved)
+        assert saved == CheckpointSaved(0, 1, 3, "trial-0/length-3-attempt-1", {"loss": 1 / 3}, saved.size)
         assert ended == AttemptEnded(0, 1, 3)
 
     def test_finish_without_save_saves_nothing(self, backend: Backend) -> None:

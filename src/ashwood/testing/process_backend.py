@@ -45,11 +45,12 @@ class ProcessBackendContract(BackendContract):
     """Tests that every backend with processes passes; ``make`` must use the storage ``directory / "checkpoints"``."""
 
     def test_checkpoint_is_complete_when_it_is_reported(self, backend: Backend, tmp_path: Path) -> None:
-        """A reported checkpoint has the files that the training code wrote."""
+        """A reported checkpoint has the files that the training code wrote, and their size."""
         saved = drive(backend, [job(target=3)])[-2]
         assert isinstance(saved, e.CheckpointSaved)
         with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
             assert (directory / "length").read_text() == "3"
+        assert saved.size == 1
 
     def test_report_that_is_better_than_all_checkpoints_of_the_experiment_is_saved(self, tmp_path: Path) -> None:
         """The process knows the experiment's best loss from the start, and gets better ones during training."""

@@ -67,6 +67,7 @@ def full_spec() -> ExperimentSpec:
         max_time=3600.5,
         checkpoint_storage="s3://elsewhere/x",
         checkpoint_policy=CheckpointPolicy(1, 2, 3),
+        max_size=2**38,
         source_checkpoint="/elsewhere/trial-1/length-3-attempt-1",
         slots_per_trial=2,
         max_preemptions=9,
@@ -88,8 +89,8 @@ def edge_case_entries() -> list[Entry]:
     return [
         Entry(1e9 + 1e-6, e.DriverStarted(4), (d.CreateTrial(0, 1, 2, hparams, 2**31 - 1, 4, Created(1, 2)),)),
         Entry(1.5, e.ValidationReported(0, 1, 4, {"loss": math.nan, "a": math.inf, "b": -math.inf, "c": 0.1}), ()),
-        Entry(2.0, e.CheckpointSaved(0, 1, 4, "/a/b c"), (d.PauseTrial(0, 1, Waits(0, 7, 12, 3)),)),
-        Entry(2.0, e.AttemptFailed(0, 1, "boom\nTraceback"), (d.TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2)),)),
+        Entry(2.0, e.CheckpointSaved(0, 1, 4, "/a/b c", None, 2**40), (d.PauseTrial(0, 1, Waits(0, 7, 12, 3)),)),
+        Entry(2.0, e.AttemptFailed(0, 1, "boom\nTraceback"), (d.TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2), 4),)),
         Entry(3.0, e.AttemptFailed(0, 6, "boom"), (d.CloseTrial(0, TrialState.ERRORED, d.GaveUp(6)),)),
         Entry(4.0, e.DriverStopped(), (d.EndExperiment(ExperimentState.ERRORED, "every trial failed"),)),
     ]
@@ -128,6 +129,7 @@ def control_entries() -> list[Entry]:
         Entry(1.0, e.TrialWarned(0, 2, "it never reads ☃"), (d.Warn("trial 0: it never reads ☃"),)),
         Entry(1.0, e.TrialTrained(0, 2, 0.1), (d.CloseTrial(0, TrialState.STOPPED, d.TrialTimeIsUp(0.3, 0.3)),)),
         Entry(1.0, e.CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (d.DeleteCheckpoint(0, "x"),)),
+        Entry(1.5, e.CheckpointSaved(0, 1, 1, "x"), (d.DeleteCheckpoint(0, "x", d.OverQuota(9, 8, 0, 7, 12, 3)),)),
         Entry(1.0, e.TrialKillRequested(0), (d.CloseTrial(0, TrialState.KILLED, d.KilledByUser()),)),
         Entry(1.0, e.RetryFailedRequested(), (d.ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),
         Entry(1.0, e.RetryFailedRequested(), (d.ReopenTrial(1, TrialState.PAUSED, 1, 4, d.BracketReopened(1)),)),

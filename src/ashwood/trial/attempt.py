@@ -604,7 +604,7 @@ class Attempt:
         name = checkpoint_name(self.job.trial, length, self.job.attempt, named)
         metrics = self._unsaved.pop(length, {})
         about = CheckpointInfo(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
-        if not self._save(name, save, about, required):
+        if (size := self._save(name, save, about, required)) is None:
             self._unsaved |= {length: metrics} if metrics else {}
             return
         # The manifest of this checkpoint contains the reports since the last one, so the next one need not.
@@ -614,23 +614,23 @@ class Attempt:
         self._checkpoint = (length, name)
         if self.job.metric in metrics and isfinite(metric := metrics[self.job.metric]):
             self._best = min(self._best, self._loss(metric))
-        self._link.saved(length, name, metrics)
+        self._link.saved(length, name, metrics, size)
 
-    def _save(self, name: str, save: Save, about: CheckpointInfo, required: bool) -> bool:
-        """Save a checkpoint, and return whether it is saved.
+    def _save(self, name: str, save: Save, about: CheckpointInfo, required: bool) -> int | None:
+        """Save a checkpoint, and return its size in bytes, or None if the storage failed and is tried again later.
 
         Raises:
             StorageUnreachable: the storage has failed for `RETRY_SECONDS`.
         """
         age = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
         if not required and age < self._next_try_at_age:
-            return False
+            return None
         goes_on = not required and age < RETRY_SECONDS
         seconds = 0.0 if goes_on else max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age)
         patience = Patience(seconds, self._hurries)
         try:
             with self._heartbeat.saving(save) as write:
-                open_storage(self.job.checkpoints, patience).save(name, write, lambda: about)
+                size = open_storage(self.job.checkpoints, patience).save(name, write, lambda: about)
         except StorageUnreachable as error:
             if not goes_on or self._suspended:
                 raise
@@ -638,9 +638,9 @@ class Attempt:
                 self._failing_since = time.monotonic()
                 print(f"Cannot save checkpoint {name}: {error}. Training continues; the next reports try again.")
             self._next_try_at_age = time.monotonic() - self._failing_since + _NEXT_TRY_SECONDS
-            return False
+            return None
         self._failing_since, self._next_try_at_age = None, 0.0
-        return True
+        return size
 
     def _hurries(self) -> bool:
         """Return whether the trial must stop, so that a failing storage is given up soon."""

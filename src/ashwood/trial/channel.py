@@ -25,8 +25,8 @@ alive LONGEST                    steps were finished since the last of these, or
                                  progress; LONGEST: seconds of the longest step so far
 phase PHASE DIRECTORY            the trial's activity from now on, a `Phase`; DIRECTORY: the
                                  directory to which training code writes a checkpoint
-checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: those
-                                 reported at LENGTH
+checkpoint LENGTH NAME METRICS SIZE   a complete checkpoint is in the storage; METRICS: those
+                                 reported at LENGTH; SIZE: bytes of its files
 warning MESSAGE                  the training code probably has a mistake
 unusable ERROR                   no trial of this search can train with this code
 AttemptEnded LENGTH              the last message of a job has the name of the event that it
@@ -150,8 +150,11 @@ class Link:
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Inform the driver about the metrics that training code reported."""
 
-    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
-        """Inform the driver that the storage has a complete checkpoint; ``metrics`` were reported at its length."""
+    def saved(self, length: int, name: str, metrics: Mapping[str, float], size: int) -> None:
+        """Inform the driver that the storage has a complete checkpoint of ``size`` bytes.
+
+        ``metrics`` were reported at its length.
+        """
 
     def warned(self, message: str) -> None:
         """Inform the driver that the training code probably has a mistake."""
@@ -197,9 +200,9 @@ class DriverLink(Link):
         """Send a report of the training code."""
         self._channel.send("report", length, metrics)
 
-    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
-        """Send the name of a checkpoint."""
-        self._channel.send("checkpoint", length, name, metrics)
+    def saved(self, length: int, name: str, metrics: Mapping[str, float], size: int) -> None:
+        """Send the name and the size of a checkpoint."""
+        self._channel.send("checkpoint", length, name, metrics, size)
 
     def warned(self, message: str) -> None:
         """Send a warning about the training code."""

@@ -37,7 +37,7 @@ class PrintingLink(Link):
         values = "  ".join(f"{name}={value:.6g}" for name, value in metrics.items())
         print(f"{format_length(length, self._unit)}: {values}", flush=True)
 
-    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
+    def saved(self, length: int, name: str, metrics: Mapping[str, float], size: int) -> None:  # noqa: ARG002
         """Print the path or URL of the checkpoint."""
         if self._checkpoints is not None:
             path = open_storage(self._checkpoints).locate(name)

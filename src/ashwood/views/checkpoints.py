@@ -9,7 +9,7 @@ from heapq import nsmallest
 from math import inf, isfinite
 from typing import Any
 
-from ashwood.experiment.decisions import CloseTrial, DeleteCheckpoint
+from ashwood.experiment.decisions import ChangeSettings, CloseTrial, DeleteCheckpoint
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, CheckpointDamaged, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
@@ -29,6 +29,7 @@ class CheckpointRow:
         attempt: number of the attempt that saved it.
         metric: metric of the search at its length, or None if it is unknown or not finite.
         saved_at: when it was saved, in seconds since 1970.
+        size: total size of its files in bytes, or None if the log does not contain it.
     """
 
     trial: TrialId
@@ -37,6 +38,7 @@ class CheckpointRow:
     attempt: int
     metric: float | None
     saved_at: float
+    size: int | None = None
 
 
 class CheckpointTable:
@@ -44,10 +46,12 @@ class CheckpointTable:
 
     Attributes:
         rows: the checkpoints that are neither deleted nor damaged, by name, in the order in which they were saved.
+        max_size: largest total size of the checkpoints in bytes, by the latest settings, or None for no limit.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.rows: dict[str, CheckpointRow] = {}
+        self.max_size = spec.max_size
         self._policy = spec.checkpoint_policy
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
@@ -78,14 +82,16 @@ class CheckpointTable:
                 self.rows.pop(decision.path, None)
             elif isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
                 self._invalid.add(decision.trial)
+            elif isinstance(decision, ChangeSettings):
+                self.max_size = decision.max_size
 
     def _save(self, at: float, saved: CheckpointSaved) -> None:
-        trial, attempt, length, path, metrics = saved
+        trial, attempt, length, path, metrics, size = saved
         self.rows.pop(path, None)
         if metrics is None:  # The log has version 3 or older.
             latest = self._latest.get(trial)
             metrics = latest.metrics if latest is not None and latest.length == length else {}
-        self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
+        self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at, size)
 
     def of(self, trial: TrialId) -> list[CheckpointRow]:
         """Return the checkpoints of a trial, the best first.  Those without a metric come last, the longest first."""

@@ -7,6 +7,7 @@ from itertools import islice
 
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
@@ -36,8 +37,9 @@ def describe_event(event: e.Event, unit: Unit) -> str:
             more = [f"{len(metrics) - len(shown):,} more metrics"] if len(metrics) > len(shown) else []
             values = ", ".join([*shown, *more])
             return f"trial {trial} reported at {format_length(length, unit)}: {values}"
-        case e.CheckpointSaved(trial, _, length):
-            return f"trial {trial} saved at {format_length(length, unit)}"
+        case e.CheckpointSaved(trial, _, length, size=size):
+            taken = "" if size is None else f", {format_size(size)}"
+            return f"trial {trial} saved at {format_length(length, unit)}{taken}"
         case e.AttemptEnded(trial, attempt):
             return f"trial {trial} released its worker, attempt {attempt}"
         case e.AttemptFailed(trial, attempt, e.ABORTED):
@@ -88,6 +90,16 @@ _WITHOUT_DETAILS: Mapping[type, str] = {
 }
 
 
+def describe_repeats(repeats: int, unit: Unit) -> str:
+    """Return the end of a sentence about training that is repeated to keep max_size, or empty if there is none."""
+    return f"; it repeats {format_length(repeats, unit)} because of max_size" if repeats else ""
+
+
+def is_routine(decision: d.Decision) -> bool:
+    """Return whether a decision only deletes a checkpoint that the policy does not keep, which lists leave out."""
+    return isinstance(decision, d.DeleteCheckpoint) and decision.why is None
+
+
 def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
     """Return a short description of all decisions of an entry."""
     return "; ".join(describe_decision(decision, unit) for decision in decisions)
@@ -98,8 +110,9 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
     match decision:
         case d.CreateTrial(trial=trial, target=target, why=why):
             return f"create trial {trial} to {format_length(target, unit)} ({why})"
-        case d.TrainTrial(trial, attempt, target, why):
-            return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({why})"
+        case d.TrainTrial(trial, attempt, target, why, repeats):
+            reason = f"{why}{describe_repeats(repeats, unit)}"
+            return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({reason})"
         case d.ContinueTrial(trial, _, target, why):
             return f"continue trial {trial} to {format_length(target, unit)} ({why})"
         case d.PauseTrial(trial, _, why):
@@ -122,11 +135,12 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
 
 def _describe_the_rest(decision: d.Decision) -> str:
     match decision:
-        case d.DeleteCheckpoint(_, path):
-            return f"delete checkpoint {path}"
-        case d.ChangeSettings(concurrent, trials, metric_at, seconds, invalid):
+        case d.DeleteCheckpoint(_, path, why):
+            return f"delete checkpoint {path}{'' if why is None else f' ({why})'}"
+        case d.ChangeSettings(concurrent, trials, metric_at, seconds, invalid, size):
             bounds = f"stop at {format_value(metric_at)}, at most {format_value(seconds)} s"
             bounds += "" if invalid is None else f", at most {invalid} invalid trials"
+            bounds += "" if size is None else f", checkpoints of at most {format_size(size)}"
             return f"{concurrent} trials at once, {' + '.join(map(str, trials))} in all, {bounds}"
         case d.LeaveExperiment(state, why):
             return f"no more jobs, the experiment will be {state} ({why})"

@@ -11,7 +11,15 @@ from math import nan
 from typing import Any, NamedTuple
 
 from ashwood.experiment.changes import invalid_limit
-from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision, EndExperiment, LeaveExperiment, Warn
+from ashwood.experiment.decisions import (
+    ChangeSettings,
+    CloseTrial,
+    Decision,
+    EndExperiment,
+    LeaveExperiment,
+    TrainTrial,
+    Warn,
+)
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -94,6 +102,7 @@ class Progress:
         search: the search method, for forecasts, or None if only the log is known.
         expected_arrivals: number of trials that the plan expects at each rung of each bracket, or None if no forecast
             was made yet.  A forecast stores it here, so that snapshots contain it, because it takes 0.1 s to compute.
+        repeated_for_size: training length that was repeated because checkpoints were deleted to keep max_size.
         settings: latest change of settings, or None if the settings are those of the spec.
         timeline: the work of each slot; the attribute is missing if it was not read from a snapshot.
         checkpoints: the table of checkpoints; the attribute is missing if it was not read from a snapshot.
@@ -116,6 +125,7 @@ class Progress:
         self.measuring = Measuring()
         self.search: Tournament | None = None
         self.expected_arrivals: Sequence[Sequence[float]] | None = None
+        self.repeated_for_size = 0
         self.settings: ChangeSettings | None = None
         self.timeline = Timeline(self.ladder)
         self.checkpoints = CheckpointTable(spec)
@@ -177,6 +187,8 @@ class Progress:
                     self.state, self.leaving = ExperimentState.STOPPING, decision
                 case ChangeSettings():
                     self.settings = decision
+                case TrainTrial(repeats=repeats):
+                    self.repeated_for_size += repeats
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
@@ -241,7 +253,7 @@ class Progress:
 
     @property
     def bounds(self) -> ExperimentSpec | ChangeSettings:
-        """The record with the present ``metric_at``, ``max_time`` and ``max_invalid_trials``."""
+        """The record with the present ``metric_at``, ``max_time``, ``max_invalid_trials`` and ``max_size``."""
         return self.spec if self.settings is None else self.settings
 
     @property

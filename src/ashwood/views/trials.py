@@ -61,12 +61,14 @@ class SavedCheckpoint(NamedTuple):
         length: total length of the training that it holds.
         metric: metric of the search at this length, or None if it is unknown or not finite.
         at: when it was saved, in seconds since 1970.
+        size: total size of its files in bytes, or None if the log does not contain it.
     """
 
     path: str
     length: int
     metric: float | None
     at: float
+    size: int | None = None
 
 
 @dataclass(slots=True)
@@ -87,8 +89,8 @@ class TrialRow:
         finishing: the attempt that finishes a step and reports once more after its trial was stopped, or 0.
         length: longest total length of its reports.
         metrics: its latest report with later training metrics, or empty if it has not reported.
-        metric: best result, which is the metric of ``best_checkpoint`` if the experiment saves checkpoints and that of
-            the best report otherwise; None if there is no result.
+        metric: best result, which is the metric of ``best_checkpoint`` or ``deleted`` if the experiment saves
+            checkpoints, and that of the best report otherwise; None if there is no result.
         metric_length: total length of the best result.
         metric_at: time of the best result.
         seen: best finite metric of its reports, or None.
@@ -96,6 +98,7 @@ class TrialRow:
         seen_at: time of that report.
         checkpoints: checkpoints that are neither deleted nor damaged, the longest last.
         best_checkpoint: checkpoint with the best metric, or the longest one if no metric is known, or None.
+        deleted: checkpoint with the best metric of those that were deleted to keep max_size, or None.
         errors: errors of failed attempts, in order, each with a headline and details.
         preempted: number of attempts that lost their worker.
         started_at: time at which its first attempt started.
@@ -124,6 +127,7 @@ class TrialRow:
     seen_at: float | None = field(default=None, repr=False)
     checkpoints: tuple[SavedCheckpoint, ...] = field(default=(), repr=False)
     best_checkpoint: SavedCheckpoint | None = None
+    deleted: SavedCheckpoint | None = field(default=None, repr=False)
     errors: tuple[str, ...] = field(default=(), repr=False)
     preempted: int = field(default=0, repr=False)
     started_at: float | None = field(default=None, repr=False)
@@ -154,6 +158,8 @@ class TrialTable:
         states: number of trials in each state.
         spending: the time of the slots and the training that was done.
         by_checkpoint: whether results are those of checkpoints, rather than of reports.
+        checkpoints: number of checkpoints that are neither deleted nor damaged.
+        checkpoint_size: total size of those with a known size, in bytes.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -168,6 +174,8 @@ class TrialTable:
             (policy.save_experiment_best, policy.save_trial_best, policy.save_trial_latest)
         )
         self.by_checkpoint = False
+        self.checkpoints = 0
+        self.checkpoint_size = 0
         self._leader: TrialRow | None = None
         self._leader_key: RankingKey = _LAST
         self._best_seen: TrialRow | None = None
@@ -275,7 +283,7 @@ class TrialTable:
             if self._value(metrics) is None:
                 self._unrated[row.id] = saved.path
         self._remove(row, saved.path)
-        self._add(row, SavedCheckpoint(saved.path, saved.length, self._value(metrics), at))
+        self._add(row, SavedCheckpoint(saved.path, saved.length, self._value(metrics), at, saved.size))
         if not self.by_checkpoint and self._keeps_checkpoints:
             self.by_checkpoint = True
             for each in self.rows.values():
@@ -292,6 +300,8 @@ class TrialTable:
     def _add(self, row: TrialRow, checkpoint: SavedCheckpoint) -> None:
         latest = row.checkpoint
         row.checkpoints += (checkpoint,)
+        self.checkpoints += 1
+        self.checkpoint_size += checkpoint.size or 0
         if latest is not None and latest.length > checkpoint.length:
             # The sort is stable, so of two checkpoints with equal lengths the one that was saved later is the latest.
             row.checkpoints = tuple(sorted(row.checkpoints, key=lambda each: each.length))
@@ -303,9 +313,17 @@ class TrialTable:
         kept = tuple(each for each in row.checkpoints if each.path != path)
         if len(kept) == len(row.checkpoints):
             return
+        self.checkpoints -= len(row.checkpoints) - len(kept)
+        self.checkpoint_size -= sum(each.size or 0 for each in row.checkpoints if each.path == path)
         row.checkpoints = kept
         if row.best_checkpoint is not None and row.best_checkpoint.path == path:
             self._choose(row, min(kept, key=self._checkpoint_key, default=None))
+
+    def _note_deleted(self, row: TrialRow, path: str) -> None:
+        """Note a checkpoint that is deleted to keep max_size, whose metric still counts as a result of its trial."""
+        found = [each for each in row.checkpoints if each.path == path]
+        rated = found if row.deleted is None else [row.deleted, *found]
+        row.deleted = min(rated, key=self._checkpoint_key, default=None)
 
     def _choose(self, row: TrialRow, best: SavedCheckpoint | None) -> None:
         row.best_checkpoint = best
@@ -317,8 +335,9 @@ class TrialTable:
         return (inf if checkpoint.metric is None else self._sign * checkpoint.metric, -checkpoint.length)
 
     def _take_result(self, row: TrialRow) -> None:
-        """Make the metric of the best checkpoint the result of its trial."""
-        best = row.best_checkpoint
+        """Make the metric of the best checkpoint the result of its trial, also if it was deleted to keep max_size."""
+        rated = (each for each in (row.best_checkpoint, row.deleted) if each is not None)
+        best = min(rated, key=self._checkpoint_key, default=None)
         row.metric = row.metric_length = row.metric_at = None
         if best is not None and best.metric is not None:
             row.metric, row.metric_length, row.metric_at = best.metric, best.length, best.at
@@ -361,8 +380,11 @@ class TrialTable:
             case ReopenTrial(trial, state):
                 self.rows[trial].ended_at = None
                 self._move(self.rows[trial], state)
-            case DeleteCheckpoint(trial, path):
-                self._remove(self.rows[trial], path)
+            case DeleteCheckpoint(trial, path, why):
+                row = self.rows[trial]
+                if why is not None:
+                    self._note_deleted(row, path)
+                self._remove(row, path)
             case EndExperiment(ExperimentState.PAUSED | ExperimentState.STOPPED):
                 self._pause()
 

@@ -65,13 +65,3 @@ def format_capacity(slots: int, nodes: int, why: str) -> str:
     workers = format_length(slots, "workers")
     on = f" on {format_length(nodes, 'nodes')}" if nodes else ""
     return f"{workers}{on}{': ' if why else ''}{why}"
-
-
-def format_size(size: int) -> str:
-    """Return the text of a size in bytes, such as 512 B or 3.2 MB."""
-    value, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

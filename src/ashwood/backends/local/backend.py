@@ -603,8 +603,8 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> e.Event
             return e.ValidationReported(*attempt, length, metrics)
         case ["started", length]:
             return e.AttemptStarted(*attempt, slot, length)
-        case ["checkpoint", length, path, metrics]:
-            return e.CheckpointSaved(*attempt, length, path, metrics)
+        case ["checkpoint", length, path, metrics, size]:
+            return e.CheckpointSaved(*attempt, length, path, metrics, size)
         case ["warning", output]:
             return e.TrialWarned(*attempt, output)
         case [kind, *fields] if kind in _LAST:

@@ -27,7 +27,7 @@ router = APIRouter(default_response_class=Json)
 _DONE = responses_of(ExperimentHeader, 400, 403, 404, 409)
 
 _MOST = 10**9
-_BOUNDS = ("metric_at", "max_time")
+_BOUNDS = ("metric_at", "max_time", "max_size")
 """Settings that can be removed."""
 _Label: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 _Name: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -55,6 +55,9 @@ class SettingsChanges(_Changes):
     )
     max_time: float | None = Field(
         None, gt=0, le=_MOST, allow_inf_nan=False, description="Seconds that drivers may run in all; null for no limit."
+    )
+    max_size: int | None = Field(
+        None, ge=1, le=10**15, description="Largest size of all checkpoints together in bytes; null for no limit."
     )
 
     def changes(self) -> dict[str, Any]:

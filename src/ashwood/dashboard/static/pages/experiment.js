@@ -21,6 +21,7 @@ import trials from "./trials.js";
 const TABS = { overview, trials, curves, hyperparameters, timeline, budget, events, config };
 const NAMES = Object.keys(TABS);
 const HOUR = 3_600;
+const GB = 1e9;
 
 /**
  * @typedef {object} Tab what a tab gets
@@ -281,6 +282,7 @@ class Header {
     const invalid = count("max_invalid_trials", 1);
     const metric = number("metric_at", now.metric_at, { step: "any" });
     const hours = number("max_hours", now.max_time && now.max_time / HOUR, { step: "any", min: 0 });
+    const size = number("max_size", now.max_size && now.max_size / GB, { step: "any", min: 0 });
     const goal = `Stop when ${data.metric} reaches this value. Leave empty for no target.`;
     const limit = "Maximum run time; the experiment can be resumed later. Leave empty for no limit.";
     ask({
@@ -291,6 +293,7 @@ class Header {
         field("max_invalid_trials", invalid, "Pause at this number of trials with invalid hyperparameters"),
         field("stop_when: metric_at", metric, goal),
         field("stop_when: max_time, in hours", hours, limit),
+        field("checkpoint_storage: max_size, in GB", size, "Size of all checkpoints. Leave empty for no limit."),
       ],
       yes: "Change",
       act: async () => {
@@ -300,6 +303,7 @@ class Header {
           max_invalid_trials: Number(invalid.value),
           metric_at: metric.value === "" ? null : Number(metric.value),
           max_time: hours.value === "" ? null : Number(hours.value) * HOUR,
+          max_size: size.value === "" ? null : Math.round(Number(size.value) * GB),
         };
         const changes = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== now[name]));
         if (Object.keys(changes).length === 0) return;
@@ -373,6 +377,7 @@ function standing(state, why) {
 
 function settingText(name, value) {
   if (name === "max_time") return `max_time is now ${value === null ? "unlimited" : format.duration(value)}`;
+  if (name === "max_size" && value !== null) return `max_size is now ${format.bytes(value)}`;
   return `${name} is now ${value ?? "not set"}`;
 }
 

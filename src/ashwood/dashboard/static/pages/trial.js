@@ -207,12 +207,13 @@ function checkpointsOf({ checkpoints }, { unit, metric }) {
     checkpoints.map((each) => {
       const length = format.length(each.length, unit);
       const value = each.metric === null ? "" : `, ${metric} ${format.number(each.metric)}`;
+      const size = each.size === null ? "" : `, ${format.bytes(each.size)}`;
       const tags = each.kept_as.map((why) => h("span", { class: "tag" }, why));
       return h(
         "li",
         null,
         h("div", null, h("b", null, length), h("span", { class: "muted" }, value)),
-        h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}`, tags),
+        h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}${size}`, tags),
         downloadLink(each.download, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${length}`)),
         h(
           "div",
