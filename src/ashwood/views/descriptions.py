@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import TrialId
+from ashwood.views.table import flatten
 from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
 
 _MOST_METRICS = 20
@@ -75,6 +77,8 @@ def _describe_request(event: e.Event) -> str:
             return f"stop of trial {trial} requested"
         case e.SettingsChanged(settings):
             return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
+        case e.AddTrialRequested(hparams, extra):
+            return f"trial requested{' in addition to max_trials' if extra else ''}, with {describe_given(hparams)}"
         case e.TimeRanOut(seconds):
             return f"time limit reached after {seconds:.0f} s"
     return _WITHOUT_DETAILS.get(type(event), type(event).__name__)
@@ -96,8 +100,9 @@ def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
 def describe_decision(decision: d.Decision, unit: Unit) -> str:
     """Return a short description of a decision with its reason."""
     match decision:
-        case d.CreateTrial(trial=trial, target=target, why=why):
-            return f"create trial {trial} to {format_length(target, unit)} ({why})"
+        case d.CreateTrial(trial=trial, target=target, why=why, given=given):
+            settings = f", with given settings {describe_given(given)}" if given else ""
+            return f"create trial {trial} to {format_length(target, unit)} ({why}{settings})"
         case d.TrainTrial(trial, attempt, target, why):
             return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({why})"
         case d.ContinueTrial(trial, _, target, why):
@@ -135,6 +140,11 @@ def _describe_the_rest(decision: d.Decision) -> str:
         case d.EndExperiment(state, why):
             return f"the experiment is {state} ({why})"
     return type(decision).__name__
+
+
+def describe_given(given: Mapping[str, Any]) -> str:
+    """Return hyperparameters that a user gave for a trial, such as ``lr=0.1, optimizer.name=sgd``."""
+    return _headline(", ".join(f"{name}={format_value(value)}" for name, value in flatten(given).items()))
 
 
 def _headline(error: str) -> str:
