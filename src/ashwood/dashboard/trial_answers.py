@@ -16,7 +16,7 @@ from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.descriptions import describe_decision, describe_event
+from ashwood.views.descriptions import describe_decision, describe_event, describe_reason
 from ashwood.views.table import Record, heading
 from ashwood.views.trials import TrialRow
 from ashwood.views.wording import known_length
@@ -245,7 +245,7 @@ def _step(at: float, decision: d.Decision, spec: ExperimentSpec) -> TrialStep:
         at=at,
         kind=_KINDS.get(type(decision), "other"),
         text=describe_decision(decision, spec.unit),
-        reason="" if why is None else str(why),
+        reason=describe_reason(decision),
         target=None if spec.search.open_ended else getattr(decision, "target", None),
         **{name: getattr(why, name, None) for name in ("rung", "rank", "of", "best")},
     )

@@ -100,9 +100,8 @@ def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
 def describe_decision(decision: d.Decision, unit: Unit) -> str:
     """Return a short description of a decision with its reason."""
     match decision:
-        case d.CreateTrial(trial=trial, target=target, why=why, given=given):
-            settings = f", with given settings {describe_given(given)}" if given else ""
-            return f"create trial {trial} to {format_length(target, unit)} ({why}{settings})"
+        case d.CreateTrial(trial=trial, target=target):
+            return f"create trial {trial} to {format_length(target, unit)} ({describe_reason(decision)})"
         case d.TrainTrial(trial, attempt, target, why):
             return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({why})"
         case d.ContinueTrial(trial, _, target, why):
@@ -123,6 +122,13 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
             return f"reopen trial {trial} ({why})"
         case _:
             return _describe_the_rest(decision)
+
+
+def describe_reason(decision: d.Decision) -> str:
+    """Return the reason of a decision, or an empty text if it has none; that of a new trial with its given settings."""
+    why = str(getattr(decision, "why", ""))
+    given = decision.given if isinstance(decision, d.CreateTrial) else {}
+    return f"{why}, with given settings {describe_given(given)}" if given else why
 
 
 def _describe_the_rest(decision: d.Decision) -> str:
