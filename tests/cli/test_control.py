@@ -90,11 +90,13 @@ def test_trials_are_added_live(gated: Workplace) -> None:
         assert output == "experiment 1: a trial with x=0.5 is created when a worker is free\n"
         output = gated.ashwood("add-trial", "1", "x=2", "--extra")
         assert "warning: x: 2.0 is outside its range, 0 to 1; it is used as given" in output
+        assert "that are not created yet: 2" in gated.ashwood("describe", "1")
         assert "unknown hyperparameter; known ones: x" in gated.ashwood("add-trial", "1", "lr=0.1", code=1)
         assert "must read KEY=VALUE, for example lr=0.1" in gated.ashwood("add-trial", "1", "0.1", code=2)
         go(gated)
         driver.communicate()
     assert driver.returncode == 0
+    assert gated.json("describe", "1")["trials_pending"] == 0
     trials = gated.json("trials", "1")
     assert {trial["hparams.x"] for trial in trials if trial["given"] == "x"} == {0.25, 0.5, 2.0}
     assert len(trials) == 7

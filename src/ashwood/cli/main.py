@@ -301,8 +301,7 @@ def add_trial(
 ) -> None:
     """Add a trial with given hyperparameters, even while the experiment runs.
 
-    It is the next new trial of the first bracket that creates one. Promotions of earlier trials come first, as for any
-    new trial.
+    It is the next new trial of the first bracket that creates one. Promotions of other trials come first.
     """
     from ashwood.cli.control import add_trial as add_one
 

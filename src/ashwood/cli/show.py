@@ -199,6 +199,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
             "seed": spec.seed,
             "stop_when": stop_when,
             "provenance": spec.provenance,
+            "trials_pending": progress.pending,
             "pending": [{"is": type(request).__name__, **request._asdict()} for request in pending],
         }
         return {
@@ -230,6 +231,8 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     console.print(f"created {format_time(record.created_at)}; {status_line(forecaster, now)}", markup=False)
     _print_nodes(console, capacity)
     requests = [f"requested, not done yet: {_describe_request(request, spec.unit)}" for request in pending]
+    if progress.pending and not progress.state.ended:
+        requests.append(f"trials with given hyperparameters that are not created yet: {progress.pending}")
     without = [no_best(progress)] if best is None and progress.reports else []
     for line in (*_waits(state, progress, waits), *_ends(record.id, state, progress), *requests, *without):
         console.print(line, markup=False)
