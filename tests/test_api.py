@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,26 @@ def test_hyperparameters_and_data_must_be_finite(tmp_path: Path) -> None:
         run(tmp_path, hparams={"x": Categorical((0.5, float("inf")))})
     with pytest.raises(ConfigError, match=r"data\.y: must be a finite number, not \.nan"):
         run(tmp_path, data={"y": float("nan")})
+
+
+def test_trials_with_given_hyperparameters(tmp_path: Path) -> None:
+    experiment = ashwood.create(
+        objective,
+        hparams={"x": Double(0, 1), "y": {"z": Double(0, 1)}},
+        searcher=replace(SEARCHER, start_with=[{"x": 0.25}]),
+        home=tmp_path / "home",
+    )
+    experiment.add_trial({"x": 0.5, "y": {"z": 0.125}})
+    experiment.add_trial({"y.z": 0.75}, extra=True)
+    with pytest.raises(RequestRefused, match=r"unknown hyperparameter; did you mean y\.z\?"):
+        experiment.add_trial({"y": {"zz": 0.5}})
+    with pytest.raises(ConfigError, match="x: must be a list, whose order is fixed"):
+        experiment.add_trial({"x": {0.5}})
+    experiment.resume(workers=2, progress=False)
+    trials = experiment.trials().sort_values("trial")
+    assert list(trials["hparams.x"][:2]) == [0.25, 0.5]
+    assert list(trials["hparams.y.z"][1:3]) == [0.125, 0.75]
+    assert list(trials["given"].fillna("")) == ["x", "x, y.z", "y.z", "", ""]
 
 
 def test_requests_from_python(tmp_path: Path) -> None:

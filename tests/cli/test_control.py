@@ -83,6 +83,31 @@ def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
     assert states(gated) == ["killed", "stopped", *["completed"] * 4]
 
 
+def test_trials_are_added_live(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "2", "--set", "searcher.start_with=[{x: 0.25}]") as driver:
+        wait_until(lambda: len(states(gated)) == 2)
+        output = gated.ashwood("add-trial", "1", "x=0.5")
+        assert output == "experiment 1: a trial with x=0.5 is created when a worker is free\n"
+        output = gated.ashwood("add-trial", "1", "x=2", "--extra")
+        assert "warning: x: 2.0 is outside its range, 0 to 1; it is used as given" in output
+        assert "that are not created yet: 2" in gated.ashwood("describe", "1")
+        assert "unknown hyperparameter; known ones: x" in gated.ashwood("add-trial", "1", "lr=0.1", code=1)
+        assert "must read KEY=VALUE, for example lr=0.1" in gated.ashwood("add-trial", "1", "0.1", code=2)
+        go(gated)
+        driver.communicate()
+    assert driver.returncode == 0
+    assert gated.json("describe", "1")["trials_pending"] == 0
+    trials = gated.json("trials", "1")
+    assert {trial["hparams.x"] for trial in trials if trial["given"] == "x"} == {0.25, 0.5, 2.0}
+    assert len(trials) == 7
+    header, *lines = gated.ashwood("trials", "1").splitlines()
+    assert "given" in header
+    assert len(lines) == 7
+    assert "with given settings x=0.5)" in gated.ashwood("events", "1")
+    assert "extend it first" in gated.ashwood("add-trial", "1", "x=0.5", code=1)
+    assert "every decision matches the event log" in gated.ashwood("replay", "1")
+
+
 def test_settings_change_live(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         wait_until(lambda: len(states(gated)) == 2)
@@ -145,6 +170,7 @@ def test_paused_experiment_takes_requests(paused: Workplace) -> None:
     assert "is stopped; its results still count" in paused.ashwood("stop-trial", "1", "0")
     assert states(paused)[0] == "stopped"
     assert "max_trials is now 4" in paused.ashwood("set", "1", "max_trials=4")
+    assert "is created when the experiment is resumed" in paused.ashwood("add-trial", "1", "x=0.5")
     assert "experiment 1 is canceled" in paused.ashwood("cancel", "1")
     assert state(paused) == "canceled"
     assert "canceled" in paused.ashwood("cancel", "1", code=1)

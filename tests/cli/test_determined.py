@@ -164,6 +164,7 @@ def test_config_of_python_is_a_file_with_the_same_search(workplace: Workplace) -
         {"name": "adaptive_asha", "max_length": 64, "max_trials": 50, "divisor": 2.5, "stop_once": True},
         {"name": "adaptive_asha", "max_length": 64, "max_trials": 50, "bracket_rungs": [3, 2]},
         {"name": "sync_halving", "max_length": {"batches": 64}, "max_trials": 50, "num_rungs": 2},
+        {"name": "random", "max_trials": 5, "start_with": [{"lr": 0.01, "deep.n": 3}, {"deep": {"n": 4}}]},
         {"name": "random", "max_trials": 5, "stop_when": {"metric_at": 0.5, "max_time": 60}},
         {"name": "grid", "max_length": {"records": 64}, "max_concurrent_trials": 0},
     ],

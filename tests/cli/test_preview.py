@@ -60,6 +60,13 @@ def test_preview_without_unit_time_shows_no_times(small: Workplace) -> None:
     assert "hours" not in small.ashwood("preview-search", "toy.yaml")
 
 
+def test_preview_counts_starting_points(small: Workplace) -> None:
+    start = ("--set", "searcher.start_with=[{x: 0.1}, {x: 0.2}]")
+    expected = "2 starting points, which the first trials of the first bracket use"
+    assert expected in small.ashwood("preview-search", "toy.yaml", *start)
+    assert small.json("preview-search", "toy.yaml", *start)["start_with"] == 2
+
+
 def test_preview_uses_workers_of_this_machine_by_default(small: Workplace) -> None:
     output = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s")
     assert "as many as fit this machine" in output

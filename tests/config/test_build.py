@@ -64,6 +64,29 @@ def test_build_takes_values_maps_and_objects_at_any_depth() -> None:
     }
 
 
+def starts(*settings: Any, **searcher: Any) -> Loaded:
+    tree = {
+        "searcher": {**SEARCHER, "start_with": settings, **searcher},
+        "entrypoint": PICKLE,
+        "hyperparameters": {"lr": Double(0, 1), "n": Int(1, 9), "opt": {"name": Categorical(("sgd", (1, 2)))}, "c": 3},
+    }
+    return build_experiment(tree, workdir=Path("/work"))
+
+
+def test_starting_points_have_dotted_names_and_the_types_of_drawn_values() -> None:
+    loaded = starts({"lr": Scalar(), "opt": {"name": (1, 2)}}, {"n": 3.0, "opt.name": "sgd", "c": 3})
+    assert loaded.spec.start_with == ({"lr": 7.0, "opt.name": [1, 2]}, {"n": 3, "opt.name": "sgd"})
+    assert loaded.warnings == ("searcher.start_with[0].lr: 7.0 is outside its range, 0 to 1; it is used as given",)
+
+
+def test_single_search_takes_one_starting_point() -> None:
+    single = {"name": "single", "max_trials": None}
+    loaded = starts({"lr": 0.5}, **single)
+    assert (loaded.spec.start_with, loaded.warnings) == (({"lr": 0.5},), ())
+    with pytest.raises(ConfigError, match=r"for 2 trials, but the search creates 1: remove 1$"):
+        starts({"lr": 0.5}, {"lr": 0.6}, **single)
+
+
 @pytest.mark.parametrize(
     ("value", "key", "fragment"),
     [

@@ -37,6 +37,17 @@ def with_hparam(text: str) -> str:
     return with_length("max_length: 16") + f"hyperparameters:\n  {text}\n"
 
 
+def started(starts: str, search: str = "name: random, max_trials: 2") -> str:
+    lr, n = "{type: double, minval: 0, maxval: 1, count: 2}", "{type: int, minval: 1, maxval: 4, count: 2}"
+    opt = "{name: {type: categorical, vals: [sgd, adam]}}"
+    return (
+        "entrypoint: train:main\n"
+        f"hyperparameters: {{lr: {lr}, n: {n}, opt: {opt}, batch: 32}}\n"
+        f"searcher:\n  <<: {{{search}, metric: loss, max_length: 4}}\n"
+        f"  start_with:\n    {starts}\n"
+    )
+
+
 def as_grid(text: str) -> str:
     return with_hparam(text).replace("max_trials: 20, ", "").replace("random", "grid")
 
@@ -430,6 +441,27 @@ ENTRYPOINTS = {
     with_entrypoint("[python, train.py, '--lr={opt.c}']"): (2, "entrypoint", ["did you mean {opt."]),
 }
 
+START_WITH = {
+    started("- {lrr: 0.1}"): (6, "searcher.start_with[0].lrr", ["unknown hyperparameter", "did you mean lr?"]),
+    started("- {lr: 0.1}\n    - {opt: {nme: sgd}}"): (7, "searcher.start_with[1].opt.nme", ["did you mean opt.name?"]),
+    started("- {opt: sgd}"): (6, "searcher.start_with[0].opt", ["a map", "opt.name"]),
+    started("- {n: many}"): (6, "searcher.start_with[0].n", ["must be a whole number", "'many'"]),
+    started("- {n: 1.5}"): (6, "searcher.start_with[0].n", ["must be a whole number"]),
+    started("- {lr: true}"): (6, "searcher.start_with[0].lr", ["must be a finite number"]),
+    started("- {lr: .inf}"): (6, "searcher.start_with[0].lr", ["finite"]),
+    started("- {lr: 0.1, batch: 64}"): (6, "searcher.start_with[0].batch", ["a constant of the experiment, 32"]),
+    started("- {opt.name: sgd, opt: {name: sgd}}"): (6, "searcher.start_with[0].opt.name", ["given twice"]),
+    started("- {}"): (6, "searcher.start_with[0]", ["at least one hyperparameter that is searched"]),
+    started("- 0.1"): (6, "searcher.start_with[0]", ["must be a map"]),
+    started("{lr: 0.1}"): (5, "searcher.start_with", ["must be a list"]),
+    started("- {lr: 0.1}\n    - {lr: 0.2}\n    - {lr: 0.3}"): (
+        5,
+        "searcher.start_with",
+        ["for 3 trials", "creates 2", "remove 1"],
+    ),
+    started("- {lr: 0.1}", "name: grid"): (5, "searcher.start_with", ["not for grid"]),
+}
+
 LIMITS = {
     with_length("max_length: 16").replace("20", "1e9"): (
         2,
@@ -481,7 +513,7 @@ LIMITS = {
 }
 
 ALL = UNREADABLE | IN_THE_TEXT | UNKNOWN_KEYS | WRONG_TYPES | OTHER_SECTIONS | LENGTHS | SEARCHER | HYPERPARAMETERS
-ALL |= ENTRYPOINTS | STOP_WHEN | LIMITS
+ALL |= ENTRYPOINTS | STOP_WHEN | START_WITH | LIMITS
 
 
 @pytest.mark.parametrize(("text", "expected"), ALL.items(), ids=[text[:80] for text in ALL])
@@ -571,6 +603,7 @@ FIELDS = [
     *("environment", "reproducibility", "searcher.name", "searcher.metric", "searcher.max_trials"),
     *("searcher.max_length", "searcher.mode", "searcher.time_metric", "searcher.max_time", "searcher.stop_when"),
     *("searcher.bracket_rungs", "searcher.source_trial_id", "searcher.sampler", "searcher.max_steps"),
+    *("searcher.start_with", f"searcher.start_with.{LONG}"),
     *("hyperparameters.lr", "environment.environment_variables", f"searcher.{LONG}", f"hyperparameters.{LONG}"),
 ]
 LONG_VALUES = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.config import Loaded, read_experiment
+from ashwood.config import Loaded, parse_hparams, read_experiment
 from ashwood.errors import ConfigError
 from ashwood.experiment.spec import Unit
 from ashwood.search.settings import Method
@@ -75,3 +75,21 @@ def test_problems_of_file_and_overrides_are_reported_together(tmp_path: Path) ->
         read(tmp_path, "searcher.max_trials=0", "oops", "searcher.name=random")
     assert [problem.file == "--set" for problem in raised.value.problems] == [False, True, True]
     assert raised.value.problems[0].key == "searcher.mode"
+
+
+def test_parse_hparams_returns_nested_values() -> None:
+    assert parse_hparams(["lr=1e-3", "opt.name=sgd", "opt.nesterov=true", "layers=[1, 2]"]) == {
+        "lr": 0.001,
+        "opt": {"name": "sgd", "nesterov": True},
+        "layers": [1, 2],
+    }
+
+
+def test_parse_hparams_reports_all_problems() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_hparams(["lr", "opt.name=[1", "n=2", "n.x=3"])
+    assert [str(problem) for problem in raised.value.problems] == [
+        'add-trial: "lr" must read KEY=VALUE, for example lr=0.1',
+        'add-trial: opt.name: "[1": not valid YAML: a [, { or quote that is never closed',
+        "add-trial: n.x: n isn't a map, so nothing can be set inside it: set n as a whole",
+    ]

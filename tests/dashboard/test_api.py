@@ -34,6 +34,7 @@ from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.entry import fold
 from ashwood.experiment.events import (
+    AddTrialRequested,
     AttemptFailed,
     CancelRequested,
     KillRequested,
@@ -91,10 +92,15 @@ def test_experiment_page_agrees_with_event_log(client: TestClient, told: History
     assert page["seen"] == (told.progress.seen and told.progress.seen._asdict())
     assert page["reports"] == told.progress.reports
     assert [bracket["created"] for bracket in page["brackets"]] == [b.created for b in told.progress.ladder.brackets]
-    assert page["can"] == {"pause": False, "activate": False, "cancel": False, "kill": False, "set": False}
+    assert page["can"] == dict.fromkeys(("pause", "activate", "cancel", "kill", "set", "add_trial"), False)
     assert get(client, "experiments/2")["can"]["activate"]
     assert get(client, "experiments/3")["best_trial"] is None
     assert "lr:" in page["best_trial"]["as_yaml"]
+    assert page["searched"] == [
+        {"name": "lr", "choices": None, "least": 1e-4, "most": 1.0, "whole": False},
+        {"name": f"h{NASTY}", "choices": None, "least": 0.0, "most": 1.0, "whole": False},
+        {"name": "kind", "choices": [f"a{NASTY}", "b"], "least": None, "most": None, "whole": False},
+    ]
 
 
 def test_sparkline_comes_from_summary_or_else_from_event_log(tmp_path: Path) -> None:
@@ -517,6 +523,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
     for most in (10**12, None):
         client.patch("/api/v1/experiments/2/settings", json={"max_size": most}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
+    client.post("/api/v1/experiments/2/trials", json={"hparams": {"x": 0.5}, "extra": True}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
         (2, KillRequested()),
@@ -528,6 +535,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, SettingsChanged({"max_size": 10**12})),
         (2, SettingsChanged({"max_size": None})),
         (2, None, ["a"], True),
+        (2, AddTrialRequested({"x": 0.5}, extra=True)),
     ]
 
 

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
+    AddTrialRequested,
     CancelRequested,
     PauseRequested,
     Request,
@@ -198,6 +199,16 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
         changed = asked(workplace)[-1]
         assert isinstance(changed, SettingsChanged)
         assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1, "max_time": 9_000}
+
+        press("Add trial…")
+        answer("Add trial")
+        expect(dialog.get_by_role("alert")).to_contain_text("at least one hyperparameter")
+        seen.refused(409)
+        dialog.locator("input[name=x]").fill("0.5")
+        answer("Add trial")
+        expect(dialog).to_have_count(0)
+        assert asked(workplace)[-1] == AddTrialRequested({"x": 0.5})
+        seen.says("trial requested, with x=0.5")  # in the events
 
         press("Pause")
         expect(state).to_contain_text("pausing")

@@ -14,8 +14,10 @@ from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
 from ashwood.errors import AshwoodError, NotFound, RequestRefused
 from ashwood.eventlog.lease import take_lease
+from ashwood.experiment.decisions import CreateTrial
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
+    AddTrialRequested,
     AttemptFailed,
     CancelRequested,
     CheckpointSaved,
@@ -52,7 +54,7 @@ def paused(home: Home) -> int:
 
 
 def fold(home: Home, experiment: int) -> Experiment:
-    folded = Experiment(SPEC)
+    folded = Experiment(home.store.spec(experiment))
     for _, entry in home.store.log(experiment).read():
         folded.handle(entry.event)
     return folded
@@ -115,6 +117,48 @@ def test_pause_after_driver_death_runs_no_trial(home: Home) -> None:
     assert fold(home, experiment).trials[0].state is TrialState.KILLED
     ask(home, experiment, PauseRequested())
     assert home.store.record(experiment).state is ExperimentState.PAUSED
+
+
+@pytest.mark.parametrize("entries", [1, 5, 9])
+def test_added_trials_survive_death_of_driver_after_any_entry(home: Home, entries: int) -> None:
+    spec = replace(SPEC, start_with=({"x": 0.125},))
+    experiment = home.store.create(spec, at=0.0)
+
+    class Dead(Exception):
+        pass
+
+    def drive(lifetime: int) -> None:
+        left = lifetime
+
+        def count(recorded: Sequence[Entry]) -> None:
+            nonlocal left
+            left -= len(recorded)
+            if left <= 0:
+                raise Dead
+
+        Engine(fold(home, experiment), home.store.log(experiment), InstantBackend(objective), observers=[count]).run()
+
+    with pytest.raises(Dead):
+        drive(1)
+    ask(home, experiment, AddTrialRequested({"x": 0.25}))
+    ask(home, experiment, AddTrialRequested({"x": 0.375}, extra=True))
+    with pytest.raises(Dead):
+        drive(entries)
+    drive(10_000)
+    table = Experiment(spec)
+    created = [
+        decision
+        for _, entry in home.store.log(experiment).read()
+        for decision in table.handle(entry.event)
+        if isinstance(decision, CreateTrial)
+    ]
+    assert [(new.bracket, new.nth, new.given["x"]) for new in created if new.given] == [
+        (0, 0, 0.125),
+        (0, 2, 0.25),
+        (0, 3, 0.375),
+    ]
+    assert len(created) == spec.search.max_trials + 1
+    assert home.store.record(experiment).state is ExperimentState.COMPLETED
 
 
 def test_killing_last_trials_completes_paused_experiment(home: Home) -> None:

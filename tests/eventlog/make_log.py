@@ -22,6 +22,7 @@ from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     UNREACHABLE,
+    AddTrialRequested,
     AttemptFailed,
     AttemptStarted,
     CancelRequested,
@@ -51,7 +52,9 @@ def main(path: Path) -> None:
         _run(store, _spec())
         asked: dict[int, Event] = {9: TrialWarned(0, 1, "it never reads trial.checkpoint"), 12: TrialTrained(1, 1, 2.5)}
         _run(store, replace(_spec(), metric_at=0.4, max_trial_time=2.0), after=asked)
-        _run(store, _spec(mode=Mode.AUTO), after={20: CancelRequested(), 10: SettingsChanged({"max_trials": 12})})
+        added = AddTrialRequested({"lr": 0.5, "activation": "tanh"}, extra=True)
+        settings = SettingsChanged({"max_trials": 12})
+        _run(store, _spec(mode=Mode.AUTO), after={10: settings, 15: added, 20: CancelRequested()})
         _run(store, _spec(method=Method.ASYNC_HALVING), after={8: TrialKillRequested(1)}, dies_after=60)
         _run_again(store, replace(_spec(), max_restarts=0))
 

@@ -31,6 +31,7 @@ UNREADABLE_REQUESTS = [
     (VERSION, '{"is":"TrialKillRequested","trial":"x"}', "wrong type"),
     (VERSION, '{"is":"TrialStopRequested","trial":[1]}', "wrong type"),
     (VERSION, '{"is":"SettingsChanged","settings":5}', "wrong type"),
+    (VERSION, '{"is":"AddTrialRequested","hparams":[1],"extra":false}', "wrong type"),
     (VERSION, '{"is":["PauseRequested"]}', "damaged"),
     (VERSION, "{", "damaged"),
     (VERSION, "", "damaged"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ashwood.errors import IllegalEvent
 from ashwood.experiment.decisions import ContinueTrial, CreateTrial, TrainTrial
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.draw import unit_draw
@@ -41,6 +44,9 @@ def play(
         if luck.random() < trouble / 5:
             living = [trial.id for trial in world.experiment.trials.values() if not trial.ended]
             luck.choice([world.kill_trial, world.stop_trial])(luck.choice(living))
+        elif luck.random() < trouble / 5:
+            with suppress(IllegalEvent):  # All trials were created.
+                world.add(x=luck.random(), extra=luck.random() < 0.3)
         elif luck.random() < trouble:
             troubles = [world.fail, world.fail, world.preempt, world.reject, world.give_up, world.end, world.save]
             luck.choice(troubles)(process)
@@ -73,6 +79,31 @@ def test_same_seed_gives_same_trials_with_any_workers(search: SearchSettings, lu
         play(world, luck, slots=slots, loss=lambda _: luck.random())
         assert len(world.experiment.trials) == search.max_trials
     assert trials_of(lives[0]) == trials_of(lives[1]) == trials_of(lives[2])
+
+
+@settings(max_examples=30)
+@given(
+    search_settings(methods=[each for each in Method if each is not Method.GRID], max_trials=30),
+    st.lists(st.floats(-1, 2), max_size=4),
+    lucks,
+)
+def test_starting_points_change_no_other_trial(search: SearchSettings, xs: list[float], luck: Random) -> None:
+    xs = xs[: search.max_trials]
+    plain = spec_of(search, seed=3)
+    given = replace(plain, start_with=tuple({"x": x} for x in xs))
+    lives = [World(spec) for spec in (plain, given)]
+    for world in lives:
+        play(world, luck, slots=luck.randint(1, 9), loss=lambda _: luck.random())
+        world.replay()
+    created = [
+        {(d.bracket, d.nth): d for _, ds in world.log for d in ds if isinstance(d, CreateTrial)} for world in lives
+    ]
+    assert created[0].keys() == created[1].keys()
+    for at, other in created[1].items():
+        drawn = created[0][at]
+        assert other.seed == drawn.seed
+        assert other.hparams == {**drawn.hparams, **other.given}
+    assert sorted(xs) == sorted(d.given["x"] for d in created[1].values() if d.given)
 
 
 @settings(max_examples=25)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ashwood.errors import IllegalEvent
-from ashwood.experiment.decisions import EndExperiment, ReopenTrial
+from ashwood.experiment.decisions import CreateTrial, EndExperiment, ReopenTrial
 from ashwood.experiment.events import AttemptFailed, CheckpointSaved, DriverStarted, TrialStopped
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy
@@ -61,6 +61,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         )
         self.world = World(spec)
         self.final_messages = final_messages
+        self.added: list[float] = []
         self.world.start(slots)
 
     @property
@@ -177,6 +178,18 @@ class ExperimentMachine(RuleBasedStateMachine):
         else:
             assert self.world.experiment.search.max_trials == trials
 
+    @rule(x=st.floats(-1, 2), extra=st.booleans())
+    def somebody_adds_a_trial(self, x: float, extra: bool) -> None:
+        search, before = self.world.experiment.search, state_of(self.world.experiment)
+        planned = search.max_trials
+        try:
+            self.world.add(x=x, extra=extra)
+        except IllegalEvent:
+            assert state_of(self.world.experiment) == before
+        else:
+            assert search.max_trials == planned + extra
+            self.added.append(x)
+
     @rule(goal=st.sampled_from([None, -1.0, 0.0, 1.0]))
     def somebody_sets_a_goal(self, goal: float | None) -> None:
         self.world.set(metric_at=goal)
@@ -230,6 +243,9 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.world.work_to_the_end(Random(len(self.world.log)), lambda process: float(process.trial % 4))
         (ended,) = self.world.stop()
         assert isinstance(ended, EndExperiment)
+        created = [decision for _, decisions in self.world.log for decision in decisions]
+        given = [decision.given["x"] for decision in created if isinstance(decision, CreateTrial) and decision.given]
+        assert sorted(given) == sorted(self.added)
         ids: set[TrialId] = set(self.world.experiment.trials)
         assert ids == set(range(len(ids)))
         fine = {TrialState.COMPLETED, TrialState.STOPPED}

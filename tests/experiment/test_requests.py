@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterable
 from copy import deepcopy
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from ashwood.experiment.decisions import (
     CommonFailure,
     ContinueTrial,
     CreateTrial,
+    Decision,
     EndExperiment,
     ExperimentEnded,
     FellBack,
@@ -38,19 +42,21 @@ from ashwood.experiment.decisions import (
     Warn,
 )
 from ashwood.experiment.events import (
+    AddTrialRequested,
     AttemptFailed,
     CancelRequested,
     KillRequested,
     PauseRequested,
     Request,
     SettingsChanged,
+    ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
 from ashwood.search.settings import Method
 from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
 from tests.experiment.conftest import Begin
-from tests.experiment.world import state_of
+from tests.experiment.world import SPACE, state_of
 
 CANCELED = LeaveExperiment(ExperimentState.CANCELED, Asked("canceled"))
 
@@ -60,6 +66,7 @@ REQUESTS: dict[Action, Request] = {
     Action.CANCEL: CancelRequested(),
     Action.KILL: KillRequested(),
     Action.SET: SettingsChanged({"max_concurrent_trials": 3}),
+    Action.ADD_TRIAL: AddTrialRequested({"x": 0.5}),
 }
 
 
@@ -87,7 +94,7 @@ def test_experiment_accepts_the_requests_that_the_table_allows(begin: Begin) -> 
         seen.append(experiment.state)
         allowed = allowed_actions(experiment.state) & REQUESTS.keys()
         if experiment.ends_for_good:  # It is stopping already because of a request to cancel or kill it.
-            allowed -= {Action.CANCEL}
+            allowed -= {Action.CANCEL, Action.ADD_TRIAL}
         assert possible_requests(experiment) == allowed, experiment.state
     assert seen == ["running", "pausing", "paused", "running", "stopping", "canceled"]
     assert (
@@ -586,3 +593,143 @@ def test_experiment_by_older_rules_continues_after_retry(begin: Begin) -> None:
     world.work_to_the_end(Random(0), lambda process: float(process.trial))
     assert world.stop()[-1].state is ExperimentState.COMPLETED  # type: ignore[union-attr]
     world.replay()
+
+
+# -- given hyperparameters ------------------------------------------------------------------------
+
+
+def created(decisions: Iterable[Decision]) -> list[CreateTrial]:
+    return [decision for decision in decisions if isinstance(decision, CreateTrial)]
+
+
+def test_first_trials_of_first_bracket_start_with_given_hyperparameters(begin: Begin) -> None:
+    starts = ({"x": 0.25}, {"model.act": "tanh", "n": 3})
+    world = begin(slots=9, max_trials=9, method=Method.ADAPTIVE_ASHA, bracket_rungs=(3, 1), start_with=starts)
+    trials = created(world.log[0][1])
+    assert [(trial.bracket, trial.nth, trial.given) for trial in trials if trial.given] == [
+        (0, 0, starts[0]),
+        (0, 1, starts[1]),
+    ]
+    first, second = (trial.hparams for trial in trials if trial.given)
+    assert first["x"] == 0.25
+    assert (second["model"]["act"], second["n"]) == ("tanh", 3)
+
+
+def test_starting_points_beyond_first_bracket_are_trials_of_second_bracket(begin: Begin) -> None:
+    starts = tuple({"x": n / 10} for n in range(6))
+    world = begin(slots=9, max_trials=9, method=Method.ADAPTIVE_ASHA, bracket_rungs=(2, 1), start_with=starts)
+    given = {(trial.bracket, trial.nth): trial.given["x"] for trial in created(world.log[0][1]) if trial.given}
+    planned = world.experiment.search.brackets[0].planned
+    assert planned < 6
+    assert given == {(n // planned, n % planned): n / 10 for n in range(6)}
+
+
+def test_added_trial_is_next_new_trial(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=3, method=Method.RANDOM)
+    assert world.add(x=0.5, model={"act": "relu"}) == ()
+    assert world.add(x=0.75) == ()
+    (second,) = created(world.report(world.processes[0], 4, loss=0.1))
+    assert (second.why, second.given) == (Created(0, 1), {"x": 0.5, "model.act": "relu"})
+    (third,) = created(world.report(world.processes[1], 4, loss=0.1))
+    assert (third.why, third.given) == (Created(0, 2), {"x": 0.75})
+    assert world.report(world.processes[2], 4, loss=0.1)[1:] == ()
+
+
+def test_added_trial_starts_at_once_on_free_worker(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=1, method=Method.RANDOM)
+    changed, new = world.add(x=0.5, extra=True)
+    assert changed == ChangeSettings(16, (2,), None, None)
+    assert isinstance(new, CreateTrial)
+    assert new.hparams["x"] == 0.5
+
+
+def test_added_trial_of_paused_experiment_is_created_when_it_resumes(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, method=Method.RANDOM)
+    world.pause()
+    world.stop()
+    assert world.add(x=0.5) == ()
+    world.start(2)
+    assert world.experiment.trials[1].hparams["x"] == 0.5
+
+
+def test_promotions_come_before_added_trials(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=4, num_rungs=2)
+    world.report(world.processes[0], 2, loss=0.5)
+    world.add(x=0.5)
+    world.report(world.processes[1], 2, loss=0.6)
+    assert world.processes[0].target == 4
+    assert created(world.report(world.processes[0], 4, loss=0.5))[0].given == {"x": 0.5}
+
+
+def test_invalid_trial_with_given_hyperparameters_is_replaced_by_drawn_trial(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.RANDOM, start_with=({"x": 0.5},))
+    (replacement,) = created(world.reject(world.processes[0]))
+    assert (replacement.why, replacement.given) == (Created(0, 1), {})
+
+
+@pytest.mark.parametrize(
+    ("hparams", "message"),
+    [
+        ({"y": 1}, "y: unknown hyperparameter; known ones: x, model.width, model.act, n"),
+        ({"model": {"widht": 1.0}}, r"model.widht: unknown hyperparameter; did you mean model.width\?"),
+        ({"n": "many"}, "n: must be a whole number, not 'many'"),
+        ({"x": True, "n": 1.5}, "x: must be a finite number, not True; n: must be a whole number, not 1.5"),
+        ({"x": float("nan")}, "x: must be a finite number, not nan"),
+        ({"model": 3}, "model: is a map of hyperparameters, so give a map, or a value for model.width"),
+        ({"model": {"act": "relu"}, "model.act": "tanh"}, "model.act: is given twice: remove one of the two"),
+        ({}, "it must give a value for at least one hyperparameter that is searched"),
+    ],
+)
+def test_added_trial_with_wrong_values_is_refused(begin: Begin, hparams: dict[str, Any], message: str) -> None:
+    world = begin(slots=1, max_trials=3, method=Method.RANDOM)
+    before = state_of(world.experiment)
+    with pytest.raises(IllegalEvent, match=f"no trial was added: {message}"):
+        world.add(**hparams)
+    assert state_of(world.experiment) == before
+
+
+def test_values_outside_range_are_used_with_a_warning(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=3, method=Method.RANDOM)
+    low, other = world.add(n=12, model={"act": "gelu"})
+    assert low == Warn("added trial: n: 12 is outside its range, 1 to 9; it is used as given")
+    assert other == Warn("added trial: model.act: 'gelu' is not one of its values; it is used as given")
+    (new,) = created(world.report(world.processes[0], 4, loss=0.1))
+    assert (new.hparams["n"], new.hparams["model"]["act"]) == (12, "gelu")
+
+
+def test_trial_beyond_max_trials_needs_extra(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, method=Method.RANDOM)
+    world.add(x=0.5)
+    message = r"all 2 trials \(max_trials\) were created or have given hyperparameters; to add one on top .* --extra"
+    with pytest.raises(IllegalEvent, match=message):
+        world.add(x=0.6)
+    assert world.add(x=0.6, extra=True) == (ChangeSettings(16, (3,), None, None),)
+    with pytest.raises(IllegalEvent, match="3 trials were created already or have given hyperparameters"):
+        world.set(max_trials=2)
+
+
+def test_grid_and_ended_experiments_get_no_trials(begin: Begin) -> None:
+    grid = begin(slots=1, method=Method.GRID, max_trials=SPACE.grid_size())
+    with pytest.raises(IllegalEvent, match="a grid search tries only its grid"):
+        grid.add(x=0.5)
+    ended = begin(slots=1, max_trials=1, method=Method.SINGLE)
+    with pytest.raises(IllegalEvent, match="single search creates 1 trials, neither more nor fewer"):
+        ended.add(x=0.5, extra=True)
+    ended.report(ended.processes[0], 4, loss=0.1)
+    ended.stop()
+    with pytest.raises(IllegalEvent, match="To add trials, extend it first: ashwood extend"):
+        ended.add(x=0.5)
+
+
+def test_single_trial_can_start_with_given_hyperparameters(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE, start_with=({"x": 0.5},))
+    assert world.experiment.trials[0].hparams["x"] == 0.5
+
+
+def test_pending_hyperparameters_survive_a_snapshot(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=3, method=Method.RANDOM, start_with=({"x": 0.1}, {"x": 0.2}))
+    world.add(x=0.3)
+    restored = pickle.loads(pickle.dumps(world.experiment))
+    assert state_of(restored) == state_of(world.experiment)
+    reported = ValidationReported(0, 1, 4, {"loss": 0.5})
+    assert restored.handle(reported) == world.report(world.processes[0], 4, loss=0.5)

@@ -35,6 +35,7 @@ from ashwood.experiment.decisions import (
 )
 from ashwood.experiment.events import (
     UNREACHABLE,
+    AddTrialRequested,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
@@ -89,6 +90,7 @@ _OF_THE_EXPERIMENT = {
     "rules",
     "metric_at",
     "source_checkpoint",
+    "start_with",
 }
 
 
@@ -262,6 +264,9 @@ class World:
     def retry(self) -> tuple[Decision, ...]:
         return self.handle(RetryFailedRequested())
 
+    def add(self, *, extra: bool = False, **hparams: Any) -> tuple[Decision, ...]:
+        return self.handle(AddTrialRequested(hparams, extra))
+
     def time_is_up(self) -> tuple[Decision, ...]:
         return self.handle(TimeRanOut(60.0))
 
@@ -292,11 +297,11 @@ class World:
 
     def _act(self, decision: Decision) -> None:
         match decision:
-            case CreateTrial(trial, bracket, nth, hparams, seed, target):
+            case CreateTrial(trial, bracket, nth, hparams, seed, target, given=given):
                 assert trial not in self.processes
                 grid = self.spec.search.method is Method.GRID
                 space = self.spec.space
-                assert hparams == (space.grid_point(nth) if grid else space.sample(self.spec.seed, bracket, nth))
+                assert hparams == (space.grid_point(nth) if grid else space.sample(self.spec.seed, bracket, nth, given))
                 assert seed == training_seed(self.spec.seed, bracket, nth)
                 self.processes[trial] = Process(trial, 1, target)
             case TrainTrial(trial, attempt, target):

@@ -14,8 +14,8 @@ from ashwood.figures import Figures, ladder, timeline
 from ashwood.figures.registry import FIGURES, OptionKind, describe, draw
 from ashwood.figures.theme import DARK, LIGHT
 from ashwood.views.history import History
-from tests.figures.simulated import LINK, SPACE, is_safe, simulated
-from tests.views.simulate import Workers
+from tests.figures.simulated import LINK, SPACE, is_safe, simulated, spec
+from tests.views.simulate import Workers, power_law
 from tests.views.streams import runs
 
 
@@ -45,6 +45,19 @@ def test_figures_can_be_drawn_for_any_history(ran: Workers) -> None:
     known = fold(History(ran.experiment.spec), ran.entries)
     for name in FIGURES:
         json.loads(draw(name, known).to_json())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_can_be_drawn_with_values_outside_their_ranges(name: str) -> None:
+    odd = ({"lr": 50.0, "drop": 1e300}, {"lr": 0.0, "opt": "lion"}, {"lr": -1.0, "opt": [1], f"model.{LINK}": 10**99})
+    ran = Workers(replace(spec(30), start_with=odd), power_law(3))
+    ran.run()
+    history = fold(History(ran.experiment.spec), ran.entries)
+    assert [row.given for row in history.progress.trials.rows.values() if row.given] == list(odd)
+    for option in next(kind for kind in describe(history) if kind["name"] == name)["options"]:
+        for value in option["allowed"] or []:
+            json.loads(draw(name, history, {option["name"]: value}).to_json())
+    json.loads(draw(name, history).to_json())
 
 
 def test_every_allowed_value_of_options_can_be_drawn(known: History) -> None:

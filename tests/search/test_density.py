@@ -104,3 +104,32 @@ def test_draws_at_one_address_are_uniform_and_independent_of_how_many() -> None:
     assert sum(draws) / len(draws) == pytest.approx(0.5, abs=0.02)
     assert len(set(draws)) == len(draws)
     assert CANDIDATES > 1
+
+
+def test_given_values_are_used_and_others_are_drawn_as_before() -> None:
+    space = Space(TREE)
+    sampler = DensitySampler(space, 1)
+    given = {"lr": 5.0, "optimizer.name": "sgd"}
+    assert sampler.sample(0, 0, 0, (), given) == space.sample(1, 0, 0, given)
+    _, good = learned(sampler, 40, good=10)
+    drawn = sampler.sample(90, 0, 1, good, given)
+    assert (drawn["lr"], drawn["optimizer"]["name"]) == (5.0, "sgd")
+
+
+def test_sampler_learns_from_given_values() -> None:
+    space = Space({"x": Double(0, 1)})
+    sampler = DensitySampler(space, 1)
+    for trial in range(40):
+        sampler.sample(trial, 0, trial, (), {"x": 0.9 if trial < 10 else 0.3})
+        sampler.note(trial)
+    drawn = [sampler.sample(40 + n, 0, 1 + RANDOM_EVERY * n, range(10))["x"] for n in range(20)]
+    assert all(0.8 < x < 1 for x in drawn)
+
+
+def test_trial_with_unknown_choice_is_not_learned_from() -> None:
+    one, other = DensitySampler(Space(TREE), 1), DensitySampler(Space(TREE), 1)
+    _, good = learned(one, 40, good=10)
+    learned(other, 40, good=10)
+    one.sample(80, 0, 1, (), {"optimizer.name": "lion"})
+    one.note(80)
+    assert one.sample(50, 0, 1, [*good, 80]) == other.sample(50, 0, 1, good)

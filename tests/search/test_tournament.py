@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ashwood.errors import SearchError
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import (
     BracketFinished,
@@ -445,3 +445,61 @@ def test_the_limit_is_raised_to_the_number_of_brackets() -> None:
     restored = search(Method.ADAPTIVE_ASHA, max_length=64, max_trials=40, divisor=Fraction(4), bracket_rungs=(4, 3, 2))
     restored.restore(json.loads(json.dumps(searching.snapshot())))
     assert restored.max_concurrent_trials == 0
+
+
+# -- reserved trials ---------------------------------------------------------------------------
+
+
+def test_reserved_trials_are_the_next_new_ones_of_the_first_bracket() -> None:
+    one = search(Method.ADAPTIVE_ASHA, max_trials=9, bracket_rungs=(2, 1))
+    first, second = (bracket.planned for bracket in one.brackets)
+    one.next_job()
+    addresses = [one.reserve() for _ in range(8)]
+    assert addresses == [(0, nth) for nth in range(1, first)] + [(1, nth) for nth in range(second)]
+    with pytest.raises(SearchError, match="all 9 trials"):
+        one.reserve()
+    made = [one.address(job.trial) for job in iter(one.next_job, None) if isinstance(job.why, Created)]
+    assert sorted(made) == addresses
+
+
+def test_extra_trial_adds_to_the_first_bracket_that_can_change() -> None:
+    one = search(Method.ADAPTIVE_ASHA, max_trials=9, bracket_rungs=(2, 1))
+    planned = one.brackets[0].planned
+    assert one.reserve(extra=True) == (0, 0)
+    assert (one.max_trials, one.brackets[0].planned) == (10, planned + 1)
+
+
+def test_fewer_trials_keep_reserved_ones() -> None:
+    one = search(Method.RANDOM, max_trials=8)
+    one.next_job()
+    for _ in range(3):
+        one.reserve()
+    with pytest.raises(SearchError, match="4 trials were created already or have given hyperparameters"):
+        one.resize(3)
+    one.resize(4)
+    assert created(one) == [3]
+
+
+@pytest.mark.parametrize("method", [Method.GRID, Method.SINGLE])
+def test_grid_and_single_get_no_extra_trial(method: Method) -> None:
+    one = search(method, max_trials=1)
+    before = one.snapshot()
+    with pytest.raises(SearchError, match="neither more nor fewer"):
+        one.reserve(extra=True)
+    assert one.snapshot() == before
+
+
+def test_synchronous_halving_gets_no_extra_trial_after_its_first_comparison() -> None:
+    one = search(Method.SYNC_HALVING, max_trials=4, num_rungs=2)
+    create(one, 1.0, 2.0, 3.0, 4.0)
+    with pytest.raises(SearchError, match="all 4 trials were created and are being compared"):
+        one.reserve(extra=True)
+
+
+@pytest.mark.parametrize("settings", [{"stop_once": True}, {"mode": Mode.AUTO, "max_length": 64}, {}])
+def test_reserved_trials_survive_a_snapshot(settings: dict[str, Any]) -> None:
+    one, other = (search(Method.ADAPTIVE_ASHA, max_trials=12, **settings) for _ in range(2))
+    one.reserve()
+    other.restore(json.loads(json.dumps(one.snapshot())))
+    assert other.snapshot() == one.snapshot()
+    assert other.reserve() == one.reserve() == (0, 1)

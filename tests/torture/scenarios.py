@@ -80,7 +80,7 @@ SCENARIOS = (
     Scenario("adaptive, 1 worker", _asha()),
     Scenario("adaptive, 1 worker, odd trials", _asha(), odd=True),
     Scenario("adaptive, 1 worker, often saved", _asha(max_trials=6), checkpoint_period=3),
-    Scenario("adaptive, 2 workers", _asha(max_trials=16), workers=2),
+    Scenario("adaptive, 2 workers", _asha(max_trials=16, start_with=[{"x": 0.25}, {"x": 2.0}]), workers=2),
     Scenario("adaptive, 2 workers, odd trials", _asha(max_trials=16), workers=2, odd=True),
     Scenario(
         "sync halving, 1 worker, max_size",

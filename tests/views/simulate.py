@@ -14,10 +14,12 @@ from ashwood.engine.simulate import simulate
 from ashwood.errors import IllegalEvent
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
+    AddTrialRequested,
     AttemptFailed,
     CheckpointSaved,
     Event,
     HparamsInvalid,
+    Request,
     RetryFailedRequested,
     TrialStopped,
 )
@@ -122,7 +124,13 @@ class Workers:
 
     def retry(self) -> None:
         """Request a retry of failed trials, which does nothing if no trial has failed."""
-        event = RetryFailedRequested()
+        self._request(RetryFailedRequested())
+
+    def add(self, *, extra: bool, **hparams: float) -> None:
+        """Request a trial with given hyperparameters, which does nothing if no trial can be added."""
+        self._request(AddTrialRequested(hparams, extra))
+
+    def _request(self, event: Request) -> None:
         with suppress(IllegalEvent):
             self.entries.append(Entry(self.clock(), event, self.experiment.handle(event)))
 

@@ -68,13 +68,15 @@ def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
 def runs(draw: st.DrawFn) -> Workers:
     """Draw workers that have run, to the end or not, with pauses and crashes on the way.
 
-    Failed trials may be retried on the way or after the end.
+    On the way or after the end, failed trials may be retried, and trials may be added.
     """
     ran: Workers = draw(workers())
     for stop_after in draw(st.lists(st.integers(1, 80), max_size=2)):
         ran.run(stop_after=stop_after, crash=draw(st.booleans()))
         if draw(st.booleans()):
             ran.retry()
+        if draw(st.booleans()):
+            ran.add(lr=draw(st.sampled_from([0.5, 7.0])), extra=draw(st.booleans()))
         if ran.experiment.state.ended:
             return ran
     if draw(st.booleans()) or not ran.entries:

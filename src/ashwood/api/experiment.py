@@ -30,7 +30,7 @@ from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.api.slots import check_room
 from ashwood.api.tables import make_frame, read_trials, report_records
 from ashwood.checkpoints.links import copy_contents
-from ashwood.config import Loaded, build_experiment, parse_backend, parse_max_size, parse_stop_when
+from ashwood.config import Loaded, build_experiment, parse_backend, parse_max_size, parse_stop_when, plain_hparams
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
@@ -38,6 +38,7 @@ from ashwood.engine.session import Cluster
 from ashwood.errors import AshwoodError, ConfigError, NotFound, Problem
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
+    AddTrialRequested,
     AttemptFailed,
     CancelRequested,
     KillRequested,
@@ -377,6 +378,24 @@ class Experiment:
             RequestRefused: the trial does not exist, or has already ended.
         """
         ask(self._home, self.id, TrialStopRequested(trial))
+
+    def add_trial(self, hparams: Mapping[str, Any], *, extra: bool = False) -> None:
+        """Add a trial with given hyperparameters, also while the experiment runs.
+
+        It is the next new trial of the first bracket that creates one, and takes the place of a drawn trial.  Example::
+
+            experiment.add_trial({"lr": 0.1, "optimizer": {"name": "sgd"}})
+
+        Args:
+            hparams: hyperparameters of the trial, nested or with dotted names; the others are drawn.
+            extra: whether to create one trial more than ``max_trials``, instead of one of the planned trials.
+
+        Raises:
+            ConfigError: a value is of a type that a file cannot contain.
+            RequestRefused: the experiment has ended, a hyperparameter is unknown or has a wrong value, or all trials
+                were created and ``extra`` is False.
+        """
+        ask(self._home, self.id, AddTrialRequested(plain_hparams(hparams), extra=extra))
 
     def set(
         self,

@@ -23,6 +23,8 @@ class Searcher:
         smaller_is_better: whether a smaller metric is better.  The default is True, with a warning if the name of the
             metric suggests the opposite.
         stop_when: bounds at which the search stops, such as ``{"metric_at": 0.98, "max_time": "2h"}``.
+        start_with: hyperparameters of the first trials, such as ``[{"lr": 0.1}]``: a mapping for each trial, with all
+            of them or only some; the others are drawn.  Not for `Grid`.
         source_trial_id: ``"EXPERIMENT/TRIAL"``; all trials start from the latest checkpoint of that trial.
         source_checkpoint_uuid: directory or URL of a checkpoint from which all trials start.
     """
@@ -33,6 +35,7 @@ class Searcher:
     max_length: LengthLike
     smaller_is_better: bool | None = None
     stop_when: StopWhen | None = None
+    start_with: Sequence[Mapping[str, Any]] | None = None
     source_trial_id: str | None = None
     source_checkpoint_uuid: str | None = None
 

@@ -9,13 +9,14 @@ from typing import Any
 import typer
 
 from ashwood.cli.determined import NO_SCHEDULER
-from ashwood.config import BOUNDS, parse_max_size
+from ashwood.config import BOUNDS, parse_hparams, parse_max_size
 from ashwood.config.wording import MOST_WHOLE, any_of, shown
 from ashwood.engine import open_home
 from ashwood.engine.control import ask
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import AshwoodError, ConfigError, ExperimentBusy, Problem, RequestRefused, nearest
 from ashwood.experiment.events import (
+    AddTrialRequested,
     PauseRequested,
     Request,
     SettingsChanged,
@@ -24,9 +25,11 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.sizes import format_size
+from ashwood.search.given import read_given
 from ashwood.search.settings import MOST_TRIALS
 from ashwood.terminal.messages import LONGEST_NAME
-from ashwood.terminal.text import brief, from_argument, say
+from ashwood.terminal.text import brief, from_argument, say, warn
+from ashwood.views.descriptions import describe_given
 from ashwood.views.wording import format_duration, format_value
 
 _LONGEST_LABELS = 200
@@ -62,6 +65,18 @@ def stop_trial(home: str | None, experiment: int, trial: int) -> None:
     with open_home(home) as opened:
         ask(opened, experiment, TrialStopRequested(trial))
     say(f"trial {trial} of experiment {experiment} is stopped; its results still count")
+
+
+def add_trial(home: str | None, experiment: int, texts: Sequence[str], *, extra: bool) -> None:
+    """Run ``ashwood add-trial``."""
+    hparams = parse_hparams(texts)
+    with open_home(home) as opened:
+        ask(opened, experiment, AddTrialRequested(hparams, extra=extra))
+        record, spec = opened.store.record(experiment), opened.store.spec(experiment)
+    for path, message in read_given(spec.space, hparams).warnings:
+        warn(f"{'.'.join(path)}: {message}")
+    when = "when a worker is free" if record.state is ExperimentState.RUNNING else "when the experiment is resumed"
+    say(f"experiment {experiment}: a trial with {describe_given(hparams)} is created {when}")
 
 
 # -- settings -----------------------------------------------------------------------------------------

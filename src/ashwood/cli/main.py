@@ -284,6 +284,30 @@ def stop_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = 
     stop_one(home, experiment, trial)
 
 
+@command()
+def add_trial(
+    experiment: IdArgument,
+    hparams: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Hyperparameters of the trial, such as lr=0.1 or optimizer.name=sgd; the others are drawn.",
+        ),
+    ],
+    extra: Annotated[
+        bool, typer.Option("--extra", help="One trial more than max_trials, instead of one of the planned trials.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Add a trial with given hyperparameters, even while the experiment runs.
+
+    It is the next new trial of the first bracket that creates one. Promotions of other trials come first.
+    """
+    from ashwood.cli.control import add_trial as add_one
+
+    add_one(home, experiment, hparams, extra=extra)
+
+
 @command("set")
 def set_command(
     experiment: IdArgument,

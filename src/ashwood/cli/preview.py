@@ -72,7 +72,7 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
     unit = "trials" if spec.search.open_ended else spec.unit
     if json:
         assumed = {} if shown.forecast is None else {"conditions": plain(conditions), "findings": plain(findings)}
-        print_json({"name": spec.name, "unit": unit, **shown.to_json(), **assumed})
+        print_json({"name": spec.name, "unit": unit, "start_with": len(spec.start_with), **shown.to_json(), **assumed})
         return
     _print(shown, spec, conditions, workers_given=options.workers is not None)
 
@@ -171,6 +171,8 @@ def _settings(spec: ExperimentSpec, shown: Preview) -> Iterator[str]:
     yield f"{_count(shown.total_trials, 'trial')}, each {up_to(search.max_length, spec.unit)}, {at_once}"
     if search.method in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING):
         yield ", ".join(_halving(search))
+    if spec.start_with:
+        yield f"{_count(len(spec.start_with), 'starting point')}, which the first trials of the first bracket use"
     if shown.max_concurrent_trials > search.max_concurrent_trials > 0:
         yield f"max_concurrent_trials {search.max_concurrent_trials} is raised: every bracket needs one"
 

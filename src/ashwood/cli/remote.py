@@ -38,7 +38,19 @@ _LOOKS: Final = frozenset(
 )
 _STEERS: Final = frozenset(
     (
-        *("pause", "cancel", "kill", "kill-trial", "stop-trial", "set", "rename", "label", "archive", "unarchive"),
+        *(
+            "pause",
+            "cancel",
+            "kill",
+            "kill-trial",
+            "stop-trial",
+            "add-trial",
+            "set",
+            "rename",
+            "label",
+            "archive",
+            "unarchive",
+        ),
         *("delete", "gc"),
     )
 )

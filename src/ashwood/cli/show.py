@@ -42,7 +42,7 @@ from ashwood.terminal.messages import (
 )
 from ashwood.terminal.output import format_time, make_console, print_csv, print_json, print_table
 from ashwood.terminal.text import brief, say, without_sequences
-from ashwood.views.descriptions import describe_event
+from ashwood.views.descriptions import describe_event, describe_given
 from ashwood.views.ladder import BracketView
 from ashwood.views.progress import Progress
 from ashwood.views.spending import nodes_of
@@ -200,6 +200,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
             "seed": spec.seed,
             "stop_when": stop_when,
             "provenance": spec.provenance,
+            "trials_pending": progress.pending,
             "pending": [{"is": type(request).__name__, **request._asdict()} for request in pending],
         }
         return {
@@ -237,6 +238,8 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     console.print(f"created {format_time(record.created_at)}; {status_line(forecaster, now)}", markup=False)
     _print_nodes(console, capacity)
     requests = [f"requested, not done yet: {_describe_request(request, spec.unit)}" for request in pending]
+    if progress.pending and not progress.state.ended:
+        requests.append(f"trials with given hyperparameters that are not created yet: {progress.pending}")
     without = [no_best(progress)] if best is None and progress.reports else []
     for line in (
         *_checkpoints(progress),
@@ -307,8 +310,8 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
         return
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
     hidden |= {f"seen.{spec.metric}", "seen_length"}
-    # These columns have values only on a cluster.
-    hidden |= {column for column in ("node", "preempted") if not any(record[column] for record in records)}
+    # These columns rarely have values: the first two only on a cluster.
+    hidden |= {column for column in ("node", "preempted", "given") if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
     left_out = len(columns) - _MOST_COLUMNS
     if left_out > 0:
@@ -536,6 +539,7 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
         "seen": None if row.seen is None else {"metric": row.seen, "length": row.seen_length},
         "unit": spec.unit,
         "hyperparameters": row.hparams,
+        "given": row.given,
         "checkpoint": None if checkpoint is None else storage.locate(checkpoint.path),
         "checkpoint_length": None if checkpoint is None else checkpoint.length,
         "seed": row.seed,
@@ -554,6 +558,8 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: st
     say(f"# trial {row.id}, {row.state}: {result}")
     if seen is not None:
         say(f"# {seen}")
+    if row.given:
+        say(f"# given settings: {describe_given(row.given)}")
     if checkpoint is None:
         say("# no checkpoint")
     else:

@@ -2,6 +2,8 @@
 
 from ashwood.config.backend import parse_backend
 from ashwood.config.kinds import parse_duration, parse_length, parse_size
+from ashwood.config.overrides import parse_hparams
+from ashwood.config.plain import plain_hparams
 from ashwood.config.reader import (
     Loaded,
     build_experiment,
@@ -24,10 +26,12 @@ __all__ = [
     "parse_backend",
     "parse_duration",
     "parse_experiment",
+    "parse_hparams",
     "parse_length",
     "parse_max_size",
     "parse_size",
     "parse_stop_when",
+    "plain_hparams",
     "read_experiment",
     "replace_searcher",
     "reread_experiment",

@@ -8,14 +8,30 @@ from typing import Any
 from ashwood.config.document import Document, parse
 from ashwood.config.report import OVERRIDE
 from ashwood.config.wording import Path, dotted, shown
-from ashwood.errors import Problem
+from ashwood.errors import ConfigError, Problem
 
 _SHORT_FOR: dict[str, str] = {"backend": "type"}
 """Keys whose value can be a text, which stands for a map with the given key."""
 
 
-def apply(overrides: Sequence[str], document: Document) -> tuple[frozenset[Path], list[Problem]]:
-    """Set values in the document.
+def parse_hparams(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the hyperparameters of texts such as ``optimizer.lr=0.1``, as nested maps.
+
+    Raises:
+        ConfigError: some texts are wrong; the error lists all problems.
+    """
+    document = Document({})
+    _, problems = apply(texts, document, option="add-trial", example="lr=0.1")
+    if problems:
+        raise ConfigError(problems)
+    hparams: dict[str, Any] = document.data
+    return hparams
+
+
+def apply(
+    overrides: Sequence[str], document: Document, *, option: str = OVERRIDE, example: str = "searcher.max_trials=50"
+) -> tuple[frozenset[Path], list[Problem]]:
+    """Set values in the document; ``option`` and ``example`` are for messages.
 
     Returns:
         The paths that were set, and the problems of the overrides that could not be applied.
@@ -27,12 +43,12 @@ def apply(overrides: Sequence[str], document: Document) -> tuple[frozenset[Path]
         path: Path = tuple(part.strip() for part in keys.split("."))
         value = parse(text)
         if not equals or not all(path):
-            message = f"{shown(override)} must read KEY=VALUE, for example searcher.max_trials=50"
-            problems.append(Problem("", message, OVERRIDE))
+            message = f"{shown(override)} must read KEY=VALUE, for example {example}"
+            problems.append(Problem("", message, option))
         elif value.flaws:
-            problems.append(Problem(dotted(path), f"{shown(text)}: {value.flaws[0].message}", OVERRIDE))
+            problems.append(Problem(dotted(path), f"{shown(text)}: {value.flaws[0].message}", option))
         elif (obstacle := _put(document.data, path, value.data)) is not None:
-            problems.append(Problem(dotted(path), obstacle, OVERRIDE))
+            problems.append(Problem(dotted(path), obstacle, option))
         else:
             for line in [line for line in document.lines if line[: len(path)] == path]:
                 del document.lines[line]

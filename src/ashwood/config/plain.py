@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from ashwood.config.hyperparameters import LEAVES
-from ashwood.config.report import Report
+from ashwood.config.report import Report, Source
 from ashwood.config.wording import Path, shorten, shown
 from ashwood.experiment.spec import Entrypoint
 from ashwood.search.space import Hyperparameter
@@ -44,6 +44,18 @@ def plain(value: Any, report: Report, path: Path = ()) -> Any:
     else:
         report.error(path, f"must be text, a number, true or false, a list or a map, not {shown(value)}")
     return None
+
+
+def plain_hparams(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of hyperparameters that are given in Python, as plain data.
+
+    Raises:
+        ConfigError: a file can't contain a value; the error lists all problems.
+    """
+    report = Report(Source())
+    data = _plain_map(hparams, report, ())
+    report.check()
+    return data
 
 
 def _plain_map(value: Mapping[Any, Any], report: Report, path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ashwood.config.lengths import check_conversions, warn_of_unfair_batches
 from ashwood.config.plain import plain
 from ashwood.config.report import Report, Source
 from ashwood.config.resources import SLOTS
-from ashwood.config.searcher import read_max_length, read_search, read_source
+from ashwood.config.searcher import read_max_length, read_search, read_source, read_starts
 from ashwood.config.storage import located
 from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
@@ -159,6 +159,7 @@ def _load(
     longest = read_max_length(searcher, report)
     is_search_alone = search_only and file.entrypoint is NO_ENTRYPOINT and not space
     search = read_search(searcher, longest, None if is_search_alone else space, report)
+    starts = None if search is None or is_search_alone else read_starts(searcher, space, search, report)
     if file.entrypoint is not None:
         check_entrypoint(file.entrypoint, space, report)
     periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}
@@ -203,6 +204,7 @@ def _load(
         ray=ray,
         environment=file.environment.environment_variables or {},
         config_text=text,
+        start_with=tuple(searcher.start_with if starts is None else starts),
     )
     return Loaded(spec, report.warnings, file.store, report.source)
 

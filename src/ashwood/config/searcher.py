@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path as FilePath
@@ -13,6 +13,7 @@ from typing import Any
 from ashwood.config import determined
 from ashwood.config.hyperparameters import HYPERPARAMETERS, count_settings, read_grid_size, searched
 from ashwood.config.kinds import (
+    ANY,
     DURATION,
     FLAG,
     LENGTH_FORMS,
@@ -21,6 +22,7 @@ from ashwood.config.kinds import (
     choice,
     length,
     list_of,
+    map_of,
     number,
     parse_duration,
     single,
@@ -33,6 +35,7 @@ from ashwood.config.storage import located
 from ashwood.config.wording import Path, any_of, counted, shorten, shown
 from ashwood.errors import nearest
 from ashwood.experiment.spec import Length, Unit
+from ashwood.search.given import read_given
 from ashwood.search.plan import floor_log, rung_limit
 from ashwood.search.settings import (
     AUTO_DEFAULTS,
@@ -44,7 +47,7 @@ from ashwood.search.settings import (
     Sampler,
     SearchSettings,
 )
-from ashwood.search.space import Tree
+from ashwood.search.space import Space, Tree
 
 _DEFAULTS = {each.name: each.default for each in fields(SearchSettings)}
 _ADAPTIVE, _ASYNC, _SYNC = Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING
@@ -184,6 +187,14 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
         only=(_ADAPTIVE, _ASYNC),
     )
     stop_when: StopWhen = key(section(StopWhen), "When to stop the search: at a metric, after a run time, or both.")
+    start_with: Sequence[Mapping[str, Any]] = key(
+        list_of(map_of(ANY)),
+        "Hyperparameters of the first trials: a list with a map such as {lr: 0.1} for each of them; hyperparameters "
+        "that a map does not contain are drawn.",
+        (),
+        otherwise="all are drawn",
+        only=(*_SAMPLED, Method.SINGLE),
+    )
     source_trial_id: str | None = key(
         single({"type": "string", "pattern": r"^\w+/\d+$"}, _source_trial),
         "Start every trial from the latest checkpoint of this trial: EXPERIMENT/TRIAL, such as 3/17.",
@@ -266,7 +277,7 @@ def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree | Non
     if method is Method.SINGLE:
         if given is not None:
             report.error(at, "is not for single, which trains one trial: remove it, or use random")
-        if varying:
+        if varying and not searcher.start_with:
             report.warn(_key("name"), f"single trains one trial, so {varying} will have one value, drawn at random")
         return 1
     if given is None:
@@ -280,6 +291,27 @@ def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree | Non
         only = f"the hyperparameters have only {counted(int(settings), 'different setting')}"
         report.warn(at, f"is {given:,}, but {only}, so some trials will have equal values")
     return given
+
+
+def read_starts(searcher: SearcherSection, tree: Tree, search: SearchSettings, report: Report) -> list[dict[str, Any]]:
+    """Return the hyperparameters of ``start_with``, by dotted name.  Wrong ones are reported."""
+    if report.known_bad_within(HYPERPARAMETERS):
+        return []
+    at = _key("start_with")
+    if (extra := len(searcher.start_with) - search.max_trials) > 0:
+        trials = f"for {counted(len(searcher.start_with), 'trial')}, but the search creates {search.max_trials:,}"
+        raise_it = "" if search.method is Method.SINGLE else ", or raise max_trials"
+        report.error(at, f"has hyperparameters {trials}: remove {extra:,}{raise_it}")
+    starts = []
+    for position, settings in enumerate(searcher.start_with):
+        given = read_given(Space(tree), settings)
+        for path, message in given.errors:
+            if not report.known_bad((*at, position, *path)):
+                report.error((*at, position, *path), message)
+        for path, message in given.warnings:
+            report.warn((*at, position, *path), message)
+        starts.append(given.values)
+    return starts
 
 
 def _check_divisor(divisor: Fraction, max_length: int, max_trials: int, report: Report) -> bool:

@@ -60,6 +60,8 @@ def _searcher(spec: ExperimentSpec) -> Iterator[tuple[str, Any]]:
     bounds = {"metric_at": spec.metric_at, "max_time": spec.max_time}
     if given := {name: bound for name, bound in bounds.items() if bound is not None}:
         yield "stop_when", given
+    if spec.start_with:
+        yield "start_with", [plain(given) for given in spec.start_with]
     if spec.source_checkpoint is not None:
         yield "source_checkpoint_uuid", spec.source_checkpoint
 

@@ -10,7 +10,7 @@ each hyperparameter.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
@@ -23,6 +23,8 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
+from ashwood.search.settings import Method
+from ashwood.search.space import Categorical, Const, Int, Space
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.spending import nodes_of
 from ashwood.views.wording import known_length
@@ -190,6 +192,17 @@ class ExperimentHeader(ExperimentSummary):
     read: float
 
 
+@dataclass(frozen=True)
+class SearchedHyperparameter:
+    """A hyperparameter that is searched: its choices, or the bounds of its numbers, which are ``whole`` or not."""
+
+    name: str
+    choices: Sequence[Any] | None = None
+    least: float | None = None
+    most: float | None = None
+    whole: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExperimentPage(ExperimentHeader):
     """An experiment, with what never changes and its best trial.
@@ -205,6 +218,7 @@ class ExperimentPage(ExperimentHeader):
     provenance: Mapping[str, Any]
     divisor: float
     lengths: Sequence[Sequence[int | None]]
+    searched: list[SearchedHyperparameter]
     best_trial: Row | None
 
 
@@ -322,6 +336,8 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
     interrupted = listed.record.state.active and not listed.driven and progress.state.active
     runs = progress.state.active and not interrupted
     allowed = allowed_actions(progress.state, interrupted=interrupted)
+    if cached.spec.search.method is Method.GRID:  # It tries only its grid.
+        allowed -= {Action.ADD_TRIAL}
     forecast, states = Forecaster(progress).forecast(), progress.trials.states
     return {
         **vars(summarize(listed, cached.spec)),
@@ -392,8 +408,19 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         provenance=spec.provenance,
         divisor=float(spec.search.divisor),
         lengths=[[known_length(length) for length in lengths] for lengths in cached.history.ladder.lengths],
+        searched=list(_searched(spec.space)),
         best_trial=_best_trial(cached),
     )
+
+
+def _searched(space: Space) -> Iterator[SearchedHyperparameter]:
+    for path, leaf in space.leaves():
+        name = ".".join(path)
+        if isinstance(leaf, Categorical):
+            yield SearchedHyperparameter(name, choices=leaf.vals)
+        elif not isinstance(leaf, Const):
+            least, most = sorted((leaf.at(0), leaf.at(1)))
+            yield SearchedHyperparameter(name, least=least, most=most, whole=isinstance(leaf, Int))
 
 
 def _best_trial(cached: CachedExperiment) -> Row | None:

@@ -16,7 +16,7 @@ from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.descriptions import describe_decision, describe_event, describe_repeats, is_routine
+from ashwood.views.descriptions import describe_decision, describe_event, describe_reason, is_routine
 from ashwood.views.table import Record, heading
 from ashwood.views.trials import TrialRow
 from ashwood.views.wording import known_length
@@ -247,7 +247,7 @@ def _step(at: float, decision: d.Decision, spec: ExperimentSpec) -> TrialStep:
         at=at,
         kind=_KINDS.get(type(decision), "other"),
         text=describe_decision(decision, spec.unit),
-        reason="" if why is None else f"{why}{describe_repeats(getattr(decision, 'repeats', 0), spec.unit)}",
+        reason=describe_reason(decision, spec.unit),
         target=None if spec.search.open_ended else getattr(decision, "target", None),
         **{name: getattr(why, name, None) for name in ("rung", "rank", "of", "best")},
     )

@@ -206,6 +206,7 @@ def encode_spec(spec: ExperimentSpec) -> str:
             "ray": None if spec.ray is None else _fields(spec.ray),
             "checkpoint_policy": None if spec.checkpoint_policy is None else _fields(spec.checkpoint_policy),
             "provenance": dict(spec.provenance),
+            "start_with": [dict(given) for given in spec.start_with],
         }
     )
 
@@ -237,6 +238,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "entrypoint": Entrypoint(EntrypointKind(data["entrypoint"]["kind"]), data["entrypoint"]["target"]),
                 "labels": tuple(data["labels"]),
                 "arguments": tuple(data.get("arguments", ())),
+                "start_with": tuple(data.get("start_with", ())),
                 "min_validation_period": _decode_length(data["min_validation_period"]),
                 "min_checkpoint_period": _decode_length(data["min_checkpoint_period"]),
                 "checkpoint_policy": _decode_policy(data.get("checkpoint_policy")),
@@ -370,6 +372,8 @@ def _check_fields(request: Request) -> None:
             fits = all(isinstance(field, str) for field in request)
         case events.SettingsChanged(settings):
             fits = isinstance(settings, dict)
+        case events.AddTrialRequested(hparams, extra):
+            fits = isinstance(hparams, dict) and isinstance(extra, bool)
         case _:
             fits = True
     if not fits:

@@ -263,7 +263,10 @@ WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | TooManyInvalid | CommonFa
 
 
 class CreateTrial(NamedTuple):
-    """Create a trial and start its first attempt, which trains it to ``target``."""
+    """Create a trial and start its first attempt, which trains it to ``target``.
+
+    ``given`` are the hyperparameters that a user gave, by dotted name; the others are drawn.
+    """
 
     trial: TrialId
     bracket: int
@@ -272,6 +275,7 @@ class CreateTrial(NamedTuple):
     seed: int
     target: int
     why: Reason
+    given: Mapping[str, Any] = {}
 
 
 class TrainTrial(NamedTuple):

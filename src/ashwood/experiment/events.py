@@ -256,6 +256,18 @@ class RetryFailedRequested(NamedTuple):
     """A user asked to retry all failed trials.  The experiment may have ended."""
 
 
+class AddTrialRequested(NamedTuple):
+    """A user asked for a trial with given hyperparameters.
+
+    Attributes:
+        hparams: values by the names of hyperparameters, nested or dotted; the others are drawn.
+        extra: whether the trial is created in addition to max_trials.
+    """
+
+    hparams: Mapping[str, Any]
+    extra: bool = False
+
+
 class TimeRanOut(NamedTuple):
     """Drivers have run the experiment for ``seconds`` in total, and its time limit is reached."""
 
@@ -288,6 +300,7 @@ Event: TypeAlias = (
     | TrialStopRequested
     | SettingsChanged
     | RetryFailedRequested
+    | AddTrialRequested
     | TimeRanOut
     | DriverStopped
 )
@@ -305,5 +318,6 @@ Request: TypeAlias = (
     | TrialStopRequested
     | SettingsChanged
     | RetryFailedRequested
+    | AddTrialRequested
 )
 """A request to an experiment.  `Experiment.handle` raises `IllegalEvent` if it is not possible."""

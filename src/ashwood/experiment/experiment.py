@@ -7,6 +7,7 @@ decisions on any machine.  An illegal event raises an error and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import inf, isfinite
 from typing import Any
 
@@ -26,7 +27,9 @@ from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.experiment.trial import TrialRecord
 from ashwood.search.density import DensitySampler
 from ashwood.search.draw import training_seed
+from ashwood.search.given import read_given
 from ashwood.search.settings import Method, Sampler
+from ashwood.search.space import Path
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Exit, Job, New, Promote, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
 
@@ -87,6 +90,11 @@ class Experiment:
         self._passed_on: set[str] = set()
         self._failure: str | None = None
         self._last_error = ""
+        # Given hyperparameters of trials that are not created yet, by bracket and index in the bracket.
+        self._given: dict[tuple[int, int], Mapping[str, Any]] = {}
+        for given in spec.start_with:
+            with suppress(SearchError):  # There are more of them than trials.
+                self._given[self.search.reserve()] = given
         self._handlers: dict[type, Callable[[Any], Iterable[Decision]]] = {
             e.DriverStarted: self._driver_started,
             e.CapacityChanged: self._capacity_changed,
@@ -109,6 +117,7 @@ class Experiment:
             e.TrialStopRequested: self._trial_stop_requested,
             e.SettingsChanged: self._settings_changed,
             e.RetryFailedRequested: self._retry_failed_requested,
+            e.AddTrialRequested: self._add_trial_requested,
             e.TimeRanOut: self._time_ran_out,
             e.DriverStopped: self._driver_stopped,
         }
@@ -126,7 +135,9 @@ class Experiment:
             IllegalEvent: the event is not possible in this state; nothing has changed.
         """
         if self.state.ended and not isinstance(event, e.RetryFailedRequested):
-            raise IllegalEvent(f"the experiment is {self.state}: it has ended")
+            adds = isinstance(event, e.AddTrialRequested) and self.state is ExperimentState.COMPLETED
+            advice = ". To add trials, extend it first: ashwood extend ID --max-trials N" if adds else ""
+            raise IllegalEvent(f"the experiment is {self.state}: it has ended{advice}")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
             existing = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
@@ -371,8 +382,16 @@ class Experiment:
         self.max_invalid_trials = settings.get("max_invalid_trials", self.max_invalid_trials)
         if "max_size" in settings:
             self._limit_size(settings["max_size"])
+        yield self._changed_settings()
+        if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
+            yield self._leave(ExperimentState.STOPPED, goal)
+            yield from self._suspend_all()
+        yield from self._pause_if_too_many_are_invalid()
+        yield from self._pull()
+
+    def _changed_settings(self) -> d.ChangeSettings:
         planned = tuple(bracket.planned for bracket in self.search.brackets)
-        yield d.ChangeSettings(
+        return d.ChangeSettings(
             self.search.max_concurrent_trials,
             planned,
             self.metric_at,
@@ -380,10 +399,28 @@ class Experiment:
             self.max_invalid_trials,
             self.max_size,
         )
-        if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
-            yield self._leave(ExperimentState.STOPPED, goal)
-            yield from self._suspend_all()
-        yield from self._pause_if_too_many_are_invalid()
+
+    def _add_trial_requested(self, event: e.AddTrialRequested) -> Iterable[Decision]:
+        """Give hyperparameters to the next new trial of the first bracket that creates one.
+
+        The search decides when it creates this trial, as for any other.
+        """
+        if self.ends_for_good or self.spec.search.method is Method.GRID:
+            why = "the experiment is being canceled" if self.ends_for_good else "a grid search tries only its grid"
+            raise IllegalEvent(f"no trial can be added: {why}")
+        given = read_given(self.spec.space, event.hparams)
+        if given.errors:
+            raise IllegalEvent(f"no trial was added: {'; '.join(_messages(given.errors))}")
+        try:
+            address = self.search.reserve(extra=event.extra)
+        except SearchError as error:
+            advice = "" if event.extra else "; to add one on top of max_trials, use --extra (in Python extra=True)"
+            raise IllegalEvent(f"no trial was added: {error}{advice}") from None
+        self._given[address] = given.values
+        for message in _messages(given.warnings):
+            yield d.Warn(f"added trial: {message}")
+        if event.extra:
+            yield self._changed_settings()
         yield from self._pull()
 
     # -- reports ------------------------------------------------------------------------------
@@ -520,20 +557,21 @@ class Experiment:
 
     def _create(self, job: Job, why: New) -> d.CreateTrial:
         spec = self.spec
-        hparams = self._draw(job.trial, why)
+        given = self._given.pop((why.bracket, why.nth), {})
+        hparams = self._draw(job.trial, why, given)
         seed = training_seed(spec.seed, why.bracket, why.nth)
         self.trials[job.trial] = TrialRecord(job.trial, hparams, seed, job.target, spec.source_checkpoint)
         self._running.add(job.trial)
         self._open[job.trial] = 1
-        return d.CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why)
+        return d.CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why, given)
 
-    def _draw(self, trial: TrialId, why: New) -> Mapping[str, Any]:
+    def _draw(self, trial: TrialId, why: New, given: Mapping[str, Any]) -> Mapping[str, Any]:
         spec = self.spec
         if spec.search.method is Method.GRID:
             return spec.space.grid_point(why.nth, former=spec.rules < 4)
         if self._sampler is not None:
-            return self._sampler.sample(trial, why.bracket, why.nth, self._sampler.good(self.search))
-        return spec.space.sample(spec.seed, why.bracket, why.nth)
+            return self._sampler.sample(trial, why.bracket, why.nth, self._sampler.good(self.search), given)
+        return spec.space.sample(spec.seed, why.bracket, why.nth, given)
 
     # -- attempts -----------------------------------------------------------------------------
 
@@ -841,6 +879,10 @@ def _killed_as_hung(trial: TrialRecord, event: e.AttemptPreempted, *, resumes: b
     if trial.checkpoint_length == 0:
         return f"{killed}. The trial has no checkpoint, so it starts from 0 when the experiment is resumed"
     return f"{killed}. The trial resumes from length {trial.checkpoint_length}"
+
+
+def _messages(problems: Iterable[tuple[Path, str]]) -> list[str]:
+    return [f"{'.'.join(path)}: {message}" if path else f"it {message}" for path, message in problems]
 
 
 def _standing(trial: TrialRecord, event: e.ValidationReported) -> str:

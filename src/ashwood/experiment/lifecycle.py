@@ -73,6 +73,7 @@ class Action(StrEnum):
     SET = "set"
     """Change its settings."""
     RETRY_FAILED = "retry_failed"
+    ADD_TRIAL = "add_trial"
 
 
 _NOT_ENDED = frozenset(state for state in ExperimentState if not state.ended)
@@ -84,6 +85,7 @@ ALLOWED: dict[Action, frozenset[ExperimentState]] = {
     Action.KILL: _NOT_ENDED,
     Action.SET: _NOT_ENDED,
     Action.RETRY_FAILED: frozenset(ExperimentState) - {ExperimentState.CANCELED},
+    Action.ADD_TRIAL: _NOT_ENDED,
 }
 """The states in which each action is possible.  The experiment, the commands and the dashboard use this table."""
 

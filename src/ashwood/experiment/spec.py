@@ -142,6 +142,7 @@ class ExperimentSpec:
         name: name for people, which need not be unique.
         space: the hyperparameters and their ranges.
         search: settings of the search; its lengths are in ``unit``.
+        start_with: hyperparameters of the first trials, by dotted name; each trial's other hyperparameters are drawn.
         metric: name of the metric that the search compares.
         smaller_is_better: whether a smaller metric is better.
         unit: unit of all lengths without a unit of their own.
@@ -231,6 +232,7 @@ class ExperimentSpec:
     rules: int = RULES
     arguments: tuple[str, ...] = ()
     identity: str = ""
+    start_with: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def imported_entries(self) -> int:

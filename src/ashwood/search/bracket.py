@@ -41,6 +41,7 @@ class Bracket(ABC):
         given: total training length of all jobs so far.
         planned: number of trials that it creates, without replacements of invalid ones.
         entry: the rung at which new trials are first compared.
+        reserved: number of its first trials that `resize` keeps, because some of them have given hyperparameters.
         finished: whether no trial trains and none will.
     """
 
@@ -58,6 +59,7 @@ class Bracket(ABC):
         self._downwards = range(len(self.rungs) - 2, -1, -1)
         self.planned = plan.trials
         self.entry = 0
+        self.reserved = 0
         self._to_create = plan.trials
         self._created = 0
 
@@ -165,8 +167,18 @@ class Bracket(ABC):
 
     @property
     def fewest(self) -> int:
-        """The smallest allowed number of trials: those that were created, without replaced ones."""
-        return self._created - (self._to_create - self.planned)
+        """The smallest allowed number of trials: those that were created or reserved, without replaced ones."""
+        return max(self._created, self.reserved) - (self._to_create - self.planned)
+
+    @property
+    def can_reserve(self) -> bool:
+        """Whether it will create a trial that is not reserved yet."""
+        return not self.finished and max(self._created, self.reserved) < self._to_create
+
+    def reserve(self) -> int:
+        """Reserve its next new trial that is not reserved yet, and return the index of this trial."""
+        self.reserved = max(self._created, self.reserved) + 1
+        return self.reserved - 1
 
     def resize(self, trials: int) -> None:
         """Set the total number of trials, without replacements of invalid ones; it is at least `fewest`."""
@@ -239,6 +251,7 @@ class Bracket(ABC):
             "planned": self.planned,
             "to_create": self._to_create,
             "created": self._created,
+            "reserved": self.reserved,
         }
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -256,6 +269,7 @@ class Bracket(ABC):
         self.planned = snapshot["planned"]
         self._to_create = snapshot["to_create"]
         self._created = snapshot["created"]
+        self.reserved = snapshot["reserved"]
 
 
 def reached_end(bracket: Bracket) -> Stop:

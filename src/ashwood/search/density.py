@@ -14,10 +14,11 @@ tree-structured Parzen estimator), on the longest trained trials as in Falkner e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ashwood.search.draw import unit_draws
+from ashwood.search.given import position_of
 from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
@@ -56,7 +57,8 @@ class DensitySampler:
         """Draw from ``space`` for an experiment with ``seed``."""
         self._space = space
         self._seed = seed
-        free = [leaf for _, leaf in space.leaves() if not isinstance(leaf, Const)]
+        self._free = {".".join(path): leaf for path, leaf in space.leaves() if not isinstance(leaf, Const)}
+        free = self._free.values()
         self._sizes = [_bins(leaf) for leaf in free]
         self._smears = [
             _smears(size, ordered=not isinstance(leaf, Categorical))
@@ -72,25 +74,36 @@ class DensitySampler:
         """Return the good trials from which the sampler learns, or an empty list if there are too few results."""
         return search.promising(ENOUGH, GOOD_SHARE, MOST_GOOD)
 
-    def sample(self, trial: TrialId, bracket: int, index: int, good: Sequence[TrialId]) -> dict[str, Any]:
+    def sample(
+        self, trial: TrialId, bracket: int, index: int, good: Sequence[TrialId], given: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return the values of a new trial, the ``index``-th of its bracket.
+
+        A trial with a given value that has no position in the range of its hyperparameter is not learned from.
 
         Args:
             trial: id of the new trial.
             bracket: its bracket.
             index: its index in the bracket.
             good: result of `good`; `note` was called for each of these trials.
+            given: values that are not drawn, by dotted name.
         """
+        given = given or {}
+        fixed = {
+            nth: position_of(self._free[name], given[name]) for nth, name in enumerate(self._free) if name in given
+        }
         if good and index % RANDOM_EVERY and self._sizes:
-            units = self._best_candidate(self._ratios_for(good), bracket, index)
+            units = self._best_candidate(self._ratios_for(good), bracket, index, fixed)
         else:
             units = self._space.units(self._seed, bracket, index)
-        self._cells[trial] = self._cells_of(units)
-        return self._space.values(units)
+        positions = [at for nth, unit in enumerate(units) if (at := fixed.get(nth, unit)) is not None]
+        if len(positions) == len(units):
+            self._cells[trial] = self._cells_of(positions)
+        return self._space.values(units, given)
 
     def note(self, trial: TrialId) -> None:
         """Record that a trial has a result.  Only the first call for a trial has an effect."""
-        if trial in self._known:
+        if trial in self._known or trial not in self._cells:
             return
         self._known.add(trial)
         self._ratios = []
@@ -103,6 +116,7 @@ class DensitySampler:
         if self._ratios and good == self._good:
             return self._ratios
         self._good, self._ratios = good, []
+        good = [trial for trial in good if trial in self._cells]
         others = max(0, len(self._known) - len(good))
         cells = [self._cells[trial] for trial in good]
         for nth, (size, smears, everyone) in enumerate(zip(self._sizes, self._smears, self._all, strict=True)):
@@ -120,7 +134,9 @@ class DensitySampler:
             )
         return self._ratios
 
-    def _best_candidate(self, ratios: Ratios, bracket: int, index: int) -> Sequence[float]:
+    def _best_candidate(self, ratios: Ratios, bracket: int, index: int, fixed: Collection[int]) -> Sequence[float]:
+        """Return the draws of the best candidate; the positions of hyperparameters in ``fixed`` do not matter."""
+        ratios = [[1.0] * len(bins) if nth in fixed else bins for nth, bins in enumerate(ratios)] if fixed else ratios
         best = -1.0
         place: Sequence[float] = ()
         for number in range(CANDIDATES):
@@ -133,7 +149,8 @@ class DensitySampler:
         return place
 
     def _cells_of(self, units: Sequence[float]) -> Cells:
-        return bytes(int(unit * size) for unit, size in zip(units, self._sizes, strict=True))
+        # The position of a given value can be 1, but draws are below 1.
+        return bytes(min(size - 1, int(unit * size)) for unit, size in zip(units, self._sizes, strict=True))
 
 
 def _bins(leaf: Hyperparameter) -> int:

@@ -22,6 +22,8 @@ Value: TypeAlias = Any
 # recorded search must replay to the same values on any machine.
 _EXACT = Context(prec=24)
 
+_NOTHING: Mapping[str, Value] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Const:
@@ -165,12 +167,12 @@ class Space:
         """Yield each hyperparameter with its path, in the order of the file."""
         return _leaves((), self.tree)
 
-    def sample(self, seed: int, bracket: int, index: int) -> dict[str, Value]:
+    def sample(self, seed: int, bracket: int, index: int, given: Mapping[str, Value] = _NOTHING) -> dict[str, Value]:
         """Return the hyperparameter values of the ``index``-th trial of a bracket.
 
-        Each value is a function of (seed, bracket, index, its own path) alone.
+        Each value is a function of (seed, bracket, index, its own path) alone, unless it is ``given``.
         """
-        return self.values(self.units(seed, bracket, index))
+        return self.values(self.units(seed, bracket, index), given)
 
     def units(self, seed: int, bracket: int, index: int) -> list[float]:
         """Return the draws in [0, 1) of the ``index``-th trial of a bracket, one for each varying hyperparameter."""
@@ -180,12 +182,13 @@ class Space:
             if not isinstance(leaf, Const)
         ]
 
-    def values(self, units: Sequence[float]) -> dict[str, Value]:
-        """Return the hyperparameter values for draws in [0, 1)."""
+    def values(self, units: Sequence[float], given: Mapping[str, Value] = _NOTHING) -> dict[str, Value]:
+        """Return the hyperparameter values for draws in [0, 1), except those that are ``given`` by dotted name."""
         free = iter(units)
-        return _nest(
-            (path, leaf.val if isinstance(leaf, Const) else leaf.at(next(free))) for path, leaf in self.leaves()
-        )
+        drawn = ((path, leaf.val if isinstance(leaf, Const) else leaf.at(next(free))) for path, leaf in self.leaves())
+        if given:
+            return _nest((path, given.get(".".join(path), value)) for path, value in drawn)
+        return _nest(drawn)
 
     def grid_size(self) -> int:
         """Return the number of points of the grid."""

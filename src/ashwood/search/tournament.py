@@ -145,21 +145,52 @@ class Tournament:
         Raises:
             SearchError: more were created already, or the number of no bracket can change; nothing has changed.
         """
-        if self._method in (Method.GRID, Method.SINGLE):
-            raise SearchError(f"{self._method} search creates {self.max_trials} trials, neither more nor fewer")
-        changing = [bracket for bracket in self.brackets if bracket.can_resize]
-        if not changing:
-            raise SearchError(f"all {self.max_trials} trials were created and are being compared: none can be added")
+        changing = self._resizable()
         fixed = sum(bracket.planned for bracket in self.brackets if not bracket.can_resize)
         created = sum(bracket.fewest for bracket in changing)
         if max_trials < max(1, fixed + created):
-            raise SearchError(f"{fixed + created} trials were created already")
+            waiting = any(bracket.reserved > self._created[bracket.number] for bracket in changing)
+            given = " or have given hyperparameters" if waiting else ""
+            raise SearchError(f"{fixed + created} trials were created already{given}")
         weights = [self.plan.brackets[bracket.number].weight for bracket in changing]
         least = [bracket.fewest for bracket in changing]
         for bracket, trials in zip(changing, share_trials_anew(max_trials - fixed, weights, least), strict=True):
             bracket.resize(trials)
             if bracket.finished:
                 self._retired += bracket.retired()
+
+    def reserve(self, *, extra: bool = False) -> tuple[int, int]:
+        """Reserve the next new trial of the first bracket that will create one, and return its bracket and index.
+
+        Trials that are reserved already are passed over.
+
+        Args:
+            extra: whether the first bracket whose number of trials can change creates one more, which is reserved.
+
+        Raises:
+            SearchError: no bracket will create another trial, or can create one more; nothing has changed.
+        """
+        if extra:
+            bracket = self._resizable()[0]
+            bracket.resize(bracket.planned + 1)
+            return bracket.number, bracket.reserve()
+        for bracket in self.brackets:
+            if bracket.can_reserve:
+                return bracket.number, bracket.reserve()
+        raise SearchError(f"all {self.max_trials} trials (max_trials) were created or have given hyperparameters")
+
+    def _resizable(self) -> list[Bracket]:
+        """Return the brackets whose number of trials can change.
+
+        Raises:
+            SearchError: there are none.
+        """
+        if self._method in (Method.GRID, Method.SINGLE):
+            raise SearchError(f"{self._method} search creates {self.max_trials} trials, neither more nor fewer")
+        changing = [bracket for bracket in self.brackets if bracket.can_resize]
+        if not changing:
+            raise SearchError(f"all {self.max_trials} trials were created and are being compared: none can be added")
+        return changing
 
     def limit(self, max_concurrent_trials: int) -> None:
         """Set how many trials may train at once, at least one for each bracket; 0 removes the bound."""

@@ -80,6 +80,7 @@ def full_spec() -> ExperimentSpec:
             "packages": {"torch": "2"},
             "git": {"commit": "c0ffee", "dirty": True, "prefix": ""},
         },
+        start_with=({"lr": 0.1 + 0.2, "optimizer.momentum": 5e-324}, {"activation": [1, 2]}),
     )
 
 
@@ -106,12 +107,13 @@ def sample_requests() -> list[Request]:
         e.TrialStopRequested(4),
         e.SettingsChanged({"max_trials": 7, "metric_at": math.inf, "max_time": None}),
         e.RetryFailedRequested(),
+        e.AddTrialRequested({"lr": 0.1 + 0.2, "optimizer": {"momentum": 5e-324}, "activation": [1, 2]}, extra=True),
     ]
 
 
 def control_entries() -> list[Entry]:
     """Return entries about requests, time limits, storage and workers, with every reason to leave an experiment."""
-    paused, stopped = ExperimentState.PAUSED, ExperimentState.STOPPED
+    paused, stopped, x = ExperimentState.PAUSED, ExperimentState.STOPPED, {"optimizer.momentum": 5e-324, "act": [1, 2]}
     return [
         *(Entry(1.0, request, ()) for request in sample_requests()),
         Entry(1.0, e.PauseRequested(), (d.LeaveExperiment(paused, d.Asked("pause", "☃")),)),
@@ -134,6 +136,7 @@ def control_entries() -> list[Entry]:
         Entry(1.0, e.RetryFailedRequested(), (d.ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),
         Entry(1.0, e.RetryFailedRequested(), (d.ReopenTrial(1, TrialState.PAUSED, 1, 4, d.BracketReopened(1)),)),
         Entry(1.0, e.DriverStarted(1), (d.TrainTrial(0, 2, 4, RetriedOnRequest(2)),)),
+        Entry(1.0, e.AddTrialRequested(x), (d.CreateTrial(1, 0, 2, x, 3, 4, Created(0, 2), given=x),)),
         Entry(1.0, e.SettingsChanged({}), (d.ChangeSettings(4, (1, 2), None, 0.1, 7),)),
     ]
 

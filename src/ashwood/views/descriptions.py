@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import TrialId
+from ashwood.views.table import flatten
 from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
 
 _MOST_METRICS = 20
@@ -77,6 +79,8 @@ def _describe_request(event: e.Event) -> str:
             return f"stop of trial {trial} requested"
         case e.SettingsChanged(settings):
             return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
+        case e.AddTrialRequested(hparams, extra):
+            return f"trial requested{' in addition to max_trials' if extra else ''}, with {describe_given(hparams)}"
         case e.TimeRanOut(seconds):
             return f"time limit reached after {seconds:.0f} s"
     return _WITHOUT_DETAILS.get(type(event), type(event).__name__)
@@ -108,10 +112,10 @@ def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
 def describe_decision(decision: d.Decision, unit: Unit) -> str:
     """Return a short description of a decision with its reason."""
     match decision:
-        case d.CreateTrial(trial=trial, target=target, why=why):
-            return f"create trial {trial} to {format_length(target, unit)} ({why})"
-        case d.TrainTrial(trial, attempt, target, why, repeats):
-            reason = f"{why}{describe_repeats(repeats, unit)}"
+        case d.CreateTrial(trial=trial, target=target):
+            return f"create trial {trial} to {format_length(target, unit)} ({describe_reason(decision, unit)})"
+        case d.TrainTrial(trial, attempt, target):
+            reason = describe_reason(decision, unit)
             return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({reason})"
         case d.ContinueTrial(trial, _, target, why):
             return f"continue trial {trial} to {format_length(target, unit)} ({why})"
@@ -133,6 +137,16 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
             return _describe_the_rest(decision)
 
 
+def describe_reason(decision: d.Decision, unit: Unit) -> str:
+    """Return the reason of a decision with its details, or an empty text if it has none."""
+    match decision:
+        case d.CreateTrial(why=why, given=given) if given:
+            return f"{why}, with given settings {describe_given(given)}"
+        case d.TrainTrial(why=why, repeats=repeats):
+            return f"{why}{describe_repeats(repeats, unit)}"
+    return str(getattr(decision, "why", ""))
+
+
 def _describe_the_rest(decision: d.Decision) -> str:
     match decision:
         case d.DeleteCheckpoint(_, path, why):
@@ -149,6 +163,11 @@ def _describe_the_rest(decision: d.Decision) -> str:
         case d.EndExperiment(state, why):
             return f"the experiment is {state} ({why})"
     return type(decision).__name__
+
+
+def describe_given(given: Mapping[str, Any]) -> str:
+    """Return hyperparameters that a user gave for a trial, such as ``lr=0.1, optimizer.name=sgd``."""
+    return _headline(", ".join(f"{name}={format_value(value)}" for name, value in flatten(given).items()))
 
 
 def _headline(error: str) -> str:

@@ -14,6 +14,7 @@ from ashwood.experiment.changes import invalid_limit
 from ashwood.experiment.decisions import (
     ChangeSettings,
     CloseTrial,
+    CreateTrial,
     Decision,
     EndExperiment,
     LeaveExperiment,
@@ -21,7 +22,13 @@ from ashwood.experiment.decisions import (
     Warn,
 )
 from ashwood.experiment.entry import Entry
-from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, ValidationReported
+from ashwood.experiment.events import (
+    AddTrialRequested,
+    AttemptFailed,
+    DriverStarted,
+    PauseRequested,
+    ValidationReported,
+)
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.tournament import Tournament
@@ -103,6 +110,7 @@ class Progress:
         expected_arrivals: number of trials that the plan expects at each rung of each bracket, or None if no forecast
             was made yet.  A forecast stores it here, so that snapshots contain it, because it takes 0.1 s to compute.
         repeated_for_size: training length that was repeated because checkpoints were deleted to keep max_size.
+        pending: number of trials with given hyperparameters that are not created yet.
         settings: latest change of settings, or None if the settings are those of the spec.
         timeline: the work of each slot; the attribute is missing if it was not read from a snapshot.
         checkpoints: the table of checkpoints; the attribute is missing if it was not read from a snapshot.
@@ -126,6 +134,7 @@ class Progress:
         self.search: Tournament | None = None
         self.expected_arrivals: Sequence[Sequence[float]] | None = None
         self.repeated_for_size = 0
+        self.pending = len(spec.start_with)
         self.settings: ChangeSettings | None = None
         self.timeline = Timeline(self.ladder)
         self.checkpoints = CheckpointTable(spec)
@@ -168,6 +177,8 @@ class Progress:
                 self.state, self.why_ended, self.leaving = ExperimentState.RUNNING, "", None
             case PauseRequested():
                 self.state = ExperimentState.PAUSING
+            case AddTrialRequested():
+                self.pending += 1
         if entry.decisions:
             self._take(entry.decisions)
         leader = self.trials.leader
@@ -187,6 +198,8 @@ class Progress:
                     self.state, self.leaving = ExperimentState.STOPPING, decision
                 case ChangeSettings():
                     self.settings = decision
+                case CreateTrial(given=given):
+                    self.pending -= bool(given)
                 case TrainTrial(repeats=repeats):
                     self.repeated_for_size += repeats
                 case EndExperiment(state, reason):

@@ -26,7 +26,8 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
     """Return a flat record of a trial: state, lengths, times, metrics, and ``hparams.NAME`` for each hyperparameter.
 
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
-    of the best report, and ``last.NAME`` is the last report of each metric.
+    of the best report, and ``last.NAME`` is the last report of each metric.  ``given`` names the hyperparameters that a
+    user gave for the trial.
 
     Args:
         row: the trial.
@@ -46,6 +47,7 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
         "seen_length": row.seen_length,
         **{f"last.{name}": value for name, value in row.metrics.items()},
         **flatten(row.hparams, "hparams."),
+        "given": ", ".join(row.given) or None,
         "seed": row.seed,
         "attempts": row.attempt,
         "failures": len(row.errors),

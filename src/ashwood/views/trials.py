@@ -104,6 +104,7 @@ class TrialRow:
         started_at: time at which its first attempt started.
         ended_at: time at which it ended.
         seconds: total time of its attempts that have ended.
+        given: hyperparameters that a user gave for it, by dotted name; the others were drawn.
     """
 
     id: TrialId
@@ -133,6 +134,7 @@ class TrialRow:
     started_at: float | None = field(default=None, repr=False)
     ended_at: float | None = field(default=None, repr=False)
     seconds: float = 0.0
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def checkpoint(self) -> SavedCheckpoint | None:
@@ -362,8 +364,8 @@ class TrialTable:
 
     def _decide(self, at: float, decision: Decision) -> None:
         match decision:
-            case CreateTrial(trial, bracket, nth, hparams, seed, target):
-                self.rows[trial] = TrialRow(trial, bracket, nth, hparams, seed, target, at)
+            case CreateTrial(trial, bracket, nth, hparams, seed, target, given=given):
+                self.rows[trial] = TrialRow(trial, bracket, nth, hparams, seed, target, at, given=given)
                 self.states[TrialState.RUNNING] += 1
             case TrainTrial(trial, attempt, target) | ContinueTrial(trial, attempt, target):
                 row = self.rows[trial]

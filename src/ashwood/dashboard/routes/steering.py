@@ -12,6 +12,7 @@ from ashwood.dashboard.answers import ExperimentHeader, header
 from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
+    AddTrialRequested,
     CancelRequested,
     KillRequested,
     PauseRequested,
@@ -66,6 +67,13 @@ class SettingsChanges(_Changes):
         return {name: value for name, value in given.items() if name in _BOUNDS or value is not None}
 
 
+class AddedTrial(_Changes):
+    """A trial with given hyperparameters."""
+
+    hparams: dict[str, Any] = Field(description="Values by the names of hyperparameters; the others are drawn.")
+    extra: bool = Field(False, description="Whether to create one trial more than max_trials.")
+
+
 class NameChanges(_Changes):
     """Name, labels and archived flag of an experiment; absent ones remain unchanged."""
 
@@ -86,6 +94,12 @@ async def activate(context: Context, experiment: ExperimentNumber) -> Json:
     """Resume a paused or interrupted experiment, in a driver process that outlives the dashboard."""
     await run_sync(context.require_steering().activate, experiment)
     return await _now(context, experiment)
+
+
+@router.post("/experiments/{experiment}/trials", responses=_DONE)
+async def add_trial(context: Context, experiment: ExperimentNumber, trial: AddedTrial) -> Json:
+    """Add a trial with given hyperparameters, which is the next new trial of the first bracket that creates one."""
+    return await _ask(context, experiment, AddTrialRequested(trial.hparams, extra=trial.extra))
 
 
 @router.post("/experiments/{experiment}/{action}", responses=_DONE)

@@ -2,7 +2,7 @@
 
 import { get, patch, post } from "../api.js";
 import { ask, attempt, toast } from "../dialog.js";
-import { announce, button, h, put, redraw, write } from "../dom.js";
+import { announce, button, checkbox, h, put, redraw, write } from "../dom.js";
 import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
@@ -230,6 +230,7 @@ class Header {
       can.pause && !can.activate ? button("Pause", () => this.#steer("pause")) : null,
       can.activate ? button("Resume", () => this.#steer("activate"), "primary") : null,
       can.set ? button("Settings…", () => this.#settings()) : null,
+      can.add_trial ? button("Add trial…", () => this.#addTrial()) : null,
       can.cancel ? button("Cancel…", () => this.#end("cancel"), "warn") : null,
       can.kill ? button("Kill…", () => this.#end("kill"), "danger") : null,
       button("Rename…", () => this.#rename(), "ghost"),
@@ -318,6 +319,35 @@ class Header {
     });
   }
 
+  #addTrial() {
+    const { data } = this.model;
+    const inputs = data.searched.map((each) => [each, each.choices ? choiceInput(each) : numberInput(each)]);
+    const isFull = data.trials_created >= data.trials_planned;
+    const extra = checkbox("Extra: one trial more than max_trials", isFull, () => {});
+    ask({
+      title: `Add a trial to experiment ${data.id}`,
+      body: [
+        h("p", null, "It is the next new trial of the first bracket that creates one. Empty fields are drawn."),
+        inputs.map(([{ name, choices, least, most }, input]) => field(
+          name,
+          input,
+          choices ? null : `${format.number(least)} to ${format.number(most)}`,
+        )),
+        extra,
+      ],
+      yes: "Add trial",
+      act: async () => {
+        const filled = inputs.filter(([, input]) => input.value !== "");
+        const value = ({ choices }, input) => (choices ? choices[Number(input.value)] : Number(input.value));
+        const hparams = Object.fromEntries(filled.map(([each, input]) => [each.name, value(each, input)]));
+        await post(`${this.model.path}/trials`, { hparams, extra: extra.querySelector("input").checked });
+        toast("The trial is added.");
+        await this.model.load();
+        this.model.tell({});
+      },
+    });
+  }
+
   #rename() {
     const { data } = this.model;
     const input = h("input", { type: "text", value: data.name, required: true, maxlength: 200, autofocus: true });
@@ -363,6 +393,16 @@ class Header {
         : null,
     ]);
   }
+}
+
+function numberInput({ name, whole }) {
+  return h("input", { type: "number", name, step: whole ? 1 : "any", placeholder: "drawn" });
+}
+
+function choiceInput({ name, choices }) {
+  const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const options = choices.map((value, at) => h("option", { value: at }, text(value)));
+  return h("select", { name }, h("option", { value: "" }, "drawn"), options);
 }
 
 function warningCount(number) {

@@ -42,7 +42,8 @@ export default async function trialPage(place) {
   const checkpoints = h("div");
   const happenings = h("ol", { class: "happenings" });
   const metrics = new Metrics(model, path, signal);
-  const values = h("div", null, hyperparameters(trial.hyperparameters), copyButtons(() => trial));
+  const given = trial.given ? h("p", { class: "muted" }, `Given by a user: ${trial.given}`) : null;
+  const values = h("div", null, hyperparameters(trial.hyperparameters), given, copyButtons(() => trial));
 
   const show = () => {
     const { data } = model;

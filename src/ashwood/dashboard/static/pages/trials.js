@@ -8,6 +8,7 @@ import { Pager, Table } from "../table.js";
 
 const AGAIN = 3_000;
 const HIDDEN = new Set([
+  "given",
   "seed",
   "attempts",
   "best_length",
@@ -27,6 +28,7 @@ const NAMES = {
   length: "Length",
   best_length: "Best at",
   seen_length: "Best seen at",
+  given: "Given",
   seed: "Seed",
   attempts: "Attempts",
   failures: "Failures",

@@ -1,0 +1,128 @@
+"""Values of hyperparameters that a user gives for one trial; all others are drawn.
+
+They can be nested like the hyperparameters, or have dotted names, such as ``optimizer.lr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, TypeAlias
+
+from ashwood.errors import nearest
+from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Path, Space, Value
+
+Settings: TypeAlias = Mapping[str, Any]
+"""Values by the names of hyperparameters, nested or dotted."""
+
+_MOST_NAMES = 10
+_LONGEST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Given values, and what is wrong with them.
+
+    Attributes:
+        values: value of each hyperparameter, by its dotted name.
+        errors: keys of wrong values, as the user wrote them, each with a message.
+        warnings: keys of values outside the range of their hyperparameter, each with a message.
+    """
+
+    values: dict[str, Value] = field(default_factory=dict)
+    errors: list[tuple[Path, str]] = field(default_factory=list)
+    warnings: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def read_given(space: Space, settings: Settings) -> Given:
+    """Return the values that a user gives for a trial.
+
+    Values get the types of drawn ones.  Equal values of constants are left out.
+    """
+    given = Given()
+    leaves = {".".join(path): leaf for path, leaf in space.leaves()}
+    _read("", (), settings, leaves, given)
+    if not given.values and not given.errors:
+        given.errors.append(((), "must give a value for at least one hyperparameter that is searched"))
+    return given
+
+
+def position_of(leaf: Hyperparameter, value: Value) -> float | None:
+    """Return the position of a given value in the range of a hyperparameter, from 0 to 1.
+
+    A number outside the range is at the nearest end.  Return None if the value has no position.
+    """
+    if isinstance(leaf, Const | Categorical):
+        return None if isinstance(leaf, Const) else leaf.unit_of(value)
+    if (unit := leaf.unit_of(value)) is not None:
+        return unit
+    first, last = leaf.at(0), leaf.at(1)
+    if min(first, last) < value < max(first, last):
+        return None
+    return 0.0 if (value <= first) == (first <= last) else 1.0
+
+
+def _read(prefix: str, path: Path, settings: Settings, leaves: Mapping[str, Hyperparameter], given: Given) -> None:
+    for key, value in settings.items():
+        name, at = f"{prefix}{key}", (*path, key)
+        if (leaf := leaves.get(name)) is not None:
+            _read_value(name, at, value, leaf, given)
+            continue
+        inside = [other for other in leaves if other.startswith(f"{name}.")]
+        if not inside:
+            given.errors.append((at, _unknown(name, list(leaves))))
+        elif isinstance(value, Mapping):
+            _read(f"{name}.", at, value, leaves, given)
+        else:
+            given.errors.append((at, f"is a map of hyperparameters, so give a map, or a value for {inside[0]}"))
+
+
+def _read_value(name: str, at: Path, value: Value, leaf: Hyperparameter, given: Given) -> None:
+    if name in given.values:
+        given.errors.append((at, "is given twice: remove one of the two"))
+    elif isinstance(leaf, Const):
+        if value != leaf.val or isinstance(value, bool) != isinstance(leaf.val, bool):
+            given.errors.append(
+                (at, f"is a constant of the experiment, {_shown(leaf.val)}, so it cannot have another value")
+            )
+    elif isinstance(leaf, Categorical):
+        unit = leaf.unit_of(value)
+        given.values[name] = value if unit is None else leaf.at(unit)
+        if unit is None:
+            given.warnings.append((at, f"{_shown(value)} is not one of its values; it is used as given"))
+    elif (number := _number(leaf, value)) is None:
+        expected = "a whole number" if isinstance(leaf, Int) else "a finite number"
+        given.errors.append((at, f"must be {expected}, not {_shown(value)}"))
+    else:
+        given.values[name] = number
+        if leaf.unit_of(number) is None:
+            low, high = sorted((leaf.at(0), leaf.at(1)))
+            given.warnings.append((at, f"{number} is outside its range, {low:.6g} to {high:.6g}; it is used as given"))
+
+
+def _number(leaf: Hyperparameter, value: Value) -> float | None:
+    """Return a value as a number of the type that the hyperparameter draws, or None if it is no such number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        if not isfinite(value):
+            return None
+        if not isinstance(leaf, Int):
+            return float(value)
+    except OverflowError:  # The integer is too large for a float.
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    if (close := nearest(name, known)) is not None:
+        return f"unknown hyperparameter; did you mean {close}?"
+    more = f" and {len(known) - _MOST_NAMES:,} more" if len(known) > _MOST_NAMES else ""
+    there = f"{', '.join(known[:_MOST_NAMES])}{more}" if known else "none"
+    return f"unknown hyperparameter; known ones: {there}"
+
+
+def _shown(value: Value) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

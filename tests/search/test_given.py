@@ -1,0 +1,81 @@
+"""Tests of hyperparameters that a user gives for a trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.search.given import position_of, read_given
+from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space, Tree
+
+TREE: Tree = {
+    "lr": Log(-4, -1),
+    "layers": Int(1, 5),
+    "optimizer": {"momentum": Double(0.1, 0.9), "name": Categorical(("adam", "sgd", None)), "nesterov": Const(True)},
+    "a.b": Categorical((1, True, [1, 2])),
+    "batch": Const(32),
+}
+SPACE = Space(TREE)
+
+
+def test_values_can_be_nested_or_have_dotted_names() -> None:
+    nested = read_given(SPACE, {"optimizer": {"name": "sgd", "momentum": 0.5}, "a.b": True})
+    dotted = read_given(SPACE, {"optimizer.name": "sgd", "optimizer.momentum": 0.5, "a": {"b": True}})
+    assert nested == dotted
+    assert nested.values == {"optimizer.name": "sgd", "optimizer.momentum": 0.5, "a.b": True}
+
+
+def test_values_get_the_types_of_drawn_ones() -> None:
+    values = read_given(SPACE, {"lr": 1, "layers": 2.0, "optimizer.momentum": 0, "a.b": 1.0}).values
+    assert [(value, type(value)) for value in values.values()] == [(1.0, float), (2, int), (0.0, float), (1, int)]
+
+
+def test_equal_constants_are_left_out_and_others_are_errors() -> None:
+    assert read_given(SPACE, {"lr": 0.01, "batch": 32, "optimizer": {"nesterov": True}}).values == {"lr": 0.01}
+    wrong = read_given(SPACE, {"batch": 64, "optimizer": {"nesterov": 1}})
+    assert wrong.errors == [
+        (("batch",), "is a constant of the experiment, 32, so it cannot have another value"),
+        (("optimizer", "nesterov"), "is a constant of the experiment, True, so it cannot have another value"),
+    ]
+
+
+def test_bounds_and_values_have_no_warnings() -> None:
+    for value in (1e-4, 0.1, 0.05):
+        assert read_given(SPACE, {"lr": value, "layers": 5, "optimizer.momentum": 0.1, "a.b": [1, 2]}).warnings == []
+
+
+@given(st.integers(0, 2**20), st.integers(0, 30), st.data())
+def test_given_values_replace_drawn_ones_and_no_others(seed: int, index: int, data: st.DataObject) -> None:
+    names = data.draw(st.sets(st.sampled_from(["lr", "layers", "optimizer.momentum", "optimizer.name"]), min_size=1))
+    drawn, other = SPACE.sample(seed, 0, index), _flat(SPACE.sample(seed, 1, index))
+    settings = read_given(SPACE, {name: other[name] for name in names})
+    assert (settings.errors, settings.warnings) == ([], [])
+    assert _flat(SPACE.sample(seed, 0, index, settings.values)) == _flat(drawn) | {name: other[name] for name in names}
+
+
+LEAVES = [leaf for _, leaf in SPACE.leaves() if not isinstance(leaf, Const)] + [Log(-1, 2, base=0.5)]
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=repr)
+@given(unit=st.floats(0, 1, exclude_max=True))
+def test_position_of_drawn_value_draws_it_again(leaf: Hyperparameter, unit: float) -> None:
+    value = leaf.at(unit)
+    position = position_of(leaf, value)
+    assert position is not None
+    assert 0 <= position <= 1
+    assert leaf.at(min(position, 1 - 2**-53)) == (pytest.approx(value) if isinstance(value, float) else value)
+
+
+def test_numbers_outside_the_range_are_at_the_nearest_end() -> None:
+    assert [position_of(Int(1, 5), value) for value in (-3, 9)] == [0.0, 1.0]
+    assert [position_of(Log(-4, -1), value) for value in (-1.0, 1e-9, 5.0)] == [0.0, 0.0, 1.0]
+    assert [position_of(Log(-1, 2, base=0.5), value) for value in (0.0, 8.0)] == [1.0, 0.0]
+    assert position_of(Categorical(("a", "b")), "c") is None
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    inner = {f"optimizer.{name}": value for name, value in values["optimizer"].items()}
+    return {name: value for name, value in values.items() if name != "optimizer"} | inner
