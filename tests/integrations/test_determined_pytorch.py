@@ -104,7 +104,7 @@ def test_checkpoint_has_the_format_of_determined(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_search_with_pauses_a_kill_and_promotions_reports_the_same_metrics(tmp_path: Path) -> None:
     assert_resumes(
         trials.DigitsTrial.__ashwood_train__,
@@ -112,6 +112,7 @@ def test_search_with_pauses_a_kill_and_promotions_reports_the_same_metrics(tmp_p
         hparams=HPARAMS | {"lr": ashwood.Log(-2, -1)},
         metric="validation_loss",
         max_length={"epochs": 8},
+        min_validation_period={"epochs": 1},
     )
 
 
