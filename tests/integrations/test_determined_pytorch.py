@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 import ashwood  # noqa: E402
+from ashwood.backends.local.load import command_of  # noqa: E402
 from ashwood.integrations.determined import pytorch  # noqa: E402
 from tests.integrations import determined_trials as trials  # noqa: E402
 from tests.integrations.attempts import Training  # noqa: E402
 from tests.integrations.kit import assert_resumes  # noqa: E402
 
 HPARAMS = {"hidden": 16, "lr": 0.05, "global_batch_size": 32}
+ROOT = str(Path(__file__).parents[2])
 BATCHES = 13  # in an epoch of DigitsTrial
 
 
@@ -114,6 +119,71 @@ def test_search_with_pauses_a_kill_and_promotions_reports_the_same_metrics(tmp_p
         max_length={"epochs": 8},
         min_validation_period={"epochs": 1},
     )
+
+
+@pytest.mark.parametrize(
+    ("slots", "kind", "starts"), [("1", "function", False), ("2", "function", True), ("2", "pickle", False)]
+)
+def test_class_is_started_in_a_process_for_each_slot(
+    slots: str, kind: str, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASHWOOD_SLOTS_PER_TRIAL", slots)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    command = command_of(trials.DigitsTrial.__ashwood_train__, kind, "model_def:DigitsTrial")
+    assert (command is not None) == starts
+    assert command is None or command.endswith("launch.torch_distributed --trial model_def:DigitsTrial")
+
+
+INTERRUPTED = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from tests.integrations.determined_trials import ReducersTrial
+
+class InterruptedTrial(ReducersTrial):
+    def train_batch(self, batch, epoch_idx, batch_idx):
+        if self.context.distributed.get_rank() == 0 and self.context.get_data_config()["interrupted"]:
+            if batch_idx == 9 and not Path("paused").exists():
+                Path("paused").touch()
+                subprocess.run([sys.executable, "-m", "ashwood", "pause", "1", "--home", "home"], check=True)
+            if batch_idx == 21 and not Path("killed").exists():
+                Path("killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().train_batch(batch, epoch_idx, batch_idx)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_class_in_two_processes_that_is_paused_and_killed_reports_the_same_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH")))))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "model_def.py").write_text(INTERRUPTED)
+    found = []
+    for number, interrupted in enumerate((True, False), 1):
+        settings = {
+            "entrypoint": "model_def:InterruptedTrial",
+            "data": {"interrupted": interrupted},
+            "hyperparameters": HPARAMS,
+            "searcher": {"name": "single", "metric": "validation_loss", "max_length": {"epochs": 3}},
+            "min_validation_period": {"epochs": 1},
+            "min_checkpoint_period": {"batches": 5},
+            "scheduling_unit": 4,
+            "resources": {"slots_per_trial": 2},
+            "reproducibility": {"experiment_seed": 3},
+            "max_restarts": 1,
+        }
+        (tmp_path / "experiment.json").write_text(json.dumps(settings))
+        for action in [("run", "experiment.json"), ("resume", "1")] if interrupted else [("run", "experiment.json")]:
+            command = [sys.executable, "-m", "ashwood", *action, "--home", "home", "--workers", "1"]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        experiment = ashwood.open_experiment(number, home=tmp_path / "home")
+        assert experiment.state == "completed", done.stdout + done.stderr
+        found.append(experiment.reports().drop(columns=["attempt", "at"]))
+    assert (tmp_path / "paused").exists()
+    assert (tmp_path / "killed").exists()
+    assert found[0].groupby("length").last().equals(found[1].groupby("length").last())
 
 
 def fit(trial: ashwood.Trial, **options: Any) -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ashwood.integrations.determined.errors import InvalidHP
-from ashwood.integrations.determined.info import current_trial
+from ashwood.integrations.determined.info import current_trial, slots_of_trial
+from ashwood.integrations.determined.launch.torch_distributed import class_command
 from ashwood.integrations.determined.pytorch import _data, _state
 from ashwood.integrations.determined.pytorch._callback import PyTorchCallback
 from ashwood.integrations.determined.pytorch._context import PyTorchTrialContext
@@ -96,6 +97,11 @@ class PyTorchTrial(ABC):
     def get_batch_length(self, batch: Any) -> int:
         """Return the number of records in a batch."""
         return _data.data_length(batch)
+
+    @classmethod
+    def __ashwood_command__(cls, target: str) -> str | None:
+        """Return the command that trains the class with a process for each slot, or None if the trial has one slot."""
+        return class_command(target) if slots_of_trial() > 1 else None
 
     @classmethod
     def __ashwood_train__(cls, trial: Trial) -> None:
