@@ -13,7 +13,12 @@ datasets = pytest.importorskip("sklearn.datasets")
 
 import ashwood  # noqa: E402
 from ashwood.integrations import determined as det  # noqa: E402
-from ashwood.integrations.determined.keras import DeterminedCallback, TFKerasTrial, callbacks  # noqa: E402
+from ashwood.integrations.determined.keras import (  # noqa: E402
+    DeterminedCallback,
+    TFKerasTrial,
+    callbacks,
+    load_model_from_checkpoint_path,
+)
 from tests.integrations.attempts import Training  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves weights
@@ -76,6 +81,9 @@ def test_class_resumes_inside_epochs(dataset: bool, tmp_path: Path) -> None:
     assert straight.reports.keys() == paused.reports.keys() == {1, 2, 3}
     assert paused.reports == straight.reports
     assert {"val_loss", "val_accuracy", "training.loss"} <= set(straight.reports[3])
+    model = load_model_from_checkpoint_path(str(paused.checkpoints / paused.saved[-1]))
+    x, y = iris()[1]
+    assert model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"] == straight.reports[3]["val_accuracy"]
 
 
 def fit(trial: ashwood.Trial) -> None:

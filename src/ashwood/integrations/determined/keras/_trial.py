@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
@@ -12,15 +13,18 @@ import numpy as np
 
 from ashwood.errors import TrainingCodeError
 from ashwood.integrations.common import check_metric, check_one_process
+from ashwood.integrations.determined._saved_class import write_class
 from ashwood.integrations.determined.core import DummyDistributedContext
 from ashwood.integrations.determined.errors import InvalidHP
-from ashwood.integrations.determined.info import current_trial
+from ashwood.integrations.determined.info import current_trial, slots_of_trial
 from ashwood.integrations.determined.keras import _state
 from ashwood.integrations.determined.keras._context import TFKerasTrialContext
 from ashwood.integrations.determined.keras._data import Batches, unpacked
 from ashwood.integrations.determined.keras.callbacks import Callback
 from ashwood.trial import Trial
 from ashwood.trial.lengths import Scale
+
+logger = logging.getLogger("determined.keras")
 
 
 class TFKerasTrial(ABC):
@@ -70,6 +74,8 @@ class TFKerasTrial(ABC):
         """Train the class in a trial of an experiment whose entrypoint it is."""
         current_trial()
         check_one_process("Keras", trial.world_size)
+        if (slots := slots_of_trial()) > 1:
+            logger.warning(f"the trial has {slots} slots, but Keras trains a TFKerasTrial in one process")
         try:
             keras.utils.set_random_seed(trial.seed % 2**32)
             context = cls.trial_context_class(trial, DummyDistributedContext())
@@ -219,6 +225,7 @@ class _Loop:
     def _save(self, directory: Path) -> None:
         states = [each.get_state() if isinstance(each, Callback) else None for each in self._callbacks]
         _state.save(directory, self._model, batches=self._done, window=self._window, callbacks=states)
+        write_class(directory, "TFKerasTrial", type(self._user), self._context)
         self._call("on_checkpoint_end", str(directory))
 
     def _restore(self, start: int) -> None:
