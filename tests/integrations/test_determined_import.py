@@ -114,6 +114,21 @@ def test_python_without_ashwood_says_so() -> None:
     assert error.endswith("install Ashwood there, or use the Python that runs ashwood")
 
 
+def test_import_from_path_prefers_a_directory_and_forgets_its_modules(tmp_path: Path) -> None:
+    for name in ("trained", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_def.py").write_text(f"import helper\nname = helper.name = {name!r}\n")
+        (tmp_path / name / "helper.py").write_text("")
+    code = (
+        "import determined as det, model_def\n"
+        f"with det.import_from_path({str(tmp_path / 'trained')!r}):\n"
+        "    import model_def as trained\n"
+        "import model_def as again, helper\n"
+        "print(trained.name, model_def.name, again is model_def, helper.name)"
+    )
+    assert replaced(code, str(tmp_path / "new"))[0] == "trained new True new"
+
+
 def test_launcher_is_a_program() -> None:
     printed, _ = replaced("", options=("-m", "determined.launch.torch_distributed", "--help"))
     assert printed.startswith("usage: python3 -m determined.launch.torch_distributed")

@@ -87,6 +87,60 @@ def test_data_continues_at_the_batch_at_which_the_trial_stopped(loader: str, tmp
     assert_same(trials.LoadersTrial, tmp_path, [6, 20], targets=(30,), unit="batches", hparams=hparams)
 
 
+def test_stream_without_a_length_resumes_and_counts_epochs_by_the_file(tmp_path: Path) -> None:
+    assert_same(trials.StreamTrial, tmp_path, [4, 9], targets=(20,), unit="batches")
+    found = train(trials.StreamTrial, tmp_path, "unknown")
+    assert "has no length, so epochs cannot be counted: add records_per_epoch" in str(found.outcome)
+    found = train(trials.StreamTrial, tmp_path, "known", records_per_epoch=200)
+    assert found.saved[-1].endswith("-batches-18")  # 3 epochs of 200 // 32 batches
+
+
+@pytest.mark.parametrize(
+    ("mode", "steps"),
+    [
+        ("STEP_EVERY_BATCH", lambda batch: batch // 3 * 3 // 2),
+        ("STEP_EVERY_OPTIMIZER_STEP", lambda batch: batch // 6),
+        ("STEP_EVERY_EPOCH", lambda batch: int(batch >= 24)),  # the last step of the optimizer before batch 26
+        ("MANUAL_STEP", lambda batch: batch // 10),
+    ],
+)
+def test_schedulers_step_as_often_as_with_determined(mode: str, steps: Any, tmp_path: Path) -> None:
+    """Frequency 2, and gradients of 3 batches are aggregated."""
+    trials.STEPS.clear()
+    config = {"optimizations": {"aggregation_frequency": 3}}
+    train(trials.ScheduledTrial, tmp_path, hparams=HPARAMS | {"mode": mode}, config=config, pauses=[4, 17])
+    assert [(batch, steps(batch)) for batch in range(3 * BATCHES)] == trials.STEPS
+
+
+@pytest.mark.filterwarnings("ignore:.*GradScaler is enabled, but CUDA is not available")
+@pytest.mark.parametrize("scaler", ["use_amp", "cuda", "cpu"])
+def test_mixed_precision_on_the_cpu_resumes(scaler: str, tmp_path: Path) -> None:
+    paused = assert_same(trials.ScaledTrial, tmp_path, [4, 17], hparams=HPARAMS | {"scaler": scaler})
+    state = torch.load(paused.checkpoints / paused.saved[-1] / "state_dict.pth")
+    assert ("scale" in state["scaler_state_dict"]) == (scaler == "cpu")
+
+
+def test_callbacks_are_called_in_the_order_of_determined(tmp_path: Path) -> None:
+    class Called(trials.DigitsTrial):
+        def build_callbacks(self) -> Any:
+            return {"counter": trials.Counter()}
+
+    trials.EVENTS.clear()
+    config = {"perform_initial_validation": True, "scheduling_unit": 10}
+    found = train(Called, tmp_path, targets=[1], config=config)
+    assert found.reports.keys() == {0, 1}
+    validation = ["validation_step_start", "validation_start", "validation_epoch_start"]
+    validation += ["validation_epoch_end", "validation_step_end", "validation_end"]
+    training = ["training_workload_end", "training_epoch_end", "training_workload_end"]
+    saving = ["checkpoint_save_start", "checkpoint_end", "checkpoint_write_end", "checkpoint_upload_end"]
+    begin, end = ["trial_startup", "training_start", *validation, "training_epoch_start"], ["trial_shutdown"]
+    events = [event.removeprefix("on_") for event, *_ in trials.EVENTS if event != "on_before_optimizer_step"]
+    assert events == [*begin, *training, *validation, *saving, *end]
+    assert len(trials.EVENTS) - len(events) == BATCHES
+    assert ("on_trial_startup", 0, None) in trials.EVENTS
+    assert ("on_checkpoint_upload_end", found.saved[-1]) in trials.EVENTS
+
+
 def test_invalid_hparams(tmp_path: Path) -> None:
     found = train(trials.InvalidTrial, tmp_path, hparams=HPARAMS | {"hidden": 2})
     assert str(found.outcome) == "Invalid(why='too small')"
@@ -213,6 +267,28 @@ def test_trainer_uses_its_own_periods_and_resumes(tmp_path: Path) -> None:
     for length, metrics in straight.reports.items():
         assert paused.reports[length] == metrics, length
     assert straight.saved == ["trial-0/length-15-attempt-1", "trial-0/length-30-attempt-1"]
+
+
+def test_trainer_in_a_search_without_a_length_uses_its_own_and_resumes(tmp_path: Path) -> None:
+    def code(trial: ashwood.Trial) -> None:
+        fit(
+            trial,
+            max_length=pytorch.Epoch(2),
+            validation_period=pytorch.Epoch(1),
+            reporting_period=pytorch.Batch(4),
+            latest_checkpoint="uuid",
+        )
+
+    # The best validation is the first one, so the checkpoint at the end is not the best.
+    options: dict[str, Any] = {"hparams": HPARAMS, "open_ended": True, "unit": "steps", "smaller_is_better": False}
+    straight = Training(code, tmp_path / "straight", targets=[1 << 62], save_on="best", **options)
+    paused = Training(code, tmp_path / "paused", targets=[1 << 62], pauses=[4, 16], save_on="best", **options)
+    assert str(straight.outcome) == "Returned()", straight.outcome
+    assert paused.outcome == straight.outcome
+    assert paused.attempts == 3
+    assert paused.reports == straight.reports
+    assert sorted(straight.reports) == [4, 8, 12, 13, 16, 20, 24, 26]
+    assert straight.saved == ["trial-0/length-13-attempt-1", "trial-0/length-26-attempt-1"]
 
 
 def test_trainer_stops_when_the_trial_requests_it(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ashwood.integrations.determined.errors import InvalidHP
 
 if TYPE_CHECKING:
     from ashwood.integrations.determined import core
+    from ashwood.integrations.determined._import_from_path import import_from_path
     from ashwood.integrations.determined.info import (
         ClusterInfo,
         RendezvousInfo,
@@ -46,12 +47,15 @@ __all__ = [
     "__version__",
     "core",
     "get_cluster_info",
+    "import_from_path",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _INFO:
         value: Any = getattr(import_module(f"{__name__}.info"), name)
+    elif name == "import_from_path":
+        value = import_module(f"{__name__}._import_from_path").import_from_path
     elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:

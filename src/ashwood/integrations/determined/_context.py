@@ -180,6 +180,11 @@ class TrialContext:
         """Return False: Ashwood stores no TensorBoard files."""
         return False
 
+    def set_enable_tensorboard_logging(self, enable_tensorboard_logging: bool) -> None:
+        """Check the argument; it has no effect, because Ashwood stores no TensorBoard files."""
+        if not isinstance(enable_tensorboard_logging, bool):
+            raise TypeError(f"enable_tensorboard_logging must be True or False, not {enable_tensorboard_logging!r}")
+
 
 def _constant(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping) or "type" not in value:

@@ -86,7 +86,8 @@ def main(overrides: list[str], script: list[str]) -> NoReturn:
     os.environ["USE_TORCH_DISTRIBUTED"] = "True"
     os.environ["DET_CHIEF_IP"] = info.container_addrs[0]
     command = create_launch_cmd(info, overrides, script)
-    print(f"Starting {len(info.slot_ids)} processes: {' '.join(script)}", flush=True)
+    count = len(info.slot_ids)
+    print(f"Starting {count} {'process' if count == 1 else 'processes'}: {' '.join(script)}", flush=True)
     os.execv(command[0], command)  # noqa: S606
 
 

@@ -342,7 +342,7 @@ class TrainingLoop:
             print(f"validation after {self._done} batches: {shown} (not recorded: the experiment counts {trial.unit})")
             return
         self._course.report(self._done, scalars(metrics), training=training, checkpoint=self._save)
-        if self._periods.saves_all:
+        if self._periods.saves_all or (at_goal and self._course.saves_end):
             self._course.save(self._done, self._save)
         if self._periods.is_test:
             self._stop()
@@ -508,7 +508,10 @@ class _SearchedCourse:
 
     Attributes:
         start: number of trained batches at the beginning.
+        saves_end: whether the loop must save at the goal; here, the search decides.
     """
+
+    saves_end = False
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
@@ -547,6 +550,8 @@ class _SearchedCourse:
 
 class _OwnCourse:
     """The batches up to a length of the training code, if the search has none.  Lengths are batches."""
+
+    saves_end = True
 
     def __init__(self, trial: Trial, goal: int) -> None:
         self._trial, self._goal = trial, goal
