@@ -235,6 +235,36 @@ class LoadersTrial(DigitsTrial):
         return pytorch.DataLoader(data, size)
 
 
+class MethodsTrial(pytorch.PyTorchTrial):
+    """A class of Determined 0.12: methods build the model and the optimizer."""
+
+    def __init__(self, context: pytorch.PyTorchTrialContext) -> None:
+        self.context = context
+
+    def build_model(self) -> Any:
+        model = nn.Sequential(nn.Linear(64, self.context.get_hparam("hidden")), nn.ReLU(), nn.Linear(16, 10))
+        pytorch.reset_parameters(model)
+        return model
+
+    def optimizer(self, model: Any) -> Any:
+        return torch.optim.SGD(model.parameters(), lr=self.context.get_hparam("lr"), momentum=0.9)
+
+    def create_lr_scheduler(self, optimizer: Any) -> Any:
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+        return pytorch.LRScheduler(schedule, StepMode.STEP_EVERY_EPOCH)
+
+    build_training_data_loader = DigitsTrial.build_training_data_loader
+    build_validation_data_loader = DigitsTrial.build_validation_data_loader
+
+    def train_batch(self, batch: Any, model: Any, epoch_idx: int, batch_idx: int) -> Any:  # type: ignore[override]
+        images, labels = batch
+        return {"loss": F.cross_entropy(model(images), labels)}
+
+    def evaluate_batch(self, batch: Any, model: Any) -> Any:
+        images, labels = batch
+        return {"validation_loss": F.cross_entropy(model(images), labels)}
+
+
 class ScheduledTrial(DigitsTrial):
     """A schedule that counts its steps, in the mode of the hyperparameter ``mode``."""
 

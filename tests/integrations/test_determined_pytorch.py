@@ -87,6 +87,13 @@ def test_data_continues_at_the_batch_at_which_the_trial_stopped(loader: str, tmp
     assert_same(trials.LoadersTrial, tmp_path, [6, 20], targets=(30,), unit="batches", hparams=hparams)
 
 
+def test_class_whose_methods_build_the_model_resumes(tmp_path: Path) -> None:
+    paused = assert_same(trials.MethodsTrial, tmp_path, [4, 17])
+    assert paused.reports[3]["validation_loss"] < 2.2
+    loaded = pytorch.load_trial_from_checkpoint_path(str(paused.checkpoints / paused.saved[-1]))
+    assert len(loaded.context.models) == 1
+
+
 def test_stream_without_a_length_resumes_and_counts_epochs_by_the_file(tmp_path: Path) -> None:
     assert_same(trials.StreamTrial, tmp_path, [4, 9], targets=(20,), unit="batches")
     found = train(trials.StreamTrial, tmp_path, "unknown")

@@ -21,6 +21,7 @@ from ashwood.integrations.determined.errors import InvalidHP
 
 if TYPE_CHECKING:
     from ashwood.integrations.determined import core
+    from ashwood.integrations.determined._context import TrialContext
     from ashwood.integrations.determined._import_from_path import import_from_path
     from ashwood.integrations.determined.info import (
         ClusterInfo,
@@ -36,6 +37,7 @@ __version__ = "0.38.1"
 LOG_FORMAT = "%(levelname)s: [%(process)s] %(name)s: %(message)s"
 
 _INFO = ("ClusterInfo", "RendezvousInfo", "ResourcesInfo", "TrialInfo", "get_cluster_info")
+_OTHERS = {"TrialContext": "_context", "import_from_path": "_import_from_path"}
 
 __all__ = [
     "LOG_FORMAT",
@@ -43,6 +45,7 @@ __all__ = [
     "InvalidHP",
     "RendezvousInfo",
     "ResourcesInfo",
+    "TrialContext",
     "TrialInfo",
     "__version__",
     "core",
@@ -54,8 +57,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _INFO:
         value: Any = getattr(import_module(f"{__name__}.info"), name)
-    elif name == "import_from_path":
-        value = import_module(f"{__name__}._import_from_path").import_from_path
+    elif name in _OTHERS:
+        value = getattr(import_module(f"{__name__}.{_OTHERS[name]}"), name)
     elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:

@@ -22,12 +22,16 @@ def write_class(directory: Path, kind: str, trial_class: type, context: Any) -> 
         trial_class: the trial class.
         context: its context.
     """
+    name, file = trial_class.__module__, Path(getattr(sys.modules[trial_class.__module__], "__file__", None) or "x.py")
+    if name == "__main__":  # Other programs import the script by its name.
+        name = file.stem
     about = {
         "trial_type": kind,
         "experiment_config": context._config or {},
         "hparams": context.get_hparams(),
-        "trial_cls_spec": f"{trial_class.__module__}:{trial_class.__qualname__}",
-        "code": str(Path.cwd()),
+        "trial_cls_spec": f"{name}:{trial_class.__qualname__}",
+        # A module of a package is imported from the directory that contains the top-level package.
+        "code": str(file.absolute().parents[name.count(".") + (file.name == "__init__.py")]),
     }
     (directory / _FILE).write_text(json.dumps(about, default=str))
 

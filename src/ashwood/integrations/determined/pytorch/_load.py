@@ -8,6 +8,7 @@ from typing import Any
 from ashwood.integrations.determined._saved_class import read_class
 from ashwood.integrations.determined.core import DummyDistributedContext
 from ashwood.integrations.determined.pytorch import _state
+from ashwood.integrations.determined.pytorch._methods import wrap_what_methods_build
 
 
 def load_trial_from_checkpoint_path(
@@ -33,6 +34,7 @@ def load_trial_from_checkpoint_path(
     states = _state.read(Path(path))
     context = found.trial_context_class(None, DummyDistributedContext(), hparams=hparams, config=config)
     trial = found(context, **(trial_kwargs or {}))
+    wrap_what_methods_build(trial, context)
     for model, state in zip(context.models, states["models_state_dict"], strict=False):
         _state.load_state(model, state)
     return trial

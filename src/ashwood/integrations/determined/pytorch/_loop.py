@@ -19,6 +19,7 @@ from ashwood.integrations.determined.pytorch._data import (
     len_of,
     not_reproducible,
 )
+from ashwood.integrations.determined.pytorch._methods import wrap_what_methods_build
 from ashwood.integrations.determined.pytorch._reducer import Reducer, mean_metrics, scalars, to_numpy
 from ashwood.integrations.determined.pytorch._units import UNITS, Batch, Epoch, Record, TrainUnit
 from ashwood.integrations.determined.pytorch.samplers import skips
@@ -98,6 +99,7 @@ class TrainingLoop:
         """
         self._user, self._context, self._trial, self._periods, self._saved = user, context, trial, periods, saved
         self._chief = context.distributed.get_rank() == 0
+        wrap_what_methods_build(user, context)
         self._callbacks: dict[str, PyTorchCallback] = user.build_callbacks()
         context.callbacks = self._callbacks
         self._train_batch = _adapted(user.train_batch, "batch", "epoch_idx", "batch_idx")
