@@ -143,13 +143,24 @@ class _Loop:
 
     def _prepare(self, batch: Any) -> None:
         """Let Keras do what it does with its first batch, which draws random numbers, before it is restored."""
+        model = self._model
         x, y, weights = unpacked(batch)
-        if not self._model.built:
-            self._model(x)
-        _state.build_optimizer(self._model)
-        before = _state.arrays(self._model)
-        self._model.test_on_batch(x, y, sample_weight=weights)
-        _state.assign(self._model, before)
+        if not model.built:
+            try:
+                model(x)
+            except Exception:  # noqa: BLE001 - a model with a train_step of its own need not be callable
+                model.built = True
+        _state.build_optimizer(model)
+        before = _state.arrays(model)
+        others = _state.other_optimizers(model)
+        if all(each.built for each in others):
+            model.test_on_batch(x, y, sample_weight=weights)
+        else:  # Only the model's train_step knows which variables they change.
+            before.pop(_state.OTHERS)
+            model.train_on_batch(x, y, sample_weight=weights)
+            for optimizer in others:
+                _state.reset_optimizer(optimizer)
+        _state.assign(model, before)
 
     def _train(self, batch_idx: int, batch: Any) -> None:
         in_epoch = batch_idx % self._epoch_len if self._epoch_len else batch_idx
