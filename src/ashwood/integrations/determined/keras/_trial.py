@@ -13,6 +13,7 @@ import numpy as np
 
 from ashwood.errors import TrainingCodeError
 from ashwood.integrations.common import check_metric, check_one_process
+from ashwood.integrations.determined._context import start_logging
 from ashwood.integrations.determined._saved_class import write_class
 from ashwood.integrations.determined.core import DummyDistributedContext
 from ashwood.integrations.determined.errors import InvalidHP
@@ -73,6 +74,7 @@ class TFKerasTrial(ABC):
     def __ashwood_train__(cls, trial: Trial) -> None:
         """Train the class in a trial of an experiment whose entrypoint it is."""
         current_trial()
+        start_logging()
         check_one_process("Keras", trial.world_size)
         if (slots := slots_of_trial()) > 1:
             logger.warning(f"the trial has {slots} slots, but Keras trains a TFKerasTrial in one process")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ashwood.integrations.determined._context import start_logging
 from ashwood.integrations.determined.errors import InvalidHP
 from ashwood.integrations.determined.info import current_trial, slots_of_trial
 from ashwood.integrations.determined.launch.torch_distributed import class_command
@@ -107,6 +108,7 @@ class PyTorchTrial(ABC):
     def __ashwood_train__(cls, trial: Trial) -> None:
         """Train the class in a trial of an experiment whose entrypoint it is."""
         current_trial()  # It says in the log that determined is not installed.
+        start_logging()
         with joined(trial) as processes, invalid_hparams_end(trial):
             seed_all(trial.seed)
             saved = _state.read_saved(trial)
