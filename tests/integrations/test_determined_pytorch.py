@@ -195,6 +195,62 @@ def test_class_is_started_in_a_process_for_each_slot(
     assert command is None or command.endswith("launch.torch_distributed --trial model_def:DigitsTrial")
 
 
+CLASS = """
+import logging
+import torch
+from determined.pytorch import DataLoader, LRScheduler, PyTorchTrial, PyTorchTrialContext
+
+class LineTrial(PyTorchTrial):
+    def __init__(self, context: PyTorchTrialContext) -> None:
+        super().__init__(context)
+        self.context = context
+        self.model = context.wrap_model(torch.nn.Linear(1, 1))
+        self.optimizer = context.wrap_optimizer(torch.optim.SGD(self.model.parameters(), lr=context.get_hparam("lr")))
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+        context.wrap_lr_scheduler(scheduler, step_mode=LRScheduler.StepMode.STEP_EVERY_EPOCH)
+        x = torch.linspace(0, 1, context.get_data_config()["records"])[:, None]
+        self.data = torch.utils.data.TensorDataset(x, 2 * x + 1)
+
+    def build_training_data_loader(self) -> DataLoader:
+        return DataLoader(self.data, batch_size=self.context.get_per_slot_batch_size(), shuffle=True)
+
+    build_validation_data_loader = build_training_data_loader
+
+    def train_batch(self, batch, epoch_idx: int, batch_idx: int):
+        loss = self.evaluate_batch(batch)["loss"]
+        self.context.backward(loss)
+        self.context.step_optimizer(self.optimizer)
+        logging.info("trained batch %d", batch_idx)
+        return {"loss": loss}
+
+    def evaluate_batch(self, batch):
+        x, y = batch
+        return {"loss": ((self.model(x) - y) ** 2).mean()}
+"""
+
+
+def test_class_is_the_entrypoint_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model_def.py").write_text(CLASS)
+    settings = {
+        "entrypoint": "model_def:LineTrial",
+        "data": {"records": 40},
+        "hyperparameters": {"lr": 0.1, "global_batch_size": 8},
+        "searcher": {"name": "single", "metric": "loss", "max_length": {"epochs": 3}},
+        "min_validation_period": {"batches": 5},
+        "reproducibility": {"experiment_seed": 3},
+        "max_restarts": 0,
+    }
+    (tmp_path / "experiment.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "ashwood", "run", "experiment.json", "--home", "home", "--workers", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    log = next(tmp_path.glob("home/experiments/1/logs/*.log")).read_text()
+    assert done.returncode == 0, done.stdout + done.stderr + log
+    reports = ashwood.open_experiment(1, home=tmp_path / "home").reports()
+    assert reports["length"].tolist() == [1, 2, 3]
+    assert reports["loss"].is_monotonic_decreasing
+    assert re.search(r"INFO: \[\d+\] root: trained batch 14\n", log)
+
+
 INTERRUPTED = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
