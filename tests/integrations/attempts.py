@@ -116,6 +116,7 @@ class Training:
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(loops, "_MOMENT", 0.0)  # The loop looks for a request to suspend after each batch.
+                patch.setenv("ASHWOOD_DETERMINED_SAID", "")  # Otherwise, processes of later tests would inherit it.
                 self.outcome: Outcome = run(observed, job, link)
             if type(self.outcome).__name__ != "Ended" or not self.targets:
                 return
