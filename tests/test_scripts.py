@@ -136,6 +136,36 @@ def test_callables_of_every_kind_are_training_code(tmp_path: Path) -> None:
     assert "same class: 6 True" in output
 
 
+def test_inherited_method_is_loaded_from_the_directory_of_its_class(tmp_path: Path) -> None:
+    output = run(
+        tmp_path,
+        "tune.py",
+        library__base="""
+        class Base:
+            @classmethod
+            def train(cls, trial):
+                for step in trial.steps():
+                    trial.report(loss=cls.loss)
+        """,
+        mine="""
+        import sys
+        sys.path.append("library")
+        import base
+
+        class Mine(base.Base):
+            loss = 7
+        """,
+        tune="""
+        import ashwood
+        from mine import Mine
+        SEARCH
+        if __name__ == "__main__":
+            print(search(Mine.train).best_trial.metric)
+        """,
+    )
+    assert output.split() == ["7.0"]
+
+
 def test_package_that_is_run_as_a_module_keeps_its_relative_imports(tmp_path: Path) -> None:
     output = run(
         tmp_path,

@@ -321,6 +321,25 @@ def test_script_in_the_directory_is_a_command(tmp_path: Path) -> None:
     assert spec.entrypoint == Entrypoint(COMMAND, "./start.py")
 
 
+@pytest.mark.parametrize(
+    ("entrypoint", "accepted"),
+    [
+        ("model_def:IrisTrial", True),
+        ("python3 -m determined.launch.torch_distributed --trial model_def:IrisTrial", True),
+        ("model_def:train", False),
+        ("python3 -m determined.launch.torch_distributed python3 train.py", False),
+    ],
+)
+def test_trial_class_needs_no_records_per_epoch(tmp_path: Path, entrypoint: str, accepted: bool) -> None:
+    text = KERAS_IN_EPOCHS.replace("records_per_epoch: 120\n", "").partition("entrypoint:")[0]
+    if accepted:
+        spec, _ = read(tmp_path, f"{text}entrypoint: {entrypoint}\n")
+        assert spec.records_per_epoch is None
+    else:
+        with pytest.raises(ConfigError, match="to convert, add records_per_epoch"):
+            read(tmp_path, f"{text}entrypoint: {entrypoint}\n")
+
+
 def test_nested_and_bare_values_become_hyperparameters(tmp_path: Path) -> None:
     spec, _ = read(tmp_path, DEEPSPEED)
     point: Any = spec.space.grid_point(0)

@@ -35,8 +35,11 @@ class _Link(Link):
         self._training.warnings.append(message)
 
     def suspended(self) -> bool:
-        loop = None if self.trial is None else self.trial._attempt.loop
-        return loop is not None and bool(self._pauses) and loop.position >= self._pauses[0]
+        if self.trial is None or not self._pauses:
+            return False
+        attempt = self.trial._attempt
+        position = attempt.loop.position if attempt.loop is not None else attempt.length
+        return position >= self._pauses[0]
 
     def answer(self) -> ReportAnswer | None:
         targets = self._training.targets
@@ -77,7 +80,7 @@ class Training:
             train: the training function.
             checkpoints: an empty directory.
             targets: lengths at which the search compares the trial.
-            pauses: numbers of batches after which it is paused and resumed.
+            pauses: numbers of batches after which it is paused and resumed; lengths, if the code has its own loop.
             pauses_at_targets: whether it is also paused at targets.
             **fields: fields of `WorkerJob`.
         """
@@ -113,6 +116,7 @@ class Training:
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(loops, "_MOMENT", 0.0)  # The loop looks for a request to suspend after each batch.
+                patch.setenv("ASHWOOD_DETERMINED_SAID", "")  # Otherwise, processes of later tests would inherit it.
                 self.outcome: Outcome = run(observed, job, link)
             if type(self.outcome).__name__ != "Ended" or not self.targets:
                 return

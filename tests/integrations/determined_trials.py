@@ -235,6 +235,96 @@ class LoadersTrial(DigitsTrial):
         return pytorch.DataLoader(data, size)
 
 
+class MethodsTrial(pytorch.PyTorchTrial):
+    """A class of Determined 0.12: methods build the model and the optimizer."""
+
+    def __init__(self, context: pytorch.PyTorchTrialContext) -> None:
+        self.context = context
+
+    def build_model(self) -> Any:
+        model = nn.Sequential(nn.Linear(64, self.context.get_hparam("hidden")), nn.ReLU(), nn.Linear(16, 10))
+        pytorch.reset_parameters(model)
+        return model
+
+    def optimizer(self, model: Any) -> Any:
+        return torch.optim.SGD(model.parameters(), lr=self.context.get_hparam("lr"), momentum=0.9)
+
+    def create_lr_scheduler(self, optimizer: Any) -> Any:
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+        return pytorch.LRScheduler(schedule, StepMode.STEP_EVERY_EPOCH)
+
+    build_training_data_loader = DigitsTrial.build_training_data_loader
+    build_validation_data_loader = DigitsTrial.build_validation_data_loader
+
+    def train_batch(self, batch: Any, model: Any, epoch_idx: int, batch_idx: int) -> Any:  # type: ignore[override]
+        images, labels = batch
+        return {"loss": F.cross_entropy(model(images), labels)}
+
+    def evaluate_batch(self, batch: Any, model: Any) -> Any:
+        images, labels = batch
+        return {"validation_loss": F.cross_entropy(model(images), labels)}
+
+
+class ScheduledTrial(DigitsTrial):
+    """A schedule that counts its steps, in the mode of the hyperparameter ``mode``."""
+
+    def __init__(self, context: pytorch.PyTorchTrialContext) -> None:
+        super().__init__(context)
+        schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda steps: 1.0 + steps)
+        self.steps = context.wrap_lr_scheduler(schedule, getattr(StepMode, context.get_hparam("mode")), frequency=2)
+
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> dict[str, Any]:
+        STEPS.append((batch_idx, self.steps.last_epoch))
+        if batch_idx % 10 == 9 and self.context.get_hparam("mode") == "MANUAL_STEP":
+            self.steps.step()
+        return super().train_batch(batch, epoch_idx, batch_idx)
+
+
+STEPS: list[tuple[int, int]] = []
+
+
+class ScaledTrial(DigitsTrial):
+    """Mixed precision, by the scaler that the hyperparameter ``scaler`` names."""
+
+    def __init__(self, context: pytorch.PyTorchTrialContext) -> None:
+        kind = context.get_hparam("scaler")
+        self.scaler = None
+        if kind == "use_amp":
+            context.experimental.use_amp()
+        else:
+            self.scaler = context.wrap_scaler(torch.amp.GradScaler(kind))
+        super().__init__(context)
+
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> dict[str, Any]:
+        if self.scaler is None:
+            return super().train_batch(batch, epoch_idx, batch_idx)
+        images, labels = batch
+        with torch.amp.autocast("cpu"):
+            loss = F.cross_entropy(self.model(images), labels)
+        self.context.backward(self.scaler.scale(loss))
+        self.context.step_optimizer(self.optimizer, scaler=self.scaler)
+        self.scaler.update()
+        return {"loss": loss}
+
+
+class Stream(torch.utils.data.IterableDataset):  # type: ignore[misc,name-defined]
+    def __iter__(self) -> Any:
+        for _ in range(200):
+            image = torch.randn(64)
+            yield image, int(image[0] > 0)
+
+
+class StreamTrial(DigitsTrial):
+    """Training data without a length."""
+
+    def __init__(self, context: pytorch.PyTorchTrialContext) -> None:
+        super().__init__(context)
+        context.experimental.disable_dataset_reproducibility_checks()
+
+    def build_training_data_loader(self) -> Any:
+        return torch.utils.data.DataLoader(Stream(), batch_size=self.context.get_per_slot_batch_size())
+
+
 class InvalidTrial(DigitsTrial):
     def __init__(self, context: pytorch.PyTorchTrialContext) -> None:
         if context.get_hparam("hidden") < 16:

@@ -83,7 +83,7 @@ def test_folder_of_data_does_not_hide_the_package(tmp_path: Path) -> None:
     ("code", "message"),
     [
         ("import determined.estimator", "Ashwood has no Estimator"),
-        ("import determined.launch.horovod", "write a command with the launcher itself"),
+        ("import determined.launch.deepspeed", "write a command with the launcher itself"),
         ("from determined.experimental import client", "use ashwood.open_experiment(ID)"),
         ("from determined.experimental import core_v2", "for training code det.core"),
         ("import determined as det; det.util.json_encode({})", "determined.util is not available"),
@@ -114,6 +114,21 @@ def test_python_without_ashwood_says_so() -> None:
     assert error.endswith("install Ashwood there, or use the Python that runs ashwood")
 
 
+def test_import_from_path_prefers_a_directory_and_forgets_its_modules(tmp_path: Path) -> None:
+    for name in ("trained", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_def.py").write_text(f"import helper\nname = helper.name = {name!r}\n")
+        (tmp_path / name / "helper.py").write_text("")
+    code = (
+        "import determined as det, model_def\n"
+        f"with det.import_from_path({str(tmp_path / 'trained')!r}):\n"
+        "    import model_def as trained\n"
+        "import model_def as again, helper\n"
+        "print(trained.name, model_def.name, again is model_def, helper.name)"
+    )
+    assert replaced(code, str(tmp_path / "new"))[0] == "trained new True new"
+
+
 def test_launcher_is_a_program() -> None:
     printed, _ = replaced("", options=("-m", "determined.launch.torch_distributed", "--help"))
     assert printed.startswith("usage: python3 -m determined.launch.torch_distributed")
@@ -121,10 +136,24 @@ def test_launcher_is_a_program() -> None:
     assert error.endswith("run it in an experiment")
 
 
-@pytest.mark.parametrize("name", ["horovod", "deepspeed", "autohorovod"])
+@pytest.mark.parametrize("name", ["deepspeed", "autohorovod"])
 def test_other_launchers_have_a_message(name: str) -> None:
     error = replaced("", options=("-m", f"determined.launch.{name}", "train.py"))[1]
     assert f"determined.launch.{name} is not available" in error
+
+
+@pytest.mark.parametrize("name", ["horovod", "tensorflow"])
+def test_launcher_runs_a_script_in_one_process(name: str) -> None:
+    options = ["--autohorovod"] if name == "horovod" else []
+    command = ("-m", f"determined.launch.{name}", *options, sys.executable, "-c", "print('trained')")
+    assert replaced("", options=command)[0] == "trained"
+
+
+def test_launcher_of_horovod_refuses_a_script_with_several_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASHWOOD_SLOTS_PER_TRIAL", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    error = replaced("", options=("-m", "determined.launch.horovod", "python3", "train.py"))[1]
+    assert "horovodrun -np 2 python3 train.py" in error
 
 
 def test_wrap_rank_puts_the_rank_before_each_line() -> None:

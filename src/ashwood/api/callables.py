@@ -221,6 +221,8 @@ def workdir_of(train: Callable[..., Any] | str) -> Path:
     owner: Any = train
     while isinstance(owner, partial):
         owner = owner.func
+    if isinstance(owner, MethodType):  # A class may inherit the method from a class of a library.
+        owner = owner.__self__ if isinstance(owner.__self__, type) else type(owner.__self__)
     name = getattr(owner, "__module__", None)
     if name == "__main__" and (script := running_script()) is not None and script[0] is EntrypointKind.FUNCTION:
         name, file = script[1], sys.modules["__main__"].__file__

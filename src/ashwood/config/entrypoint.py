@@ -19,7 +19,8 @@ from ashwood.search.space import Tree
 ENTRYPOINT_FORMS = 'module:function, path/file.py:function, or a command such as "python train.py --lr {lr}"'
 
 _LONGEST = 60
-_OTHER_LAUNCHER = re.compile(r"determined\.launch\.(?!torch_distributed\b|wrap_rank\b)(\w+)")
+_OTHER_LAUNCHER = re.compile(r"determined\.launch\.(?!(?:torch_distributed|tensorflow|horovod|wrap_rank)\b)(\w+)")
+_TRIAL_CLASS = re.compile(r"determined\.(?:launch|exec)\.\w+ .*--(?:trial|train-entrypoint)\b")
 _WORDS = list_of(text(empty=True), least=1)
 
 
@@ -79,6 +80,16 @@ def _quoted(word: str) -> str:
         return shlex.quote(word)
     pieces = PLACEHOLDER.split(word)  # Literals and names alternate: literal, name, literal, …, literal.
     return "".join(f"{{{piece}}}" if odd % 2 else piece and shlex.quote(piece) for odd, piece in enumerate(pieces))
+
+
+def trains_class(entrypoint: Entrypoint) -> bool:
+    """Return whether an entry point looks like a trial class of Determined, such as ``model_def:MNistTrial``.
+
+    Such a class converts lengths with its data loader, so it needs no ``records_per_epoch``.
+    """
+    if entrypoint.kind is EntrypointKind.COMMAND:
+        return _TRIAL_CLASS.search(entrypoint.target) is not None
+    return entrypoint.kind is EntrypointKind.FUNCTION and entrypoint.target.rpartition(":")[2][:1].isupper()
 
 
 def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None:

@@ -24,6 +24,9 @@ Code that starts a search during this import lacks ``if __name__ == "__main__"``
 HOOK = "__ashwood_train__"
 """Name of a class method that takes a trial and trains it, for classes of training code such as ``PyTorchTrial``."""
 
+_COMMAND_HOOK = "__ashwood_command__"
+"""Name of a class method that returns the command that trains the class ``module:Class``, or None to use `HOOK`."""
+
 IMPORT_PATH = str(Path(__file__).parent / "import_path")
 """Directory with packages that training code can import although they are not installed: only ``determined``."""
 
@@ -46,6 +49,12 @@ def load(kind: str, target: str, workdir: str) -> Callable[[Any], Any]:
     if isinstance(code, FunctionType) and not _takes_one(code):
         raise TrainingCodeError(f"{target} must take one argument, the trial: {code.__name__}{_parameters(code)}")
     return code  # type: ignore[no-any-return]
+
+
+def command_of(code: Callable[[Any], Any], kind: str, target: str) -> str | None:
+    """Return the command with which training code asks to be trained, or None if it is called in the worker."""
+    hook = getattr(getattr(code, "__self__", None), _COMMAND_HOOK, None)
+    return hook(target) if kind == "function" and hook is not None else None
 
 
 def find(kind: str, target: str, workdir: str = "") -> Any:

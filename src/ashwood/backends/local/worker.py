@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ashwood.backends.local.load import IMPORT_PATH, code_file, load, put_first, put_last
+from ashwood.backends.local.load import IMPORT_PATH, code_file, command_of, load, put_first, put_last
 from ashwood.backends.local.logs import OutputRedirect, flush, trial_log
 from ashwood.backends.local.runners import InlineRunner, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
@@ -51,12 +51,13 @@ def main() -> None:
     imports_anew = os.environ.pop(_ANEW, None) is not None
     output = OutputRedirect()
     if imports_anew:
-        runner: Runner | None = _forked(partial(load, setup.kind, setup.target, setup.workdir))
+        prepared: tuple[Runner, bool] | None = _forked(partial(load, setup.kind, setup.target, setup.workdir)), False
     else:
-        runner = _prepare(setup, channel, locks)
-    if runner is None:
+        prepared = _prepare(setup, channel, locks)
+    if prepared is None:
         return
-    if setup.process_per_attempt and setup.kind != "command" and not imports_anew and (done := _obstacle()):
+    runner, forks = prepared
+    if forks and (done := _obstacle()):
         print(
             f"{setup.target} {done} when it is imported. Such a process cannot be forked, so each attempt imports the "
             "training code again. To save that time, do this in the training function only."
@@ -87,26 +88,32 @@ def _settle_in(setup: Setup) -> None:
     put_last(IMPORT_PATH)
 
 
-def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> Runner | None:
-    if setup.kind == "command":
+def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> tuple[Runner, bool] | None:
+    """Return what runs attempts, and whether it forks this process; or None if the training code cannot be loaded."""
+    command = setup.target if setup.kind == "command" else None
+    if command is None:
+        try:
+            function = load(setup.kind, setup.target, setup.workdir)
+            command = command_of(function, setup.kind, setup.target)
+        except TrainingCodeError as error:
+            channel.send("cannot_load", str(error))
+            return None
+        except BaseException as error:  # noqa: BLE001 - the training code may also call sys.exit() during its import
+            hint = ""
+            if isinstance(error, SystemExit) and not setup.arguments:
+                hint = (
+                    " (if it reads command-line arguments: workers import it without any, so read them under "
+                    "'if __name__ == \"__main__\":')"
+                )
+            channel.send("cannot_load", f"the training code {setup.target} can't be imported{hint}: {describe(error)}")
+            return None
+    if command is not None:
         from ashwood.backends.local.children import CommandRunner  # It imports much that other workers do not need.
 
-        return CommandRunner(setup.target, setup.workdir, locks, setup.others)
-    try:
-        function = load(setup.kind, setup.target, setup.workdir)
-    except TrainingCodeError as error:
-        channel.send("cannot_load", str(error))
-    except BaseException as error:  # noqa: BLE001 - the training code may also call sys.exit() during its import
-        hint = ""
-        if isinstance(error, SystemExit) and not setup.arguments:
-            hint = (
-                " (if it reads command-line arguments: workers import it without any, so read them under "
-                "'if __name__ == \"__main__\":')"
-            )
-        channel.send("cannot_load", f"the training code {setup.target} can't be imported{hint}: {describe(error)}")
-    else:
-        return _forked(lambda: function) if setup.process_per_attempt else InlineRunner(function)
-    return None
+        return CommandRunner(command, setup.workdir, locks, setup.others), False
+    if setup.process_per_attempt:
+        return _forked(lambda: function), True
+    return InlineRunner(function), False
 
 
 def _obstacle() -> str | None:

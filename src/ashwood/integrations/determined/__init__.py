@@ -21,6 +21,8 @@ from ashwood.integrations.determined.errors import InvalidHP
 
 if TYPE_CHECKING:
     from ashwood.integrations.determined import core
+    from ashwood.integrations.determined._context import TrialContext
+    from ashwood.integrations.determined._import_from_path import import_from_path
     from ashwood.integrations.determined.info import (
         ClusterInfo,
         RendezvousInfo,
@@ -35,6 +37,7 @@ __version__ = "0.38.1"
 LOG_FORMAT = "%(levelname)s: [%(process)s] %(name)s: %(message)s"
 
 _INFO = ("ClusterInfo", "RendezvousInfo", "ResourcesInfo", "TrialInfo", "get_cluster_info")
+_OTHERS = {"TrialContext": "_context", "import_from_path": "_import_from_path"}
 
 __all__ = [
     "LOG_FORMAT",
@@ -42,16 +45,20 @@ __all__ = [
     "InvalidHP",
     "RendezvousInfo",
     "ResourcesInfo",
+    "TrialContext",
     "TrialInfo",
     "__version__",
     "core",
     "get_cluster_info",
+    "import_from_path",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _INFO:
         value: Any = getattr(import_module(f"{__name__}.info"), name)
+    elif name in _OTHERS:
+        value = getattr(import_module(f"{__name__}.{_OTHERS[name]}"), name)
     elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:

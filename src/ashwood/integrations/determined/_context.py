@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ashwood.errors import TrainingCodeError, did_you_mean
+from ashwood.integrations.determined import LOG_FORMAT
 from ashwood.integrations.determined.core import DummyDistributedContext
 from ashwood.integrations.determined.info import configuration, plain
 from ashwood.trial import Trial
@@ -23,6 +24,11 @@ _DEFAULTS: dict[str, Any] = {
     "perform_initial_validation": False,
     "scheduling_unit": 100,
 }
+
+
+def start_logging() -> None:
+    """Write log messages of training code from level INFO on into the trial's log, unless it configures logging."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
 
 
 def experiment_config(trial: Trial) -> dict[str, Any]:
@@ -179,6 +185,11 @@ class TrialContext:
     def get_enable_tensorboard_logging(self) -> bool:
         """Return False: Ashwood stores no TensorBoard files."""
         return False
+
+    def set_enable_tensorboard_logging(self, enable_tensorboard_logging: bool) -> None:
+        """Check the argument; it has no effect, because Ashwood stores no TensorBoard files."""
+        if not isinstance(enable_tensorboard_logging, bool):
+            raise TypeError(f"enable_tensorboard_logging must be True or False, not {enable_tensorboard_logging!r}")
 
 
 def _constant(name: str, value: Any) -> Any:

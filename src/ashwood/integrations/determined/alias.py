@@ -32,7 +32,9 @@ _NOT_OFFERED = {
     "launch": "write a command with the launcher itself, such as deepspeed, mpirun, horovodrun or accelerate launch",
     "lightning": "call ashwood.lightning.fit(trial, …)",
     "pytorch": "use det.core, or ashwood.torch.state(trial, …)",
-    "pytorch.deepspeed": "write a training function, and start it with the launcher deepspeed",
+    "pytorch.deepspeed": (
+        "DeepSpeedTrial is not offered; write a training function, and start it with the launcher deepspeed"
+    ),
     "pytorch.dsat": "Ashwood has no autotuning of DeepSpeed; search its settings as hyperparameters",
     "pytorch.experimental": "Ashwood has no batch inference",
     "pytorch.lightning": "the LightningAdapter is not offered; call ashwood.lightning.fit(trial, …)",

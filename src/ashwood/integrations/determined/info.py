@@ -115,7 +115,7 @@ class ClusterInfo:
         self.master_cert_name: str | None = None
         self.master_cert_file: str | None = None
         self.agent_id = socket.gethostname()
-        self.slot_ids = list(range(_slots()))
+        self.slot_ids = list(range(slots_of_trial()))
         self.trial = self._trial_info = TrialInfo(trial)
         self.task_id = f"{self.trial.experiment_id}.{trial.id}"
         self.allocation_id = f"{self.task_id}.{trial.attempt}"
@@ -194,7 +194,8 @@ def _steps_completed(trial: Trial) -> int:
     return Identity.read(directory, name).steps_completed or 0
 
 
-def _slots() -> int:
+def slots_of_trial() -> int:
+    """Return the number of slots of this process's trial: its GPUs, or ``resources.slots_per_trial``."""
     gpus = _gpus()
     slots = os.environ.get(SLOTS, "")
     return len(gpus) or (int(slots) if slots.isdecimal() else 1)
@@ -217,7 +218,7 @@ def configuration(job: WorkerJob) -> dict[str, Any]:
         "hyperparameters": plain(job.config.get("hyperparameters"))
         or {name: {"type": "const", "val": plain(value)} for name, value in job.hparams.items()},
         "records_per_epoch": job.records_per_epoch or 0,
-        "resources": plain(job.config.get("resources") or {}) | {"slots_per_trial": _slots()},
+        "resources": plain(job.config.get("resources") or {}) | {"slots_per_trial": slots_of_trial()},
         "searcher": plain(job.config.get("searcher") or {})
         | {
             "metric": job.metric,

@@ -9,8 +9,21 @@ require("numpy", "keras")
 
 from ashwood.integrations.determined.keras import callbacks  # noqa: E402
 from ashwood.integrations.determined.keras._callback import DeterminedCallback  # noqa: E402
-from ashwood.integrations.determined.keras._context import TFKerasTrialContext  # noqa: E402
-from ashwood.integrations.determined.keras._data import SequenceAdapter  # noqa: E402
+from ashwood.integrations.determined.keras._context import (  # noqa: E402
+    TFKerasExperimentalContext,
+    TFKerasTrialContext,
+)
+from ashwood.integrations.determined.keras._data import InputData, SequenceAdapter  # noqa: E402
+from ashwood.integrations.determined.keras._load import load_model_from_checkpoint_path  # noqa: E402
 from ashwood.integrations.determined.keras._trial import TFKerasTrial  # noqa: E402
 
-__all__ = ["DeterminedCallback", "SequenceAdapter", "TFKerasTrial", "TFKerasTrialContext", "callbacks"]
+__all__ = [
+    "DeterminedCallback",
+    "InputData",
+    "SequenceAdapter",
+    "TFKerasExperimentalContext",
+    "TFKerasTrial",
+    "TFKerasTrialContext",
+    "callbacks",
+    "load_model_from_checkpoint_path",
+]

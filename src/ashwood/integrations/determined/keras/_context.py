@@ -8,7 +8,7 @@ from typing import Any
 from ashwood.integrations.determined._context import TrialContext
 
 
-class _Experimental:
+class TFKerasExperimentalContext:
     """Less common settings: ``context.experimental``.  The data layer of Determined caches nothing here."""
 
     def cache_train_dataset(self, *_: Any, **__: Any) -> Callable[[Any], Any]:
@@ -29,7 +29,7 @@ class TFKerasTrialContext(TrialContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model: Any = None
-        self.experimental = _Experimental()
+        self.experimental = TFKerasExperimentalContext()
         self.fit_options: dict[str, Any] = {"shuffle": True, "class_weight": None, "validation_steps": None}
 
     def wrap_model(self, model: Any) -> Any:

@@ -11,6 +11,9 @@ import numpy as np
 
 from ashwood.errors import TrainingCodeError
 
+InputData = Any
+"""What the methods that build data loaders return; see `Batches`."""
+
 
 class SequenceAdapter:
     """A `keras.utils.PyDataset` with settings for loading it, which Keras 3 has in the data set itself."""

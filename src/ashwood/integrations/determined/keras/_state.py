@@ -10,10 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from ashwood.errors import TrainingCodeError
 from ashwood.integrations.keras import layer_seeds
 
 WEIGHTS = "model.weights.h5"
 _STATE = "determined-keras-state.pkl"
+OTHERS = "other optimizers"
 
 
 def arrays(model: Any) -> dict[str, list[Any]]:
@@ -22,10 +24,20 @@ def arrays(model: Any) -> dict[str, list[Any]]:
 
 
 def assign(model: Any, values: dict[str, list[Any]]) -> None:
-    """Restore what `arrays` returned into a model that is built and compiled."""
+    """Restore what `arrays` returned into a model that is built and compiled.
+
+    Raises:
+        TrainingCodeError: the model has an optimizer of its own that is not built.
+    """
     build_optimizer(model)
-    for name, found in _variables(model).items():
-        for variable, value in zip(found, values[name], strict=True):
+    variables = _variables(model)
+    if len(values.get(OTHERS, ())) > len(variables[OTHERS]):
+        raise TrainingCodeError(
+            "the model has an optimizer besides that of compile(), which must be built before its state is restored: "
+            "call optimizer.build(trainable_variables) when you create it"
+        )
+    for name, saved in values.items():
+        for variable, value in zip(variables[name], saved, strict=True):
             variable.assign(value)
 
 
@@ -35,8 +47,30 @@ def build_optimizer(model: Any) -> None:
         model.optimizer.build(model.trainable_variables)
 
 
+def other_optimizers(model: Any) -> list[Any]:
+    """Return the optimizers that are attributes of a model with a ``train_step`` of its own, such as a GAN."""
+    found = (each for each in vars(model).values() if isinstance(each, keras.optimizers.Optimizer))
+    return [each for each in found if each is not model.optimizer]
+
+
+def reset_optimizer(optimizer: Any) -> None:
+    """Set the variables of an optimizer to their initial values, if it is built."""
+    if not optimizer.built:
+        return
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build(optimizer._trainable_variables)
+    for variable, initial in zip(optimizer.variables, fresh.variables, strict=True):
+        variable.assign(initial)
+
+
 def _variables(model: Any) -> dict[str, list[Any]]:
-    return {"weights": model.weights, "optimizer": model.optimizer.variables, "seeds": layer_seeds(model)}
+    others = [variable for each in other_optimizers(model) if each.built for variable in each.variables]
+    return {
+        "weights": model.weights,
+        "optimizer": model.optimizer.variables,
+        "seeds": layer_seeds(model),
+        OTHERS: others,
+    }
 
 
 def save(directory: Path, model: Any, **more: Any) -> None:

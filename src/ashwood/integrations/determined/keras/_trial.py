@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
@@ -12,15 +13,19 @@ import numpy as np
 
 from ashwood.errors import TrainingCodeError
 from ashwood.integrations.common import check_metric, check_one_process
+from ashwood.integrations.determined._context import start_logging
+from ashwood.integrations.determined._saved_class import write_class
 from ashwood.integrations.determined.core import DummyDistributedContext
 from ashwood.integrations.determined.errors import InvalidHP
-from ashwood.integrations.determined.info import current_trial
+from ashwood.integrations.determined.info import current_trial, slots_of_trial
 from ashwood.integrations.determined.keras import _state
 from ashwood.integrations.determined.keras._context import TFKerasTrialContext
 from ashwood.integrations.determined.keras._data import Batches, unpacked
 from ashwood.integrations.determined.keras.callbacks import Callback
 from ashwood.trial import Trial
 from ashwood.trial.lengths import Scale
+
+logger = logging.getLogger("determined.keras")
 
 
 class TFKerasTrial(ABC):
@@ -69,7 +74,10 @@ class TFKerasTrial(ABC):
     def __ashwood_train__(cls, trial: Trial) -> None:
         """Train the class in a trial of an experiment whose entrypoint it is."""
         current_trial()
+        start_logging()
         check_one_process("Keras", trial.world_size)
+        if (slots := slots_of_trial()) > 1:
+            logger.warning(f"the trial has {slots} slots, but Keras trains a TFKerasTrial in one process")
         try:
             keras.utils.set_random_seed(trial.seed % 2**32)
             context = cls.trial_context_class(trial, DummyDistributedContext())
@@ -137,13 +145,24 @@ class _Loop:
 
     def _prepare(self, batch: Any) -> None:
         """Let Keras do what it does with its first batch, which draws random numbers, before it is restored."""
+        model = self._model
         x, y, weights = unpacked(batch)
-        if not self._model.built:
-            self._model(x)
-        _state.build_optimizer(self._model)
-        before = _state.arrays(self._model)
-        self._model.test_on_batch(x, y, sample_weight=weights)
-        _state.assign(self._model, before)
+        if not model.built:
+            try:
+                model(x)
+            except Exception:  # noqa: BLE001 - a model with a train_step of its own need not be callable
+                model.built = True
+        _state.build_optimizer(model)
+        before = _state.arrays(model)
+        others = _state.other_optimizers(model)
+        if all(each.built for each in others):
+            model.test_on_batch(x, y, sample_weight=weights)
+        else:  # Only the model's train_step knows which variables they change.
+            before.pop(_state.OTHERS)
+            model.train_on_batch(x, y, sample_weight=weights)
+            for optimizer in others:
+                _state.reset_optimizer(optimizer)
+        _state.assign(model, before)
 
     def _train(self, batch_idx: int, batch: Any) -> None:
         in_epoch = batch_idx % self._epoch_len if self._epoch_len else batch_idx
@@ -219,6 +238,7 @@ class _Loop:
     def _save(self, directory: Path) -> None:
         states = [each.get_state() if isinstance(each, Callback) else None for each in self._callbacks]
         _state.save(directory, self._model, batches=self._done, window=self._window, callbacks=states)
+        write_class(directory, "TFKerasTrial", type(self._user), self._context)
         self._call("on_checkpoint_end", str(directory))
 
     def _restore(self, start: int) -> None:

@@ -29,6 +29,7 @@ from ashwood.integrations.determined.pytorch._load import (  # noqa: E402
     load_trial_from_checkpoint_path,
 )
 from ashwood.integrations.determined.pytorch._lr_scheduler import LRScheduler  # noqa: E402
+from ashwood.integrations.determined.pytorch._methods import reset_parameters  # noqa: E402
 from ashwood.integrations.determined.pytorch._reducer import MetricReducer, Reducer  # noqa: E402
 from ashwood.integrations.determined.pytorch._trainer import Trainer, init  # noqa: E402
 from ashwood.integrations.determined.pytorch._trial import PyTorchTrial  # noqa: E402
@@ -64,6 +65,7 @@ __all__ = [
     "data_length",
     "init",
     "load_trial_from_checkpoint_path",
+    "reset_parameters",
     "samplers",
     "to_device",
 ]

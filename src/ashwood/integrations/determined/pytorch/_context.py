@@ -146,10 +146,26 @@ class PyTorchTrialContext(TrialContext, ReducerContext):
         self.models.append(model)
         return model
 
-    def wrap_optimizer(self, optimizer: Any, backward_passes_per_step: int = 1) -> Any:
-        """Register an optimizer and return it."""
+    def wrap_optimizer(
+        self,
+        optimizer: Any,
+        backward_passes_per_step: int = 1,
+        fp16_compression: bool | None = None,
+        average_aggregated_gradients: bool | None = None,
+    ) -> Any:
+        """Register an optimizer and return it.
+
+        Args:
+            optimizer: the optimizer.
+            backward_passes_per_step: number of calls of `backward` before a step; it has no effect.
+            fp16_compression: whether processes exchange gradients in half precision; it has no effect.
+            average_aggregated_gradients: whether aggregated gradients are averaged, for all optimizers; by default the
+                experiment's ``optimizations`` decide.
+        """
         if backward_passes_per_step < 1:
             raise ValueError(f"backward_passes_per_step must be at least 1, not {backward_passes_per_step}")
+        if average_aggregated_gradients is not None:
+            self._average_aggregated_gradients = average_aggregated_gradients
         self.optimizers.append(optimizer)
         return optimizer
 

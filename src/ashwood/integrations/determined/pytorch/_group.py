@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from torch import distributed
 
 from ashwood.errors import TrainingCodeError
 from ashwood.integrations.determined.core import DistributedContext, DummyDistributedContext
+from ashwood.integrations.determined.info import slots_of_trial
 from ashwood.trial import Trial
+
+logger = logging.getLogger("determined.pytorch")
 
 
 @contextmanager
@@ -26,6 +30,11 @@ def joined(trial: Trial | None) -> Iterator[Any]:
         TrainingCodeError: the trial has several processes, but no launcher has set how they connect.
     """
     size = int(os.environ.get("WORLD_SIZE", "1")) if trial is None else trial.world_size
+    if trial is not None and size == 1 and (slots := slots_of_trial()) > 1:
+        logger.warning(
+            f"the trial has {slots} slots, but one process trains it: to start one for each slot, write entrypoint: "
+            "python3 -m determined.launch.torch_distributed python3 train.py, or name a trial class as module:Class"
+        )
     begins = size > 1 and not distributed.is_initialized()
     if begins:
         if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT", "RANK") if name not in os.environ]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ashwood.errors import TrainingCodeError
+from ashwood.integrations.determined._saved_class import read_class
 from ashwood.integrations.determined.core import DummyDistributedContext
 from ashwood.integrations.determined.pytorch import _state
+from ashwood.integrations.determined.pytorch._methods import wrap_what_methods_build
 
 
 def load_trial_from_checkpoint_path(
@@ -32,36 +30,14 @@ def load_trial_from_checkpoint_path(
     Raises:
         TrainingCodeError: the directory is not a checkpoint of a `PyTorchTrial`, or its class cannot be imported.
     """
-    directory = Path(path)
-    file = directory / _state.LOAD_DATA
-    if not file.is_file():
-        raise TrainingCodeError(f"{path} is not a checkpoint of a PyTorchTrial: it has no {_state.LOAD_DATA}")
-    about = json.loads(file.read_text())
-    states = _state.read(directory)
-    found = trial_class or _import(about["trial_cls_spec"], directory, about.get("code", ""))
-    context = found.trial_context_class(
-        None, DummyDistributedContext(), hparams=about["hparams"], config=about["experiment_config"]
-    )
+    found, hparams, config = read_class(path, "PyTorchTrial", trial_class)
+    states = _state.read(Path(path))
+    context = found.trial_context_class(None, DummyDistributedContext(), hparams=hparams, config=config)
     trial = found(context, **(trial_kwargs or {}))
+    wrap_what_methods_build(trial, context)
     for model, state in zip(context.models, states["models_state_dict"], strict=False):
         _state.load_state(model, state)
     return trial
-
-
-def _import(target: str, directory: Path, code: str) -> Any:
-    name, _, attribute = target.partition(":")
-    places = [place for place in (directory / "code", Path(code)) if code and place.is_dir()]
-    sys.path[:0] = map(str, places)
-    try:
-        found: Any = import_module(name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise TrainingCodeError(f"cannot import the trial class {target}: {error}; pass trial_class=") from error
-    finally:
-        for place in places:
-            sys.path.remove(str(place))
-    return found
 
 
 class CheckpointLoadContext:

@@ -19,6 +19,7 @@ from ashwood.integrations.determined.pytorch._data import (
     len_of,
     not_reproducible,
 )
+from ashwood.integrations.determined.pytorch._methods import wrap_what_methods_build
 from ashwood.integrations.determined.pytorch._reducer import Reducer, mean_metrics, scalars, to_numpy
 from ashwood.integrations.determined.pytorch._units import UNITS, Batch, Epoch, Record, TrainUnit
 from ashwood.integrations.determined.pytorch.samplers import skips
@@ -98,6 +99,7 @@ class TrainingLoop:
         """
         self._user, self._context, self._trial, self._periods, self._saved = user, context, trial, periods, saved
         self._chief = context.distributed.get_rank() == 0
+        wrap_what_methods_build(user, context)
         self._callbacks: dict[str, PyTorchCallback] = user.build_callbacks()
         context.callbacks = self._callbacks
         self._train_batch = _adapted(user.train_batch, "batch", "epoch_idx", "batch_idx")
@@ -342,7 +344,7 @@ class TrainingLoop:
             print(f"validation after {self._done} batches: {shown} (not recorded: the experiment counts {trial.unit})")
             return
         self._course.report(self._done, scalars(metrics), training=training, checkpoint=self._save)
-        if self._periods.saves_all:
+        if self._periods.saves_all or (at_goal and self._course.saves_end):
             self._course.save(self._done, self._save)
         if self._periods.is_test:
             self._stop()
@@ -508,7 +510,10 @@ class _SearchedCourse:
 
     Attributes:
         start: number of trained batches at the beginning.
+        saves_end: whether the loop must save at the goal; here, the search decides.
     """
+
+    saves_end = False
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
@@ -547,6 +552,8 @@ class _SearchedCourse:
 
 class _OwnCourse:
     """The batches up to a length of the training code, if the search has none.  Lengths are batches."""
+
+    saves_end = True
 
     def __init__(self, trial: Trial, goal: int) -> None:
         self._trial, self._goal = trial, goal

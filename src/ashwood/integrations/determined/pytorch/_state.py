@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +10,10 @@ import torch
 
 from ashwood.checkpoints import named_position
 from ashwood.errors import TrainingCodeError
+from ashwood.integrations.determined._saved_class import write_class
 from ashwood.trial import Trial
 
 FILE = "state_dict.pth"
-LOAD_DATA = "load_data.json"
 _OWN = "ashwood"  # key of the state that Determined's checkpoints lack
 _PLACES = (FILE, "determined/state_dict.pth", "pedl/state_dict.pth", "checkpoint.pt")
 
@@ -84,14 +83,7 @@ def collect(context: Any, own: Mapping[str, Any], rng_state: Mapping[str, Any]) 
 def write(directory: Path, states: Mapping[str, Any], context: Any, trial_class: type) -> None:
     """Write the states, and what `load_trial_from_checkpoint_path` needs, into a directory."""
     torch.save(dict(states), directory / FILE)
-    about = {
-        "trial_type": "PyTorchTrial",
-        "experiment_config": context._config or {},
-        "hparams": context.get_hparams(),
-        "trial_cls_spec": f"{trial_class.__module__}:{trial_class.__qualname__}",
-        "code": str(Path.cwd()),
-    }
-    (directory / LOAD_DATA).write_text(json.dumps(about, default=str))
+    write_class(directory, "PyTorchTrial", trial_class, context)
 
 
 def restore(context: Any, states: Mapping[str, Any]) -> None:

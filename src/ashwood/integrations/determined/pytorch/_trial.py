@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ashwood.integrations.determined._context import start_logging
 from ashwood.integrations.determined.errors import InvalidHP
-from ashwood.integrations.determined.info import current_trial
+from ashwood.integrations.determined.info import current_trial, slots_of_trial
+from ashwood.integrations.determined.launch.torch_distributed import class_command
 from ashwood.integrations.determined.pytorch import _data, _state
 from ashwood.integrations.determined.pytorch._callback import PyTorchCallback
 from ashwood.integrations.determined.pytorch._context import PyTorchTrialContext
@@ -98,9 +100,15 @@ class PyTorchTrial(ABC):
         return _data.data_length(batch)
 
     @classmethod
+    def __ashwood_command__(cls, target: str) -> str | None:
+        """Return the command that trains the class with a process for each slot, or None if the trial has one slot."""
+        return class_command(target) if slots_of_trial() > 1 else None
+
+    @classmethod
     def __ashwood_train__(cls, trial: Trial) -> None:
         """Train the class in a trial of an experiment whose entrypoint it is."""
         current_trial()  # It says in the log that determined is not installed.
+        start_logging()
         with joined(trial) as processes, invalid_hparams_end(trial):
             seed_all(trial.seed)
             saved = _state.read_saved(trial)
