@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ashwood.search.density import CANDIDATES, RANDOM_EVERY, DensitySampler, _smears
 from ashwood.search.draw import unit_draws
-from ashwood.search.space import Categorical, Const, Double, Int, Log, Space, Tree
+from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space, Tree
 
 TREE: Tree = {
     "lr": Log(-4, -1),
@@ -84,6 +84,26 @@ def test_whatever_it_has_learned_values_are_within_bounds_and_the_same_again(
         assert values["layers"] in range(1, 6)
         assert 0.1 <= values["optimizer"]["momentum"] <= 0.9
         assert values["epochs"] == 3
+
+
+def test_ordered_values_and_steps_learn_from_neighbours_as_integers_do() -> None:
+    vals = tuple(range(32))
+    leaves: list[Hyperparameter] = [
+        Int(0, 31),
+        Int(0, 62, step=2),
+        Double(0.0, 3.1, step=0.1),
+        Categorical(vals, ordered=True),
+    ]
+    drawn = []
+    for leaf in leaves:
+        sampler = DensitySampler(Space({"x": leaf}), 3)
+        values = [sampler.sample(trial, 0, trial * RANDOM_EVERY, ())["x"] for trial in range(40)]
+        for trial in range(40):
+            sampler.note(trial)
+        good = sorted(range(40), key=lambda trial: values[trial])[:10]
+        drawn.append([sampler.sample(40 + n, 0, 1 + RANDOM_EVERY * n, good)["x"] for n in range(30)])
+    ints, steps, doubles, ordered = drawn
+    assert ints == ordered == [value / 2 for value in steps] == [round(value * 10) for value in doubles]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 16])

@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from ashwood.config.kinds import ANY, Kind, list_of, number, whole
+from ashwood.config.kinds import ANY, FLAG, Kind, list_of, number, whole
 from ashwood.config.report import Report
 from ashwood.config.section import Key, map_schema, read_keys
-from ashwood.config.wording import Path, all_of, any_of, dotted, must_be, not_one_of, shorten, shown
+from ashwood.config.wording import MOST_WHOLE, Path, all_of, any_of, dotted, must_be, not_one_of, shorten, shown
 from ashwood.config.wording import number as digits
 from ashwood.errors import nearest
 from ashwood.search import space
@@ -47,9 +48,20 @@ def _range(kind: Kind, low: str = "The smallest value.", high: str = "The larges
     return {"minval": Key(kind, low, required=needed), "maxval": Key(kind, high, required=needed), "count": count}
 
 
+_LOG = Key(
+    FLAG, "true: draw uniformly on a logarithmic scale; minval and maxval are values, and minval is above 0.", False
+)
+
+
+def _stepped(kind: Kind, step: Kind) -> dict[str, Key]:
+    return _range(kind) | {"step": Key(step, "The distance between values; minval is the first."), "log": _LOG}
+
+
 LEAVES = {
-    "int": _Leaf(Int, "A whole number from minval to maxval, both included.", _range(whole(-(2**63), 2**63 - 1))),
-    "double": _Leaf(Double, "A number from minval to maxval.", _range(number())),
+    "int": _Leaf(
+        Int, "A whole number from minval to maxval, both included.", _stepped(whole(-(2**63), 2**63 - 1), whole(1))
+    ),
+    "double": _Leaf(Double, "A number from minval to maxval.", _stepped(number(), number(above=0))),
     "log": _Leaf(
         Log,
         "A number base**x with x from minval to maxval; minval and maxval are exponents.",
@@ -59,7 +71,10 @@ LEAVES = {
     "categorical": _Leaf(
         Categorical,
         "One of several values.",
-        {"vals": Key(list_of(ANY, least=1), "The values to choose from.", required="the values to choose from")},
+        {
+            "vals": Key(list_of(ANY, least=1), "The values to choose from.", required="the values to choose from"),
+            "ordered": Key(FLAG, "true: neighbouring values are similar, such as sizes from small to large.", False),
+        },
     ),
     "const": _Leaf(
         Const,
@@ -84,6 +99,9 @@ _PROBABLY_AN_ACTUAL_VALUE = 0.1
 """Positive bounds below this are probably values and not exponents."""
 _WIDE = 100
 """Least ratio of the bounds at which they are probably values of a log scale and not exponents."""
+_LARGEST_UNIT = 1 - 2**-53
+_MOST_LOG_INTS = 10_000
+"""Largest count of an int with a logarithmic scale, whose grid is only known when it has been computed."""
 _MOST_NAMES = 10
 _LONGEST_NAME = 60
 _LARGEST_SHOWN = 10**18
@@ -157,7 +175,9 @@ def _read_leaf(kind: str, data: Mapping[str, Any], path: Path, report: Report) -
         _check_different(values["vals"], path, report)
         values["vals"] = tuple(values["vals"])
     leaf = LEAVES[kind].make(**values)
-    if isinstance(leaf, Int | Double) and not _in_order(leaf.minval, leaf.maxval, path, report):
+    if isinstance(leaf, Int | Double) and not (
+        _in_order(leaf.minval, leaf.maxval, path, report) and _sound_scale(leaf, path, report)
+    ):
         return _STAND_IN
     if isinstance(leaf, Log) and not all([_log_in_order(leaf, path, report), _sound_powers(leaf, path, report)]):
         return _STAND_IN
@@ -195,6 +215,32 @@ def _in_order(low: float, high: float, path: Path, report: Report) -> bool:
     else:
         report.error((*path, "maxval"), f"must be above minval, but is {digits(high)} while minval is {digits(low)}")
     return False
+
+
+def _sound_scale(leaf: Int | Double, path: Path, report: Report) -> bool:
+    """Return whether ``step`` and ``log`` fit the bounds.  A maxval that no step meets is only a warning."""
+    low, high, step = leaf.minval, leaf.maxval, leaf.step
+    wrong: dict[str, str] = {}
+    if leaf.log:
+        if low <= 0:
+            least = "at least 1" if isinstance(leaf, Int) else "above 0"
+            wrong["minval"] = f"must be {least} on a logarithmic scale, not {digits(low)}"
+        if step is not None and not (isinstance(leaf, Int) and step == 1):
+            wrong["step"] = "cannot be combined with log: true: remove one of them"
+        elif isinstance(leaf, Int) and (leaf.count or 0) > _MOST_LOG_INTS:
+            wrong["count"] = f"must be at most {_MOST_LOG_INTS:,} for an int with log: true"
+    elif step is not None:
+        values = (Decimal(repr(high)) - Decimal(repr(low))) / Decimal(repr(step))
+        if values < 1:
+            wrong["step"] = f"{digits(step)} is larger than the range, so minval would be the only value"
+        elif values > MOST_WHOLE:
+            wrong["step"] = f"{digits(step)} is too small for the range, which may have at most 2**53 values"
+        elif (last := leaf.at(_LARGEST_UNIT)) != high:
+            reached = f"with step {digits(step)} from {digits(low)}, the largest value is {digits(last)}"
+            report.warn((*path, "maxval"), f"{digits(high)} is never drawn: {reached}")
+    for key, message in wrong.items():
+        report.error((*path, key), message)
+    return not wrong
 
 
 def _log_in_order(leaf: Log, path: Path, report: Report) -> bool:
@@ -244,7 +290,8 @@ def read_grid_size(tree: Tree, report: Report) -> int:
     """Return the number of points of the grid.  A missing count and a grid that is too large are reported."""
     sizes: dict[str, int] = {}
     for path, leaf in space.Space(tree).leaves():
-        if isinstance(leaf, Int | Double | Log) and leaf.count is None:
+        has_step = isinstance(leaf, Int | Double) and leaf.step is not None
+        if isinstance(leaf, Int | Double | Log) and leaf.count is None and not has_step:
             report.error((*HYPERPARAMETERS, *path), "needs count: n, the number of values that a grid search tries")
         else:
             sizes[dotted(path)] = int(_count_values(leaf, grid=True))
@@ -268,17 +315,14 @@ def count_settings(tree: Tree) -> float:
 
 
 def _count_values(leaf: Hyperparameter, *, grid: bool) -> float:
-    """Return the number of values of a hyperparameter, or of those that a grid search tries, without creating them."""
-    match leaf:
-        case Const():
-            return 1
-        case Categorical():
-            return len(leaf.vals)
-        case Int():
-            size = leaf.maxval - leaf.minval + 1
-            return min(leaf.count or 1, size) if grid else size
-        case _:
-            return leaf.count or 1 if grid else math.inf
+    """Return the number of values of a hyperparameter, or of those that a grid search tries."""
+    size = math.inf if leaf.size is None else leaf.size
+    if not grid or isinstance(leaf, Const | Categorical):
+        return size
+    if isinstance(leaf, Int) and leaf.log:
+        return len(leaf.grid()) if leaf.count else 1
+    has_step = not isinstance(leaf, Log) and leaf.step is not None
+    return min(leaf.count or (size if has_step else 1), size)
 
 
 def names(tree: Mapping[str, Any]) -> list[str]:

@@ -89,8 +89,8 @@ def _hyperparameter(leaf: Hyperparameter) -> Any:
     if isinstance(leaf, Const) and not isinstance(leaf.val, Mapping):
         return plain(leaf.val)
     kind = next(name for name, each in LEAVES.items() if each.make is type(leaf))
-    values = {each.name: plain(getattr(leaf, each.name)) for each in fields(leaf)}
-    return {"type": kind} | {name: value for name, value in values.items() if value is not None or name == "val"}
+    given = {each.name: getattr(leaf, each.name) for each in fields(leaf) if getattr(leaf, each.name) != each.default}
+    return {"type": kind} | plain(given)
 
 
 def _length(length: Length) -> Any:

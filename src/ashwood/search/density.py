@@ -59,7 +59,7 @@ class DensitySampler:
         free = [leaf for _, leaf in space.leaves() if not isinstance(leaf, Const)]
         self._sizes = [_bins(leaf) for leaf in free]
         self._smears = [
-            _smears(size, ordered=not isinstance(leaf, Categorical))
+            _smears(size, ordered=not isinstance(leaf, Categorical) or leaf.ordered)
             for leaf, size in zip(free, self._sizes, strict=True)
         ]
         self._cells: dict[TrialId, Cells] = {}
@@ -137,12 +137,10 @@ class DensitySampler:
 
 
 def _bins(leaf: Hyperparameter) -> int:
-    match leaf:
-        case Categorical(vals):
-            return min(len(vals), 256)
-        case Int(minval, maxval):
-            return min(maxval - minval + 1, _BINS)
-    return _BINS
+    if isinstance(leaf, Categorical) and not leaf.ordered:
+        return min(leaf.size, 256)
+    is_even = leaf.size is not None and not (isinstance(leaf, Int) and leaf.log)
+    return min(leaf.size or _BINS, _BINS) if is_even else _BINS
 
 
 def _smears(size: int, *, ordered: bool) -> list[list[tuple[int, float]]]:

@@ -21,6 +21,8 @@ Value: TypeAlias = Any
 # Powers are computed with decimals, because C libraries differ in the last bit of pow(), and a
 # recorded search must replay to the same values on any machine.
 _EXACT = Context(prec=24)
+_NEAR = 1e-6
+"""Largest distance of a number from a value of a range with steps, in steps, at which it counts as this value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ class Const:
     """A constant, ``val``."""
 
     val: Value
+
+    @property
+    def size(self) -> int:
+        """The number of different values."""
+        return 1
 
     def at(self, _unit: float, /) -> Value:
         """Return the constant; the draw has no effect."""
@@ -40,27 +47,65 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """An integer from ``minval`` to ``maxval``, both included."""
+    """An integer from ``minval`` to ``maxval``, both included.
+
+    Attributes:
+        minval: the smallest integer.
+        maxval: the largest integer.  With a ``step``, it need not be one of the values.
+        count: number of values of a grid.
+        step: distance between neighbouring values, of which ``minval`` is the first; None for 1.
+        log: whether draws are uniform on a logarithmic scale.  ``minval`` must be at least 1.
+    """
 
     minval: int
     maxval: int
     count: int | None = None
+    step: int | None = None
+    log: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of different values."""
+        return (self.maxval - self.minval) // (self.step or 1) + 1
 
     def at(self, unit: float, /) -> int:
-        """Return the integer at ``unit`` in [0, 1), of which each integer has an equal share."""
-        return min(self.maxval, self.minval + int(unit * (self.maxval - self.minval + 1)))
+        """Return the integer at ``unit`` in [0, 1), of which each integer has an equal share.
+
+        On a logarithmic scale, an integer has the share of the numbers that are rounded to it, as in Optuna.
+        """
+        if self.log:
+            return min(self.maxval, max(self.minval, round(_power_between(*self._log_ends(), unit))))
+        size = self.size
+        return self.minval + (self.step or 1) * min(size - 1, int(unit * size))
 
     def unit_of(self, value: Value) -> float | None:
-        """Return the middle of the share of an integer, or None if ``value`` is not one of the integers."""
+        """Return the middle of the share of an integer, or None if ``value`` is not one of the integers.
+
+        On a logarithmic scale, return the position of the integer itself, which lies in its share.
+        """
         if not _is_number(value) or value != int(value) or not self.minval <= value <= self.maxval:
             return None
-        return (int(value) - self.minval + 0.5) / (self.maxval - self.minval + 1)
+        if self.log:
+            return _power_position(*self._log_ends(), Decimal(int(value)))
+        index, rest = divmod(int(value) - self.minval, self.step or 1)
+        return None if rest else (index + 0.5) / self.size
+
+    def _log_ends(self) -> tuple[Decimal, Decimal]:
+        half = Decimal("0.5")
+        return self.minval - half, self.maxval + half
 
     def grid(self) -> tuple[int, ...]:
         """Return ``count`` evenly spaced integers, ends included, or all if there are fewer; of one, the middle.
 
-        Halves are rounded away from zero, as Determined does.
+        Halves are rounded away from zero, as Determined does.  On a logarithmic scale, integers that several points
+        round to are returned once, so there can be fewer than ``count``.  With a ``step``, ``count`` may be None for
+        all values.
         """
+        if self.log:
+            low, high, count = Decimal(self.minval), Decimal(self.maxval), min(_count(self.count), self.size)
+            return tuple(dict.fromkeys(round(_power_between(low, high, unit)) for unit in _units(count)))
+        if self.step is not None:
+            return tuple(self.minval + self.step * index for index in _spread(self.count, self.size))
         span = self.maxval - self.minval
         count = min(_count(self.count), span + 1)
         if count == 1:
@@ -80,22 +125,71 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Double:
-    """A real number from ``minval`` to ``maxval``."""
+    """A real number from ``minval`` to ``maxval``.
+
+    Attributes:
+        minval: the smallest value.
+        maxval: the largest value.  With a ``step``, it need not be one of the values.
+        count: number of values of a grid.
+        step: distance between neighbouring values, of which ``minval`` is the first, or None for all real numbers.
+        log: whether draws are uniform on a logarithmic scale.  ``minval`` must be above 0.
+    """
 
     minval: float
     maxval: float
     count: int | None = None
+    step: float | None = None
+    log: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """The number of different values, or None if the values are continuous."""
+        if self.minval == self.maxval:
+            return 1
+        if self.step is None:
+            return None
+        span = _EXACT.subtract(_written(self.maxval), _written(self.minval))
+        return int(_EXACT.divide_int(span, _written(self.step))) + 1
 
     def at(self, unit: float, /) -> float:
-        """Return the value at ``unit`` in [0, 1], linearly."""
+        """Return the value at ``unit`` in [0, 1], linearly or on the logarithmic scale.
+
+        With a ``step``, each value has an equal share, and ``unit`` must be below 1.
+        """
+        if self.log:
+            value = float(_power_between(Decimal(self.minval), Decimal(self.maxval), unit))
+            return min(self.maxval, max(self.minval, value))
+        if self.step is not None and (size := self.size):
+            return self._nth(min(size - 1, int(unit * size)))
         return _between(self.minval, self.maxval, unit)
 
+    def _nth(self, index: int) -> float:
+        # Floats are added as the decimals that a user writes: 0.1 and twice 0.1 is 0.3, not 0.30000000000000004.
+        return float(_EXACT.fma(_written(self.step or 0.0), Decimal(index), _written(self.minval)))
+
     def unit_of(self, value: Value) -> float | None:
-        """Return the position of ``value`` from 0 (minval) to 1 (maxval), or None if it is outside."""
-        return _position(self.minval, self.maxval, value) if _is_number(value) else None
+        """Return the position of ``value`` from 0 (minval) to 1 (maxval), or None if it is outside.
+
+        With a ``step``, return the middle of the share of the value, or None if it is not one of the values.
+        """
+        if not _is_number(value):
+            return None
+        if self.step is not None and (size := self.size):
+            index = round((value / 2 - self.minval / 2) / (self.step / 2))
+            # A user may have computed the value with floats, as 0.1 + 0.2.
+            near = 0 <= index < size and abs(self._nth(index) - value) <= _NEAR * self.step
+            return (index + 0.5) / size if near else None
+        if self.log and self.minval <= value <= self.maxval:
+            return _power_position(Decimal(self.minval), Decimal(self.maxval), Decimal(value))
+        return _position(self.minval, self.maxval, value)
 
     def grid(self) -> tuple[float, ...]:
-        """Return ``count`` evenly spaced values, ends included."""
+        """Return ``count`` evenly spaced values, ends included.
+
+        With a ``step``, ``count`` may be None for all values.
+        """
+        if self.step is not None and (size := self.size):
+            return tuple(self._nth(index) for index in _spread(self.count, size))
         return tuple(self.at(unit) for unit in _units(self.count))
 
 
@@ -107,6 +201,11 @@ class Log:
     maxval: float
     base: float = 10.0
     count: int | None = None
+
+    @property
+    def size(self) -> int | None:
+        """The number of different values, or None if the values are continuous."""
+        return 1 if self.minval == self.maxval else None
 
     def at(self, unit: float, /) -> float:
         """Return the value at ``unit`` in [0, 1], linearly in the exponent."""
@@ -131,9 +230,20 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """One of ``vals``."""
+    """One of ``vals``.
+
+    Attributes:
+        vals: the values.
+        ordered: whether neighbouring values are similar, such as sizes from small to large.
+    """
 
     vals: Sequence[Value]
+    ordered: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of different values."""
+        return len(self.vals)
 
     def at(self, unit: float, /) -> Value:
         """Return the value at ``unit`` in [0, 1), of which each value has an equal share."""
@@ -234,6 +344,24 @@ def _position(low: float, high: float, value: float) -> float | None:
     return (value / 2 - low / 2) / (high / 2 - low / 2) if low <= value <= high else None
 
 
+def _power_between(low: Decimal, high: Decimal, unit: float) -> Decimal:
+    """Return the number at ``unit`` in [0, 1] between two bounds above 0, on a logarithmic scale."""
+    begin = _EXACT.ln(low)
+    return _EXACT.exp(_EXACT.fma(Decimal(unit), _EXACT.subtract(_EXACT.ln(high), begin), begin))
+
+
+def _power_position(low: Decimal, high: Decimal, value: Decimal) -> float:
+    """Return the position of ``value`` between two bounds above 0, from 0 to 1, on a logarithmic scale."""
+    begin = _EXACT.ln(low)
+    span = _EXACT.subtract(_EXACT.ln(high), begin)
+    return float(_EXACT.divide(_EXACT.subtract(_EXACT.ln(value), begin), span))
+
+
+def _written(value: float) -> Decimal:
+    """Return the decimal number that a user writes for a float: 0.1, and not the nearest binary fraction."""
+    return Decimal(repr(float(value)))
+
+
 def _is_bool(value: Value) -> bool:
     return isinstance(value, bool)
 
@@ -248,6 +376,12 @@ def _rounded(numerator: int, denominator: int) -> int:
     """Return a fraction as an integer; halves are rounded away from zero."""
     size = (2 * abs(numerator) + denominator) // (2 * denominator)
     return size if numerator >= 0 else -size
+
+
+def _spread(count: int | None, size: int) -> list[int]:
+    """Return ``count`` evenly spaced indices below ``size``, ends included, or all if ``count`` is None or larger."""
+    n = size if count is None else min(count, size)
+    return [_rounded(size - 1, 2)] if n == 1 else [_rounded(index * (size - 1), n - 1) for index in range(n)]
 
 
 def _units(count: int | None) -> list[float]:
