@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise, product
 from math import inf, isfinite, nan
@@ -12,8 +14,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space, Tree
-from ashwood.views.hparams import values_of
+from ashwood.search.conditions import parse_test
+from ashwood.search.space import Categorical, Const, Double, Group, Hyperparameter, Int, Log, Space, Tree, values_of
+from ashwood.views import table
 
 units = st.floats(0, 1, exclude_max=True)
 LARGEST_UNIT = 1 - 2**-53
@@ -280,6 +283,103 @@ def test_unit_of_bounds() -> None:
         assert leaf.unit_of(leaf.at(0)) == 0
         assert leaf.unit_of(leaf.at(1)) == 1
     assert Categorical((1, True)).unit_of(True) == 0.75
+
+
+# -- conditions --------------------------------------------------------------------------------
+
+
+CONDITIONAL = Space(
+    {
+        "optimizer": {
+            "name": Categorical(("sgd", "adam", "none")),
+            "sgd": Group(
+                {
+                    "momentum": Double(0.0, 0.9, step=0.3),
+                    "nesterov": Categorical((True, False), when={"optimizer.sgd.momentum": "> 0"}),
+                },
+                {"optimizer.name": "sgd"},
+            ),
+        },
+        "decay": Log(-5, -2, count=2, when={"optimizer.name": ["sgd", "adam"], "layers": ">= 2"}),
+        "layers": Int(1, 3, count=3),
+    }
+)
+
+
+def is_settled(values: dict[str, Any]) -> bool:
+    """Whether values have the hyperparameters that the conditions of CONDITIONAL require, and no others."""
+    optimizer, layers = values["optimizer"], values["layers"]
+    has_sgd = optimizer["name"] == "sgd"
+    return bool(
+        ("sgd" in optimizer) == has_sgd
+        and (not has_sgd or ("nesterov" in optimizer["sgd"]) == (optimizer["sgd"]["momentum"] > 0))
+        and ("decay" in values) == (optimizer["name"] != "none" and layers >= 2)
+    )
+
+
+@given(seed=st.integers(0, 2**31), index=st.integers(0, 10**6))
+def test_trials_have_exactly_the_hyperparameters_whose_conditions_are_true(seed: int, index: int) -> None:
+    assert is_settled(CONDITIONAL.sample(seed, 0, index))
+
+
+@given(seed=st.integers(0, 2**31), index=st.integers(0, 10**6))
+def test_conditions_change_no_value(seed: int, index: int) -> None:
+    def without(node: Any) -> Any:
+        if isinstance(node, Group | Mapping):
+            tree = node.tree if isinstance(node, Group) else node
+            return {name: without(each) for name, each in tree.items()}
+        return replace(node, when=None)
+
+    everything = Space(without(CONDITIONAL.tree)).sample(seed, 0, index)
+    flat = table.flatten(everything)
+    assert table.flatten(CONDITIONAL.sample(seed, 0, index)).items() <= flat.items()
+
+
+def test_grid_has_each_setting_once() -> None:
+    points = [CONDITIONAL.grid_point(index) for index in range(CONDITIONAL.grid_size())]
+    assert all(is_settled(point) for point in points)
+    # sgd has one setting with momentum 0 and six with more; 1 + 2 * 2 settings of layers and decay for sgd and adam.
+    assert len(points) == (1 + 3 * 2) * 5 + 5 + 3
+    assert len({repr(point) for point in points}) == len(points)
+    assert points[0] == {"optimizer": {"name": "sgd", "sgd": {"momentum": 0.0}}, "layers": 1}
+    assert points[-1] == {"optimizer": {"name": "none"}, "layers": 3}
+
+
+def test_grid_of_many_branches_is_listed_without_all_combinations() -> None:
+    tree: Tree = {"branch": Categorical(tuple(range(12)))}
+    tree |= {f"x{n}": Int(0, 9, count=10, when={"branch": n}) for n in range(12)}  # type: ignore[operator]
+    assert Space(tree).grid_size() == 120
+    with pytest.raises(ValueError, match="more than 100,000 points"):
+        Space({f"x{n}": Int(0, 9, 10) for n in range(6)} | {"y": Const(1, when={"x0": 1})}).grid_size()
+
+
+@pytest.mark.parametrize(
+    ("required", "passing"),
+    [
+        ("a", ["a"]),
+        (["a", 1, None], [1, 1.0, "a", None]),
+        (True, [True]),
+        (1, [1, 1.0]),
+        ("< 2", [1, 1.0]),
+        (" >=2 ", [2, 3.5]),
+        ("!= 1", [True, None, "a", "< 2", 2, 3.5]),
+        ("!= a", [1, 1.0, True, None, "< 2", 2, 3.5]),
+        ("!= null", [1, 1.0, True, "a", "< 2", 2, 3.5]),
+        (["< 2"], ["< 2"]),
+    ],
+)
+def test_condition_holds_for(required: Any, passing: list[Any]) -> None:
+    test = parse_test(required)
+    assert [value for value in (1, 1.0, True, None, "a", "< 2", 2, 3.5) if test.holds(value)] == sorted(
+        passing, key=[1, 1.0, True, None, "a", "< 2", 2, 3.5].index
+    )
+
+
+def test_wrong_conditions_are_errors() -> None:
+    with pytest.raises(ValueError, match="no hyperparameter 'b'"):
+        Space({"a": Const(1, when={"b": 1})}).check()
+    with pytest.raises(ValueError, match=r"form a cycle: . → . → ."):
+        Space({"a": Const(1, when={"b": 1}), "b": Const(1, when={"a": 1})}).check()
 
 
 # -- grids -------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ashwood.figures.axes import metric_range, narrow
 from ashwood.figures.hparams import NO_HPARAMS, NOTHING, WORD
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
-from ashwood.search.space import Categorical
+from ashwood.search.space import Categorical, values_of
 from ashwood.views.history import History
-from ashwood.views.hparams import Varied, values_of, varied
+from ashwood.views.hparams import Varied, varied
 from ashwood.views.results import last_results
 from ashwood.views.wording import format_value
 

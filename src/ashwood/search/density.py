@@ -2,6 +2,7 @@
 
 A new trial gets the one of several random candidates whose values are frequent among the best
 trials and rare among the others.  Each hyperparameter is considered by itself, in a few bins.
+If a hyperparameter has a condition, only the trials that have it count.
 
 The candidates have addresses, like all draws.  Which of them is chosen depends on the results
 that are known when the trial is created, and is recorded with the trial.  Only additions,
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from ashwood.search.draw import unit_draws
-from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Space
+from ashwood.search.space import ABSENT, Categorical, Const, Hyperparameter, Int, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 
@@ -37,7 +38,7 @@ GOOD_SHARE = 4
 MOST_GOOD = 24
 """Largest number of good trials."""
 
-_BINS = 16
+_BINS, _MOST_BINS = 16, 256
 # A value counts in neighbouring bins too, within a fifth of the range and linearly less with the distance.  The weights
 # are multiples of 1/16, so their sums are exact.  They must be: sum() rounds floats differently since Python 3.12.
 _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
@@ -46,7 +47,10 @@ Ratios: TypeAlias = list[list[float]]
 """One number for each bin of each hyperparameter."""
 
 Cells: TypeAlias = bytes
-"""The bin of each hyperparameter that is not constant, in the order of the space."""
+"""The bin of each hyperparameter that is not constant, or `_NO_BIN`, in the order of the space."""
+
+_NO_BIN = 255
+"""Stands for the bin of a hyperparameter that a trial does not have.  Those with conditions have at most 255 bins."""
 
 
 class DensitySampler:
@@ -56,14 +60,23 @@ class DensitySampler:
         """Draw from ``space`` for an experiment with ``seed``."""
         self._space = space
         self._seed = seed
-        free = [leaf for _, leaf in space.leaves() if not isinstance(leaf, Const)]
-        self._sizes = [_bins(leaf) for leaf in free]
+        leaves = list(space.leaves())
+        conditional = {path for path, _, _ in space.conditional()}
+        self._free = [index for index, (_, leaf) in enumerate(leaves) if not isinstance(leaf, Const)]
+        free = [leaves[index][1] for index in self._free]
+        # Only a hyperparameter with conditions can be absent.  Any other one may use the last bin for its values.
+        self._absent = [_NO_BIN if leaves[index][0] in conditional else -1 for index in self._free]
+        self._sizes = [
+            min(_bins(leaf), _NO_BIN if absent == _NO_BIN else _MOST_BINS)
+            for leaf, absent in zip(free, self._absent, strict=True)
+        ]
         self._smears = [
             _smears(size, ordered=not isinstance(leaf, Categorical) or leaf.ordered)
             for leaf, size in zip(free, self._sizes, strict=True)
         ]
         self._cells: dict[TrialId, Cells] = {}
         self._all = [[0.0] * size for size in self._sizes]
+        self._having = [0] * len(free)
         self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
         self._ratios: Ratios = []
@@ -94,27 +107,30 @@ class DensitySampler:
             return
         self._known.add(trial)
         self._ratios = []
-        for hist, smears, cell in zip(self._all, self._smears, self._cells[trial], strict=True):
-            for at, weight in smears[cell]:
-                hist[at] += weight
+        for nth, (hist, smears, cell) in enumerate(zip(self._all, self._smears, self._cells[trial], strict=True)):
+            if cell != self._absent[nth]:
+                self._having[nth] += 1
+                for at, weight in smears[cell]:
+                    hist[at] += weight
 
     def _ratios_for(self, good: Sequence[TrialId]) -> Ratios:
         """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials."""
         if self._ratios and good == self._good:
             return self._ratios
         self._good, self._ratios = good, []
-        others = max(0, len(self._known) - len(good))
         cells = [self._cells[trial] for trial in good]
         for nth, (size, smears, everyone) in enumerate(zip(self._sizes, self._smears, self._all, strict=True)):
             frequent = [0.0] * size
-            for cell in cells:
-                for at, weight in smears[cell[nth]]:
+            having = [cell[nth] for cell in cells if cell[nth] != self._absent[nth]]
+            for cell in having:
+                for at, weight in smears[cell]:
                     frequent[at] += weight
+            others = max(0, self._having[nth] - len(having))
             # One more trial, spread evenly over all bins, is added to both groups, so that no frequency is 0.
             even = 1 / size
             self._ratios.append(
                 [
-                    ((count + even) / (len(good) + 1)) / ((max(0.0, total - count) + even) / (others + 1))
+                    ((count + even) / (len(having) + 1)) / ((max(0.0, total - count) + even) / (others + 1))
                     for count, total in zip(frequent, everyone, strict=True)
                 ]
             )
@@ -126,19 +142,26 @@ class DensitySampler:
         for number in range(CANDIDATES):
             units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
             promise = 1.0
-            for of_bins, size, unit in zip(ratios, self._sizes, units, strict=True):
-                promise *= of_bins[int(unit * size)]
+            for of_bins, cell, absent in zip(ratios, self._cells_of(units), self._absent, strict=True):
+                if cell != absent:
+                    promise *= of_bins[cell]
             if promise > best:
                 best, place = promise, units
         return place
 
     def _cells_of(self, units: Sequence[float]) -> Cells:
-        return bytes(int(unit * size) for unit, size in zip(units, self._sizes, strict=True))
+        cells = [int(unit * size) for unit, size in zip(units, self._sizes, strict=True)]
+        if _NO_BIN in self._absent:
+            values = self._space.resolve(units)
+            cells = [
+                _NO_BIN if values[index] is ABSENT else cell for index, cell in zip(self._free, cells, strict=True)
+            ]
+        return bytes(cells)
 
 
 def _bins(leaf: Hyperparameter) -> int:
     if isinstance(leaf, Categorical) and not leaf.ordered:
-        return min(leaf.size, 256)
+        return min(leaf.size, _MOST_BINS)
     is_even = leaf.size is not None and not (isinstance(leaf, Int) and leaf.log)
     return min(leaf.size or _BINS, _BINS) if is_even else _BINS
 

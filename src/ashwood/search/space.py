@@ -1,18 +1,22 @@
 """Hyperparameters: their types, how values are drawn, and grids.
 
 A space is a tree: maps of names to hyperparameters or to further maps.  Values have the same
-shape.  Draws have addresses (see `ashwood.search.draw`), so the values of a hyperparameter stay
-the same if others are added or removed.
+shape, without the hyperparameters whose conditions are not true.  Draws have addresses (see
+`ashwood.search.draw`), so the values of a hyperparameter stay the same if others are added or
+removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from math import isfinite, prod
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
+from ashwood.search.conditions import Test, When, parse_test, same
 from ashwood.search.draw import unit_draw
 
 Value: TypeAlias = Any
@@ -27,9 +31,10 @@ _NEAR = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A constant, ``val``."""
+    """A constant, ``val``; ``when`` is the condition under which a trial has it."""
 
     val: Value
+    when: When | None = None
 
     @property
     def size(self) -> int:
@@ -55,6 +60,7 @@ class Int:
         count: number of values of a grid.
         step: distance between neighbouring values, of which ``minval`` is the first; None for 1.
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be at least 1.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
     """
 
     minval: int
@@ -62,6 +68,7 @@ class Int:
     count: int | None = None
     step: int | None = None
     log: bool = False
+    when: When | None = None
 
     @property
     def size(self) -> int:
@@ -133,6 +140,7 @@ class Double:
         count: number of values of a grid.
         step: distance between neighbouring values, of which ``minval`` is the first, or None for all real numbers.
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be above 0.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
     """
 
     minval: float
@@ -140,6 +148,7 @@ class Double:
     count: int | None = None
     step: float | None = None
     log: bool = False
+    when: When | None = None
 
     @property
     def size(self) -> int | None:
@@ -195,12 +204,21 @@ class Double:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A real number ``base**x`` with x uniform from ``minval`` to ``maxval``: the bounds are exponents."""
+    """A real number ``base**x`` with x uniform from ``minval`` to ``maxval``: the bounds are exponents.
+
+    Attributes:
+        minval: the smallest exponent.
+        maxval: the largest exponent.
+        base: the base.
+        count: number of values of a grid.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+    """
 
     minval: float
     maxval: float
     base: float = 10.0
     count: int | None = None
+    when: When | None = None
 
     @property
     def size(self) -> int | None:
@@ -235,10 +253,12 @@ class Categorical:
     Attributes:
         vals: the values.
         ordered: whether neighbouring values are similar, such as sizes from small to large.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
     """
 
     vals: Sequence[Value]
     ordered: bool = False
+    when: When | None = None
 
     @property
     def size(self) -> int:
@@ -251,8 +271,7 @@ class Categorical:
 
     def unit_of(self, value: Value) -> float | None:
         """Return the middle of the share of ``value``, or None if it is not one of ``vals``."""
-        # True equals 1 and 1 equals 1.0, but as hyperparameters they are different values.
-        found = (i for i, each in enumerate(self.vals) if each == value and _is_bool(each) == _is_bool(value))
+        found = (i for i, each in enumerate(self.vals) if same(each, value))
         return next(((i + 0.5) / len(self.vals) for i in found), None)
 
     def grid(self) -> tuple[Value, ...]:
@@ -261,11 +280,39 @@ class Categorical:
 
 
 Hyperparameter: TypeAlias = Const | Int | Double | Log | Categorical
-Tree: TypeAlias = Mapping[str, "Hyperparameter | Tree"]
+Tree: TypeAlias = Mapping[str, "Hyperparameter | Group | Tree"]
 Path: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A map of hyperparameters that a trial has only if the condition ``when`` is true."""
+
+    tree: Tree
+    when: When
+
+
+class Owned(NamedTuple):
+    """A condition, and the path of the hyperparameter or the group that has it."""
+
+    path: Path
+    when: When
+
+
+class ConditionCycle(ValueError):
+    """Hyperparameters whose conditions refer to each other; ``paths`` begins and ends with the same one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Describe a cycle, in which each hyperparameter has a condition on the one before it."""
+        super().__init__(f"its conditions form a cycle: {' → '.join(map('.'.join, reversed(paths)))}")
+        self.paths = paths
+
+
+ABSENT: Final = object()
+"""Stands for the value of a hyperparameter that a trial does not have."""
+
+
+@dataclass(frozen=True)
 class Space:
     """The hyperparameters of an experiment, nested to any depth."""
 
@@ -273,7 +320,52 @@ class Space:
 
     def leaves(self) -> Iterator[tuple[Path, Hyperparameter]]:
         """Yield each hyperparameter with its path, in the order of the file."""
-        return _leaves((), self.tree)
+        return ((path, leaf) for path, leaf, _ in self._all)
+
+    def conditional(self) -> Iterator[tuple[Path, Hyperparameter, Sequence[Owned]]]:
+        """Yield each hyperparameter that has conditions, with its path and its conditions, the outermost first."""
+        return ((path, leaf, conditions) for path, leaf, conditions in self._all if conditions)
+
+    @cached_property
+    def _all(self) -> Sequence[tuple[Path, Hyperparameter, Sequence[Owned]]]:
+        return list(_leaves((), self.tree, ()))
+
+    @cached_property
+    def _tests(self) -> Sequence[tuple[int, Sequence[tuple[int, Test]]]]:
+        """The hyperparameters with conditions: index, and for each condition the index of another one, with the test.
+
+        Each hyperparameter comes after those to which its conditions refer.
+
+        Raises:
+            ValueError: a condition is malformed, or refers to an unknown hyperparameter or to its own.
+        """
+        indices = {".".join(path): index for index, (path, _, _) in enumerate(self._all)}
+        tests: dict[int, list[tuple[int, Test]]] = {}
+        for index, (_, _, conditions) in enumerate(self._all):
+            for _, when in conditions:
+                for name, required in when.items():
+                    if name not in indices:
+                        raise ValueError(f"there is no hyperparameter {name!r:.60}")
+                    tests.setdefault(index, []).append((indices[name], parse_test(required)))
+        graph = {index: [other for other, _ in each] for index, each in tests.items()}
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            raise ConditionCycle([self._all[index][0] for index in error.args[1]]) from None
+        return [(index, tests[index]) for index in order if index in tests]
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether not every combination of values is a setting of its own, because there are conditions."""
+        return bool(self._tests)
+
+    def check(self) -> None:
+        """Check the conditions.
+
+        Raises:
+            ValueError: a condition is malformed, or refers to an unknown hyperparameter or to its own.
+        """
+        _ = self._tests
 
     def sample(self, seed: int, bracket: int, index: int) -> dict[str, Value]:
         """Return the hyperparameter values of the ``index``-th trial of a bracket.
@@ -292,34 +384,110 @@ class Space:
 
     def values(self, units: Sequence[float]) -> dict[str, Value]:
         """Return the hyperparameter values for draws in [0, 1)."""
+        return self._nested(self.resolve(units))
+
+    def resolve(self, units: Sequence[float]) -> list[Value]:
+        """Return the value of each hyperparameter for draws in [0, 1), or `ABSENT`, in the order of `leaves`."""
         free = iter(units)
-        return _nest(
-            (path, leaf.val if isinstance(leaf, Const) else leaf.at(next(free))) for path, leaf in self.leaves()
+        return self._settled(
+            [leaf.val if isinstance(leaf, Const) else leaf.at(next(free)) for _, leaf in self.leaves()]
         )
 
+    def _settled(self, values: list[Value]) -> list[Value]:
+        """Replace the values whose conditions are not true by `ABSENT`, and return the list."""
+        for index, tests in self._tests:
+            if not all(values[other] is not ABSENT and test.holds(values[other]) for other, test in tests):
+                values[index] = ABSENT
+        return values
+
+    def _nested(self, values: Sequence[Value]) -> dict[str, Value]:
+        pairs = zip(self._all, values, strict=True)
+        return _nest((path, value) for (path, _, _), value in pairs if value is not ABSENT)
+
+    # -- grids ------------------------------------------------------------------------------------
+
     def grid_size(self) -> int:
-        """Return the number of points of the grid."""
-        return prod(len(leaf.grid()) for _, leaf in self.leaves())
+        """Return the number of points of the grid.
+
+        Raises:
+            ValueError: there are conditions, and more than `MOST_LISTED` points.
+        """
+        return prod(self._grid_sizes) if self._listed is None else len(self._listed)
 
     def grid_point(self, index: int, *, former: bool = False) -> dict[str, Value]:
         """Return the ``index``-th point of the grid, in which the last hyperparameter varies fastest.
 
         If ``former``, integers are those of `Int.former_grid`.
         """
-        digits: list[tuple[Path, Value]] = []
-        for path, leaf in reversed(list(self.leaves())):
-            values = leaf.former_grid() if former and isinstance(leaf, Int) else leaf.grid()
-            index, digit = divmod(index, len(values))
-            digits.append((path, values[digit]))
-        return _nest(reversed(digits))
+        if self._listed is not None:
+            index = self._listed[index]
+        values: list[Value] = []
+        for (_, leaf), size in zip(reversed(list(self.leaves())), reversed(self._grid_sizes), strict=True):
+            index, digit = divmod(index, size)
+            values.append((leaf.former_grid() if former and isinstance(leaf, Int) else leaf.grid())[digit])
+        return self._nested(self._settled(values[::-1]))
+
+    @cached_property
+    def _grid_sizes(self) -> Sequence[int]:
+        return [len(leaf.grid()) for _, leaf in self.leaves()]
+
+    @cached_property
+    def _listed(self) -> Sequence[int] | None:
+        """The indices of the points among all combinations, or None if every combination is a point.
+
+        In the index of a point, the digit of a hyperparameter that the point does not have is 0.
+
+        Raises:
+            ValueError: there are more than `MOST_LISTED` points.
+        """
+        if not self.is_restricted:
+            return None
+        grids = [leaf.grid() for _, leaf in self.leaves()]
+        places = [prod(self._grid_sizes[index + 1 :]) for index in range(len(grids))]
+        tests = dict(self._tests)
+        # A hyperparameter is added to each partial point after those to which its conditions refer.  So the number of
+        # partial points is never above that of the points, which can be much smaller than that of all combinations.
+        points: list[tuple[int, list[Value]]] = [(0, [ABSENT] * len(grids))]
+        for index in [index for index in range(len(grids)) if index not in tests] + list(tests):
+            longer = []
+            for code, values in points:
+                needed = tests.get(index, ())
+                if all(values[other] is not ABSENT and test.holds(values[other]) for other, test in needed):
+                    for digit, value in enumerate(grids[index]):
+                        longer.append((code + digit * places[index], [*values[:index], value, *values[index + 1 :]]))
+                else:
+                    longer.append((code, values))
+                if len(longer) > MOST_LISTED:
+                    raise ValueError(f"more than {MOST_LISTED:,} points")
+            points = longer
+        return sorted(code for code, _ in points)
 
 
-def _leaves(prefix: Path, tree: Tree) -> Iterator[tuple[Path, Hyperparameter]]:
+MOST_LISTED = 100_000
+"""Largest number of points of a grid with conditions, whose points are listed when the first one is needed."""
+
+
+def values_of(leaf: Hyperparameter) -> Sequence[Value]:
+    """Return all values of a hyperparameter that is not continuous, in their order."""
+    match leaf:
+        case Int():
+            return range(leaf.minval, leaf.maxval + 1, leaf.step or 1)
+        case Double():
+            return replace(leaf, count=None).grid()
+    return leaf.grid()
+
+
+def _leaves(
+    prefix: Path, tree: Tree, conditions: tuple[Owned, ...]
+) -> Iterator[tuple[Path, Hyperparameter, Sequence[Owned]]]:
     for name, node in tree.items():
+        path = (*prefix, name)
         if isinstance(node, Mapping):
-            yield from _leaves((*prefix, name), node)
+            yield from _leaves(path, node, conditions)
+        elif isinstance(node, Group):
+            yield from _leaves(path, node.tree, (*conditions, Owned(path, node.when)))
         else:
-            yield (*prefix, name), node
+            yield path, node, conditions if node.when is None else (*conditions, Owned(path, node.when))
 
 
 def _nest(pairs: Iterator[tuple[Path, Value]]) -> dict[str, Value]:
@@ -360,10 +528,6 @@ def _power_position(low: Decimal, high: Decimal, value: Decimal) -> float:
 def _written(value: float) -> Decimal:
     """Return the decimal number that a user writes for a float: 0.1, and not the nearest binary fraction."""
     return Decimal(repr(float(value)))
-
-
-def _is_bool(value: Value) -> bool:
-    return isinstance(value, bool)
 
 
 def _is_number(value: Value) -> TypeGuard[float]:

@@ -22,7 +22,7 @@ from ashwood.experiment.spec import (
     Unit,
 )
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
+from ashwood.search.space import Categorical, Const, Double, Group, Int, Log, Space
 from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
 
 
@@ -39,6 +39,8 @@ def full_spec() -> ExperimentSpec:
             "size": Categorical(("small", "large"), ordered=True),
             "optimizer": {"momentum": Double(0.0, 0.9), "int": {"const": Const([1, {"a": None}])}},
             "activation": Categorical(("relu", "tanh", None, 1.5, [1, 2])),
+            "slope": Const(0.1, when={"activation": ["relu", None], "layers": ">= 2"}),
+            "attention": Group({"heads": Int(1, 8), "inner": {"bias": Const(val=True)}}, {"size": "large"}),
         }
     )
     return ExperimentSpec(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import exp, log
 from typing import Any, NamedTuple
 
-from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Path, Space
+from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Log, Path, Space, values_of
 
 _LARGEST_UNIT = 1.0 - 2.0**-53
 _ABSENT = object()
@@ -127,16 +127,6 @@ def bins_of(varied: Varied, most: int) -> Bins:
         # The outer edges are computed like values, so that rounding puts no value outside the bins.
         return Bins(varied, edges=[low, *inner, high])
     return Bins(varied, edges=_even(low, high, most))
-
-
-def values_of(kind: Hyperparameter) -> Sequence[Any]:
-    """Return all values of a hyperparameter that is not continuous, in their order."""
-    match kind:
-        case Int():
-            return range(kind.minval, kind.maxval + 1, kind.step or 1)
-        case Double():
-            return replace(kind, count=None).grid()
-    return kind.grid()
 
 
 def _even(low: float, high: float, count: int) -> list[float]:
