@@ -15,7 +15,8 @@ tree-structured Parzen estimator), on the longest trained trials as in Falkner e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 from ashwood.search.draw import unit_draws
@@ -25,6 +26,9 @@ from ashwood.search.vocabulary import TrialId
 
 CANDIDATES = 24
 """Number of candidates for each new trial."""
+
+_MOST_DRAWS = 50
+"""Largest number of draws for each candidate, of which those that break a constraint are skipped."""
 
 RANDOM_EVERY = 4
 """Every n-th trial is drawn at random, so that the sampler never settles on one region for good."""
@@ -97,7 +101,8 @@ class DensitySampler:
         if good and index % RANDOM_EVERY and self._sizes:
             units = self._best_candidate(self._ratios_for(good), bracket, index)
         else:
-            units = self._space.units(self._seed, bracket, index)
+            units = ()
+        units = units or self._space.units(self._seed, bracket, index)
         self._cells[trial] = self._cells_of(units)
         return self._space.values(units)
 
@@ -137,10 +142,10 @@ class DensitySampler:
         return self._ratios
 
     def _best_candidate(self, ratios: Ratios, bracket: int, index: int) -> Sequence[float]:
+        """Return the draws of the most promising candidate, or nothing if constraints leave no candidate."""
         best = -1.0
         place: Sequence[float] = ()
-        for number in range(CANDIDATES):
-            units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
+        for units in islice(self._candidates(bracket, index), CANDIDATES):
             promise = 1.0
             for of_bins, cell, absent in zip(ratios, self._cells_of(units), self._absent, strict=True):
                 if cell != absent:
@@ -148,6 +153,12 @@ class DensitySampler:
             if promise > best:
                 best, place = promise, units
         return place
+
+    def _candidates(self, bracket: int, index: int) -> Iterator[Sequence[float]]:
+        for number in range(CANDIDATES * _MOST_DRAWS):
+            units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
+            if self._space.allows(units):
+                yield units
 
     def _cells_of(self, units: Sequence[float]) -> Cells:
         cells = [int(unit * size) for unit, size in zip(units, self._sizes, strict=True)]
