@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -151,3 +152,10 @@ def test_grid_leaves_out_points_that_break_a_constraint() -> None:
     points = [space.grid_point(index) for index in range(space.grid_size())]
     expected = [(1, None), (2, 1), (2, 2), (3, 1)]
     assert points == [{"a": a} | ({} if b is None else {"b": b}) | {"c": 1} for a, b in expected]
+
+
+def test_space_can_be_pickled_after_use() -> None:
+    space = Space(SPACE, RULES)
+    drawn = space.sample(0, 0, 1)
+    again = pickle.loads(pickle.dumps(space))
+    assert (again, again.sample(0, 0, 1)) == (space, drawn)

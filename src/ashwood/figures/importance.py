@@ -124,9 +124,8 @@ def importances(history: History, results: Sequence[Result], quantile: float) ->
     for result in results:
         values = _values(shown, history, result.trial)
         if values is not None:
-            trials.append(
-                library.trial.create_trial(params=values, distributions=distributions, value=sign * result.metric)
-            )
+            known = {name: distributions[name] for name in values}
+            trials.append(library.trial.create_trial(params=values, distributions=known, value=sign * result.metric))
     verbosity = library.logging.get_verbosity()
     library.logging.set_verbosity(library.logging.ERROR)
     try:
@@ -161,10 +160,13 @@ def _is_plain(kind: Hyperparameter) -> TypeGuard[Int]:
 
 
 def _values(shown: Sequence[Varied], history: History, trial: TrialId) -> dict[str, Any] | None:
+    """Return the values of a trial, without those that it lacks, or None if a value is not one of its range."""
     values = {}
     hparams = history.progress.trials.rows[trial].hparams
     for each in shown:
         number = each.number(hparams)
+        if number is None and each.is_conditional:
+            continue
         if number is None:
             return None
         values[each.name] = _place(each, number)

@@ -26,6 +26,10 @@ TITLE = "Parallel coordinates"
 
 _MOST_AXES = 12
 _FEW_VALUES = 12
+ABSENT_LABEL = "not set"
+_ROOM = 0.12
+"""Distance of the tick for absent values from the other ones, as a share of their range."""
+_PLAIN_TICKS = 10
 # With more lines than this, only the best tenth is selected at first.
 _CROWDED = 1_000
 # Zero-width characters for the digits 0 and 1, to make labels unique without a visible change.
@@ -123,6 +127,26 @@ def _subtitle(history: History, results: int, hparams: int, *, crowded: bool) ->
 
 
 def _hparam_scale(shown: Varied, numbers: Sequence[float | None]) -> _Scale:
+    scale = _scale_of_values(shown, numbers)
+    return _with_absent(scale) if shown.is_conditional else scale
+
+
+def _with_absent(scale: _Scale) -> _Scale:
+    """Return a scale with a tick below all others, at which the lines of trials without the hyperparameter pass."""
+    import numpy as np
+
+    low, high = scale.range
+    place = low - _ROOM * (high - low)
+    ticks, labels = scale.ticks, scale.labels
+    if ticks is None or labels is None:
+        ticks = [low + (high - low) * number / _PLAIN_TICKS for number in range(_PLAIN_TICKS + 1)]
+        labels = _plain_words(ticks)
+    return _Scale(
+        np.where(np.isnan(scale.values), place, scale.values), [place, high], [place, *ticks], [ABSENT_LABEL, *labels]
+    )
+
+
+def _scale_of_values(shown: Varied, numbers: Sequence[float | None]) -> _Scale:
     import numpy as np
 
     values = np.array([nan if number is None else number for number in numbers])

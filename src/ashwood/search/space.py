@@ -332,6 +332,10 @@ class Space:
         """Yield each hyperparameter that has conditions, with its path and its conditions, the outermost first."""
         return ((path, leaf, conditions) for path, leaf, conditions in self._all if conditions)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The cached properties hold functions, which cannot be pickled.
+        return {"tree": self.tree, "constraints": self.constraints}
+
     @cached_property
     def _all(self) -> Sequence[tuple[Path, Hyperparameter, Sequence[Owned]]]:
         return list(_leaves((), self.tree, ()))

@@ -21,11 +21,13 @@ class Varied(NamedTuple):
         name: name with dots for nesting, such as ``optimizer.lr``.
         path: keys that lead to its value in nested hyperparameters.
         kind: type and range of its values.
+        is_conditional: whether some trials do not have it.
     """
 
     name: str
     path: Path
     kind: Hyperparameter
+    is_conditional: bool = False
 
     @property
     def is_log(self) -> bool:
@@ -75,7 +77,8 @@ class Varied(NamedTuple):
 
 def varied(space: Space) -> Sequence[Varied]:
     """Return the hyperparameters that a search varies, in the order of the experiment file."""
-    return [Varied(".".join(path), path, leaf) for path, leaf in space.leaves() if leaf.size != 1]
+    conditional = {path for path, _, _ in space.conditional()}
+    return [Varied(".".join(path), path, leaf, path in conditional) for path, leaf in space.leaves() if leaf.size != 1]
 
 
 def _same(one: Any, other: Any) -> bool:
