@@ -18,7 +18,7 @@ CONSTRAINTS: Path = ("constraints",)
 CONSTRAINTS_KIND = list_of(text("an expression in quotes"))
 
 _DRAWS, _LEAST = 10_000, 10
-"""Of so many draws at least this number must break no constraint; otherwise most time is spent with drawing again."""
+"""Number of draws for the check, and the least number of them that must break no constraint."""
 _WORDS = {"true": "True", "false": "False", "null": "None"}
 """Constants of YAML, with their spelling in an expression."""
 

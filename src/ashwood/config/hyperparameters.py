@@ -313,7 +313,7 @@ def _log_in_order(leaf: Log, path: Path, report: Report) -> bool:
         (*path, "maxval"),
         f"must be above minval, but is {digits(high)} while minval is {digits(low)}; did you write values instead of "
         f"exponents? minval and maxval of log are exponents of base {digits(base)}: for values from {digits(low)} on "
-        f"write minval: {exponent}, and a maxval above that",
+        f"write minval: {exponent}, and a maxval above that, or use type: double with log: true",
     )
     return False
 
@@ -338,7 +338,7 @@ def _sound_powers(leaf: Log, path: Path, report: Report) -> bool:
             path,
             f"minval and maxval of log are exponents, so values run from {leaf.base**leaf.minval:.4g} to "
             f"{leaf.base**leaf.maxval:.4g}; for {leaf.minval:g} to {leaf.maxval:g} "
-            f"write minval: {low:.4g}, maxval: {high:.4g}",
+            f"write minval: {low:.4g}, maxval: {high:.4g}, or use type: double with log: true",
         )
     return True
 
