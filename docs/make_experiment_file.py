@@ -25,6 +25,7 @@ SECTIONS: dict[str, list[type[Section]]] = {
 }
 ANCHORS = {
     "hyperparameters": "Hyperparameters",
+    "constraints": "Constraints",
     "searcher": "Searcher",
     "backend": "Backend",
     "checkpoint_storage": "Checkpoint storage",

@@ -26,6 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ashwood import spaces
     from ashwood.api.check import check
     from ashwood.api.experiment import Experiment, create, open_experiment, run
     from ashwood.api.searchers import AdaptiveASHA, AsyncHalving, Grid, RandomSearch, Single, SyncHalving
@@ -79,12 +80,15 @@ __all__ = [
     "get_trial",
     "open_experiment",
     "run",
+    "spaces",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _INTEGRATIONS:
-        value: Any = import_module(f"ashwood.integrations.{name}")
+    if name == "spaces":
+        value: Any = import_module("ashwood.spaces")
+    elif name in _INTEGRATIONS:
+        value = import_module(f"ashwood.integrations.{name}")
     elif name in _MODULES:
         value = getattr(import_module(_MODULES[name]), name)
     else:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from ashwood.config import Loaded, build_experiment, experiment_schema, read_experiment
+from ashwood.config import Loaded, build_experiment, experiment_schema, parse_experiment, read_experiment, tree_of
 from ashwood.config.file import ExperimentFile
 from ashwood.config.searcher import SearcherSection
 from ashwood.errors import ConfigError, Problem
@@ -281,3 +281,24 @@ def test_valid_tree_gives_same_spec_from_python_and_file(
     # Only in Python does a list give a warning: files of Determined use lists as constants.
     assert len(read.warnings) == len([each for each in built.warnings if "use Categorical" not in each])
     json.dumps(built.spec.space.sample(seed, 0, 0))
+
+
+def test_space_of_an_experiment_can_be_written_as_a_file_and_read_again() -> None:
+    hparams = {
+        "opt": {"name": Categorical(("sgd", "adam")), "sgd": {"when": {"opt.name": "sgd"}, "momentum": Double(0, 1)}},
+        "when": Int(1, 9, step=2),
+        "width": Int(1, 1024, log=True, count=3),
+        "size": Categorical(("s", "m"), ordered=True, when={"when": "> 1"}),
+        "more": {"when": Const("now"), "x": Const({"a": 1}, when={"opt.name": ["adam"]})},
+    }
+    tree = {
+        "searcher": SEARCHER,
+        "entrypoint": "train:train",
+        "hyperparameters": hparams,
+        "constraints": ("width < 9",),
+    }
+    spec = build_experiment(tree, workdir=Path("/work")).spec
+    assert spec.space.constraints == ("width < 9",)
+    assert [".".join(path) for path, _, _ in spec.space.conditional()] == ["opt.sgd.momentum", "size", "more.x"]
+    again = parse_experiment(yaml.safe_dump(tree_of(spec)), workdir=Path("/work")).spec
+    assert again.space == spec.space

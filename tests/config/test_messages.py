@@ -56,6 +56,15 @@ def with_entrypoint(text: str) -> str:
     return SOUND.replace("train:main", text)
 
 
+def with_condition(when: str, kind: str = "type: double, minval: 0, maxval: 1") -> str:
+    ranges = "o: {type: categorical, vals: [sgd, adam]}\n  n: {type: int, minval: 1, maxval: 8}\n  c: 3"
+    return with_hparam(f"{ranges}\n  g: {{lr: {{type: log, minval: -4, maxval: -1}}}}\n  x: {{{kind}, when: {when}}}")
+
+
+def with_constraint(text: str) -> str:
+    return with_condition("{o: sgd}") + f'  top-k: 3\nconstraints: [n > 0, "{text}"]\n'
+
+
 # text -> line, key, fragments of the message
 UNREADABLE = {
     "": (1, "", ["is empty"]),
@@ -396,6 +405,88 @@ HYPERPARAMETERS = {
     with_hparam("lr: {type: log, minval: -400, maxval: 0}"): (4, "hyperparameters.lr.minval", ["too small"]),
     with_hparam("lr: {type: double, minval: -.inf, maxval: 0}"): (4, "hyperparameters.lr.minval", ["finite"]),
     with_hparam("lr: {type: double, minval: 0, maxval: .nan}"): (4, "hyperparameters.lr.maxval", ["finite"]),
+    with_condition("{op: sgd}"): (8, "hyperparameters.x.when.op", ["not the name of a hyperparameter", "mean o?"]),
+    with_condition("{lr: 1}"): (8, "hyperparameters.x.when.lr", ["did you mean g.lr?"]),
+    with_condition("{g: 1}"): (8, "hyperparameters.x.when.g", ["is a map", "g.lr"]),
+    with_condition("{o: [sgd, adma]}"): (
+        8,
+        "hyperparameters.x.when.o",
+        ['"adma" can never occur', '"sgd" or "adam"'],
+    ),
+    with_condition("{o: '!= 3', c: '!= 3'}"): (8, "hyperparameters.x.when.c", ["never be true: c is always 3"]),
+    with_condition("{n: '> 8'}"): (8, "hyperparameters.x.when.n", ["can never be true: n is from 1 to 8"]),
+    with_condition("{n: '> a'}"): (8, "hyperparameters.x.when.n", ["'a' is not a number", "write ['> a']"]),
+    with_condition("{n: 9}"): (8, "hyperparameters.x.when.n", ["9 can never occur"]),
+    with_condition("{n: true}"): (8, "hyperparameters.x.when.n", ["true can never occur"]),
+    with_condition("{g.lr: 0.01}"): (8, "hyperparameters.x.when.g.lr", ["never drawn exactly"]),
+    with_condition("{g.lr: '< 0.00001'}"): (8, "hyperparameters.x.when.g.lr", ["from 0.0001 to 0.1"]),
+    with_condition("sgd"): (8, "hyperparameters.x.when", ["must be a map of names to values"]),
+    with_condition("{}"): (8, "hyperparameters.x.when", ["must be a map of names to values"]),
+    with_condition("{o: []}"): (8, "hyperparameters.x.when.o", ["at least one value"]),
+    with_condition("{x: '> 0'}"): (8, "hyperparameters.x", ["form a cycle: x → x"]),
+    with_hparam("g: {when: {b: 1}, a: 2}\n  b: {type: int, minval: 1, maxval: 2, when: {g.a: 2}}"): (
+        4,
+        "hyperparameters.g.a",
+        ["form a cycle: g.a → b → g.a"],
+    ),
+    with_hparam("o: {type: categorical, vals: [a, b]}\n  g: {when: {o: a}, x: {type: const, val: 1, when: {o: b}}}"): (
+        5,
+        "hyperparameters.g.x.when.o",
+        ["can never be true together with the conditions around it"],
+    ),
+    with_hparam("o: 1\n  g: {when: {o: 1}}"): (5, "hyperparameters.g.when", ["condition without hyperparameters"]),
+    with_constraint("n * m <= 3"): (10, "constraints[1]", ["m is not the name of a hyperparameter"]),
+    with_constraint("top-k <= 3"): (10, "constraints[1]", ['did you mean hparams["top-k"]?']),
+    with_constraint("g > 3"): (10, "constraints[1]", ["did you mean g.lr?"]),
+    with_constraint("n == true"): (10, "constraints[1]", ["true is written True"]),
+    with_constraint("n = 3"): (10, "constraints[1]", ["is not an expression", "write =="]),
+    with_constraint("o * 2 > n"): (10, "constraints[1]", ["o is text, not a number"]),
+    with_constraint("o < 2"): (10, "constraints[1]", ["o is text, not a number"]),
+    with_constraint("o == 'adma'"): (10, "constraints[1]", ["o can never be 'adma'"]),
+    with_constraint("n in [1, 9]"): (10, "constraints[1]", ["n can never be 9"]),
+    with_constraint("n in o"): (10, "constraints[1]", ["o is not a list"]),
+    with_constraint("n + 1"): (10, "constraints[1]", ["must be true or false", "a number"]),
+    with_constraint("open('x')"): (10, "constraints[1]", ["open('x') is not allowed here"]),
+    with_constraint("n.__class__ == n"): (10, "constraints[1]", ["n.__class__ is not the name of a hyperparameter"]),
+    with_constraint("n > 100"): (10, "constraints[1]", ["holds for 0 of 10,000 draws"]),
+    with_hparam("a: {type: categorical, vals: [1, 2]}\n  b: {type: categorical, vals: [1, 2]}")
+    + "constraints: ['a > 1', 'a + b < 3']\n": (6, "constraints[1]", ["all constraints together for 0"]),
+    as_grid("a: {type: categorical, vals: [1, 2]}\nconstraints: ['a > 0', 'a > 2']"): (
+        5,
+        "constraints[1]",
+        ["holds for 0 of 2 points of the grid"],
+    ),
+    with_length("max_length: 4") + "constraints: a > 3\n": (3, "constraints", ["must be a list"]),
+    with_hparam("n: {type: int, minval: 0, maxval: 3, log: true}"): (
+        4,
+        "hyperparameters.n.minval",
+        ["at least 1", "0"],
+    ),
+    with_hparam("d: {type: double, minval: 0, maxval: 3, log: true}"): (4, "hyperparameters.d.minval", ["above 0"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 9, log: true, step: 2}"): (
+        4,
+        "hyperparameters.n.step",
+        ["log: true"],
+    ),
+    with_hparam("d: {type: double, minval: 1, maxval: 9, log: true, step: 1}"): (
+        4,
+        "hyperparameters.d.step",
+        ["remove one"],
+    ),
+    with_hparam("n: {type: int, minval: 1, maxval: 9, step: 9}"): (4, "hyperparameters.n.step", ["9 is larger than"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 9, step: 0}"): (4, "hyperparameters.n.step", ["at least 1"]),
+    with_hparam("d: {type: double, minval: 0, maxval: 9, step: 1.0e-30}"): (4, "hyperparameters.d.step", ["too small"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 99999, log: true, count: 20000}"): (
+        4,
+        "hyperparameters.n.count",
+        ["at most 10,000"],
+    ),
+    with_hparam("o: {type: categorical, vals: [a, b], ordered: 1}"): (
+        4,
+        "hyperparameters.o.ordered",
+        ["true or false"],
+    ),
+    with_hparam("lr: {type: log, minval: -3, maxval: 1, log: true}"): (4, "hyperparameters.lr.log", ["is for int or"]),
     with_hparam("o: {type: categorical, vals: []}"): (4, "hyperparameters.o.vals", ["at least one value"]),
     with_hparam("o: {type: categorical}"): (4, "hyperparameters.o.vals", ["is missing"]),
     with_hparam("o: {type: categorical, vals: a}"): (4, "hyperparameters.o.vals", ["must be a list", "write [a]"]),
@@ -436,6 +527,13 @@ ENTRYPOINTS = {
     with_entrypoint("my-model:f"): (2, "entrypoint", ['"my-model"', "name of a module"]),
     with_entrypoint("src/model:f"): (2, "entrypoint", ["write src/model.py:f"]),
     with_entrypoint("python train.py {l_r}"): (2, "entrypoint", ["{l_r} is not the name of a hyperparameter", "{lr}?"]),
+    with_hparam("o: 1\n  g: {when: {o: 1}, x: 2}").replace("train:main", "python train.py {g.x}"): (
+        1,
+        "entrypoint",
+        ["{g.x} has no value in trials", "use {args}"],
+    ),
+    with_hparam("global_batch_size: {type: const, val: 8, when: {o: 1}}\n  o: 1").replace("16", "{records: 16}")
+    + "min_validation_period: {batches: 1}\n": (4, "hyperparameters.global_batch_size", ["must not have a condition"]),
     with_entrypoint("python train.py {q}"): (2, "entrypoint", ["the hyperparameters are: lr, opt, opt.a, opt.b"]),
     with_entrypoint("run {trial.idd}"): (2, "entrypoint", ["did you mean {trial.id}?"]),
     with_entrypoint("[python, train.py, '--lr={opt.c}']"): (2, "entrypoint", ["did you mean {opt."]),

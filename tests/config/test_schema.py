@@ -9,7 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from ashwood.config import experiment_schema
+from ashwood.config import experiment_schema, parse_experiment
 from ashwood.config.document import parse
 from ashwood.config.file import ExperimentFile
 from ashwood.config.searcher import SearcherSection
@@ -62,10 +62,24 @@ def test_every_key_has_a_description_and_defaults_are_stated() -> None:
         "environment: {image: x}",
         "bind_mounts: []",
         "data: {a: [1, {b: null}]}",
+        "constraints: [lr < 0.01]",
     ],
 )
 def test_sound_files_validate(more: str) -> None:
     assert errors(SOUND + more) == []
+
+
+def test_conditions_steps_and_scales_validate() -> None:
+    sound = SOUND.replace(
+        "{lr:",
+        "{n: {type: int, minval: 1, maxval: 9, step: 2}, d: {type: double, minval: 1, maxval: 9, log: true}, "
+        "o: {type: categorical, vals: [a, b], ordered: true, when: {n: '> 2', opt.type: [adam]}}, "
+        "group: {when: {o: a}, x: {type: const, val: 1, when: {d: '< 2'}}}, lr:",
+    )
+    assert errors(sound) == []
+    assert parse_experiment(sound, workdir=Path("/")).warnings == ()
+    for old, new in (("step: 2", "step: 0"), ("log: true", "log: 1"), ("when: {n: '> 2'", "when: [{n: 1}], x: {a: 1")):
+        assert errors(sound.replace(old, new)) != []
 
 
 @pytest.mark.parametrize(

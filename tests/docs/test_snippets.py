@@ -29,6 +29,7 @@ PAGES = [
 FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"`(ashwood [^`]+)`")
 FRAMEWORKS = {
+    "ConfigSpace",
     "catboost",
     "datasets",
     "determined",

@@ -3,7 +3,7 @@
 import json
 import math
 import string
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -14,6 +14,7 @@ from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import (
     VERSION,
     StoredEntry,
+    check_spec,
     decode_entry,
     decode_request,
     decode_spec,
@@ -29,6 +30,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary
+from ashwood.search.space import Const, Group, Space, Tree
 from ashwood.testing.records import control_entries, edge_case_entries, full_spec, sample_requests
 
 # With surrogates, which UTF-8 cannot encode, because file names can contain them.
@@ -190,3 +192,25 @@ def test_decode_request_rejects_damaged_text_and_newer_version(body: str) -> Non
         decode_request(VERSION, body)
     with pytest.raises(EventLogError, match="upgrade Ashwood"):
         decode_request(99, body)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a": Const(1, when={"b": 1})},
+        {"a": Const(1, when={"a": 1})},
+        {"a": Const(1), "b": Const(1, when={"a": []})},
+        {"a": Const(1), "b": Group({"c": Const(1)}, [1])},  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_condition_of_spec_is_damage(tree: Tree) -> None:
+    check_spec(decode_spec(encode_spec(full_spec())))
+    with pytest.raises(EventLogError, match="the spec of the experiment is damaged"):
+        check_spec(replace(full_spec(), space=Space(tree)))
+
+
+@pytest.mark.parametrize("constraint", ["missing > 1", "open('x')"])
+def test_wrong_constraint_of_spec_is_damage(constraint: str) -> None:
+    spec = replace(full_spec(), space=Space(full_spec().space.tree, (constraint,)))
+    with pytest.raises(EventLogError, match="the spec of the experiment is damaged"):
+        check_spec(spec)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ashwood.experiment.entry import fold
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
+from ashwood.search.space import Categorical, Const, Double, Group, Int, Log, Space
 from ashwood.views.history import History
 from tests.views.simulate import Curve, Workers, asha, power_law, spec_of
 
@@ -25,10 +25,24 @@ SPACE = Space(
 )
 
 
-def spec(trials: int = 60, **more: Any) -> ExperimentSpec:
+CONDITIONAL = Space(
+    {
+        "opt": Categorical(("sgd", "adam", None)),
+        "sgd": Group({"momentum": Double(0.0, 0.9), "nesterov": Categorical((True, None))}, {"opt": "sgd"}),
+        "layers": Int(1, 8, when={"opt": ["adam", None]}),
+        "width": Int(8, 1024, log=True, when={"layers": "> 1"}),
+        "batch": Int(16, 512, step=16),
+        "decay": Double(1e-6, 1e-2, log=True),
+        "size": Categorical(("small", "medium", "large"), ordered=True),
+    },
+    ("batch * width <= 100000",),
+)
+
+
+def spec(trials: int = 60, *, space: Space = SPACE, **more: Any) -> ExperimentSpec:
     """Return an experiment in which every name that a user can choose is markup."""
     settings = asha(trials, max_length=more.pop("max_length", 64), **more)
-    return replace(spec_of(settings), name=SCRIPT, metric=LINK, space=SPACE)
+    return replace(spec_of(settings), name=SCRIPT, metric=LINK, space=space)
 
 
 def simulated(

@@ -14,12 +14,13 @@ from ashwood.figures import parallel
 from ashwood.figures.hparams import draw_heatmap, draw_scatter
 from ashwood.figures.parallel import draw_parallel_coordinates
 from ashwood.figures.theme import DARK
+from ashwood.search.settings import Sampler
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
 from ashwood.views.history import History
 from ashwood.views.hparams import varied
 from ashwood.views.results import comparable, last_results
 from ashwood.views.wording import format_length
-from tests.figures.simulated import LINK, SCRIPT, is_safe, simulated, trials_of
+from tests.figures.simulated import CONDITIONAL, LINK, SCRIPT, is_safe, simulated, trials_of
 
 NESTED = f"model.{LINK}"
 
@@ -186,6 +187,31 @@ def test_trials_without_value_of_hyperparameter_are_left_out() -> None:
     )
     for figure in (draw_parallel_coordinates(known), draw_scatter(known, "gone"), draw_heatmap(known, "gone", "drop")):
         assert "No trial has been compared" in figure.layout.annotations[0].text
+
+
+def test_conditional_hyperparameters_show_only_trials_that_have_them() -> None:
+    known = simulated(60, space=CONDITIONAL, sampler=Sampler.DENSITY)
+    rows = known.progress.trials.rows
+    results = last_results(known.ladder)
+    having = {result.trial for result in results if "sgd" in rows[result.trial].hparams}
+    assert 0 < len(having) < len(results)
+    scatter = draw_scatter(known, "sgd.momentum")
+    assert {trial for trace in scatter.data for trial in trials_of(trace)} == having
+    heatmap = draw_heatmap(known, "sgd.momentum", "width")  # No trial has both.
+    assert not heatmap.data or not np.isfinite(np.array(heatmap.data[0].z, dtype=float)).any()
+
+    drawn = draw_parallel_coordinates(known)
+    lines = drawn.data[0].customdata
+    assert len(lines) == len(results)
+    for name in ("sgd.momentum", "sgd.nesterov", "layers", "width"):
+        axis = dimensions(drawn)[name]
+        assert axis.ticktext[0] == parallel.ABSENT_LABEL
+        assert axis.tickvals[0] == axis.range[0] < min(axis.tickvals[1:])
+        (one,) = (each for each in varied(CONDITIONAL) if each.name == name)
+        absent = [one.number(rows[trial].hparams) is None for trial in lines]
+        assert [value == pytest.approx(axis.tickvals[0]) for value in axis["values"]] == absent
+    assert list(dimensions(drawn)["size"].ticktext) == ["small", "medium", "large"]
+    assert dimensions(drawn)["batch"].range == (16, 512)
 
 
 def test_figures_without_results_or_hyperparameters_show_message(without_results: History) -> None:

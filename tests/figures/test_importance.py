@@ -15,7 +15,7 @@ from ashwood.search.settings import Method
 from ashwood.search.space import Const, Space
 from ashwood.views.history import History
 from ashwood.views.results import comparable
-from tests.figures.simulated import is_safe, simulated, spec
+from tests.figures.simulated import CONDITIONAL, is_safe, simulated, spec
 
 optuna = pytest.importorskip("optuna")
 
@@ -40,6 +40,17 @@ def test_deciding_hyperparameter_has_largest_share(name: str) -> None:
     assert list(bars.x) == sorted(bars.x)
     assert figure.layout.yaxis.ticktext[-1] == name
     assert bars.x[-1] > 0.5
+
+
+def test_conditional_hyperparameter_is_judged_by_trials_that_have_it() -> None:
+    def curve(trial: int, length: int) -> float:
+        momentum: float = CONDITIONAL.sample(7, 0, trial).get("sgd", {}).get("momentum", 0.45)
+        return 3 * momentum + 1 / length + 0.1 * unit_draw(3, "noise", trial)
+
+    known = simulated(150, space=CONDITIONAL, curve=curve, method=Method.RANDOM, max_length=3)
+    figure = draw_importance(known)
+    assert figure.layout.yaxis.ticktext[-1] == "sgd.momentum"
+    assert {"width", "layers", "size", "batch", "decay"} <= set(figure.layout.yaxis.ticktext)
 
 
 def test_title_says_which_results_are_compared() -> None:

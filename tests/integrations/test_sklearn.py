@@ -106,6 +106,20 @@ def test_other_distributions_are_drawn_by_quantile() -> None:
     assert type(params["degree"]) is int
 
 
+def test_conditions_and_orders_are_kept() -> None:
+    solver = ashwood.Categorical(("adam", "sgd"))
+    space = ParameterSpace(
+        {
+            "solver": solver,
+            "momentum": ashwood.Double(0, 1, when={"solver": "sgd"}),
+            "sizes": ashwood.Categorical([(5,), (50,)], ordered=True, when={"solver": "sgd"}),
+        }
+    )
+    assert space.hparams["momentum"].when == {"solver": "sgd"}
+    assert space.hparams["sizes"] == ashwood.Categorical(["(5,)", "(50,)"], ordered=True, when={"solver": "sgd"})
+    assert space.params({"solver": "adam"}) == {"solver": "adam"}
+
+
 def test_values_of_lists_reach_the_estimator_unchanged() -> None:
     values = [(50,), (50, 20), None]
     space = ParameterSpace({"hidden_layer_sizes": values, "alpha": np.logspace(-2, 0, 3), "solver": "adam"})

@@ -19,7 +19,7 @@ from ashwood.errors import TrainingCodeError
 from ashwood.experiment.events import CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, SaveOn, Unit
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.search.space import Categorical, Double, Int, Log
+from ashwood.search.space import Double, Int
 from ashwood.testing.backend import drive, finish, job, toy_spec
 from ashwood.trial.attempt import Ended, Failed, Stopped
 from ashwood.trial.run import run
@@ -470,10 +470,11 @@ def test_suggestions_become_hyperparameters_and_back() -> None:
 
     space = space_of(hp_space)
     assert space["weight_decay"] == Double(0.0, 0.1)
-    assert space["warmup_ratio"] == Categorical([0.0, 0.1, 0.2, pytest.approx(0.3)])
-    assert space["learning_rate"] == Log(-6, -4)
+    assert space["warmup_ratio"] == Double(0.0, 0.3, step=0.1)
+    assert space["learning_rate"] == Double(1e-6, 1e-4, log=True)
     assert space["warmup_steps"] == Int(0, 10)
-    assert space["layers"] == Categorical([2, 4, 6])
+    assert space["layers"] == Int(2, 6, step=2)
+    assert space["width"] == Int(1, 100, log=True)
     lowest = values_of(hp_space, {name: hyperparameter.at(0.0) for name, hyperparameter in space.items()})
     assert lowest == {
         "weight_decay": 0.0,

@@ -79,3 +79,35 @@ def test_numbers_outside_the_range_are_at_the_nearest_end() -> None:
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     inner = {f"optimizer.{name}": value for name, value in values["optimizer"].items()}
     return {name: value for name, value in values.items() if name != "optimizer"} | inner
+
+
+RESTRICTED = Space(
+    {
+        "optimizer": Categorical(("adam", "sgd")),
+        "momentum": Double(0, 1, when={"optimizer": "sgd"}),
+        "layers": Int(1, 8),
+        "width": Int(1, 64),
+    },
+    ("layers * width <= 64",),
+)
+
+
+@given(st.integers(0, 2**20), st.integers(0, 30), st.integers(1, 8))
+def test_values_that_are_not_given_are_drawn_until_constraints_hold(seed: int, index: int, layers: int) -> None:
+    setting = RESTRICTED.sample(seed, 0, index, {"layers": layers})
+    assert setting["layers"] == layers
+    assert setting["layers"] * setting["width"] <= 64
+
+
+def test_given_values_are_used_even_if_they_break_a_constraint() -> None:
+    found = read_given(RESTRICTED, {"layers": 8, "width": 64})
+    assert found.warnings == [((), "breaks the constraint layers * width <= 64; it is used as given")]
+    assert read_given(RESTRICTED, {"layers": 8}).warnings == []
+    setting = RESTRICTED.sample(1, 0, 0, found.values)
+    assert (setting["layers"], setting["width"]) == (8, 64)
+
+
+def test_conditions_look_at_given_values() -> None:
+    for index in range(20):
+        assert "momentum" in RESTRICTED.sample(1, 0, index, {"optimizer": "sgd"})
+        assert "momentum" not in RESTRICTED.sample(1, 0, index, {"optimizer": "adam", "momentum": 0.5})

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.errors import AshwoodError
-from ashwood.views.table import Record, best_first, heading, select
+from ashwood.search.space import Categorical, Const, Double, Group, Space, Tree
+from ashwood.views.table import Record, best_first, blank_hparams, heading, select
 
 
 @pytest.mark.parametrize("sort", ["loss", "-loss"])
@@ -78,3 +79,14 @@ def test_headings_are_unique() -> None:
 def test_best_value_of_the_metric_comes_first(sort: str, smaller: bool, order: str) -> None:
     records = [{"trial": 0, "best.score": 1.0, "last.score": 0.5, "hparams.x": 2}]
     assert best_first(records, sort, "score", smaller_is_better=smaller) == order
+
+
+def test_records_have_a_column_for_each_hyperparameter_in_the_order_of_the_file() -> None:
+    tree: Tree = {
+        "opt": Categorical(("sgd", "adam")),
+        "sgd": Group({"momentum": Double(0.0, 0.9), "more": Const({"a": 1, "b": 2})}, {"opt": "sgd"}),
+        "lr": Double(0.0, 1.0),
+    }
+    names = ["opt", "sgd.momentum", "sgd.more.a", "sgd.more.b", "lr"]
+    assert list(blank_hparams(Space(tree))) == [f"hparams.{name}" for name in names]
+    assert blank_hparams(Space({"lr": Double(0.0, 1.0)})) == {}

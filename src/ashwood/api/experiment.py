@@ -160,7 +160,7 @@ class Experiment:
             AshwoodError: pandas is not installed.
         """
         _, table = read_trials(self._home, self.id)
-        return make_frame(trial_records(table, self.spec.metric, self._home.storage(self.id, self.spec).locate))
+        return make_frame(trial_records(table, self.spec, self._home.storage(self.id, self.spec).locate))
 
     def reports(self) -> pd.DataFrame:
         """Return a data frame with one row for each report: its trial, length, attempt, time and metrics.

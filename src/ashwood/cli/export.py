@@ -46,7 +46,7 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
         else:
             spec, table = read_trials(opened, experiment)
             storage = opened.storage(experiment, spec)
-            records = list(trial_records(table, spec.metric, storage.locate))
+            records = list(trial_records(table, spec, storage.locate))
     with writing(out):
         write(records, out)
     say(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
@@ -93,9 +93,9 @@ def _write_parquet(records: list[Record], out: Path) -> None:
     frame = make_frame(records)
     # A Parquet column has one type, but a hyperparameter can be a number in one trial and a string in another.
     # Such a column is written as strings.
-    mixed = [c for c in frame.columns if frame[c].dtype == object and frame[c].map(type).nunique() > 1]
+    mixed = [c for c in frame.columns if frame[c].dtype == object and frame[c].dropna().map(type).nunique() > 1]
     for column in mixed:
-        frame[column] = frame[column].map(lambda value: None if value is None else str(value))
+        frame[column] = frame[column].map(str, na_action="ignore")
     try:
         frame.to_parquet(out)
     except ImportError as error:

@@ -297,7 +297,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
-    records = list(trial_records(table, spec.metric, storage.locate))
+    records = list(trial_records(table, spec, storage.locate))
     sort = best_first(records, sort, spec.metric, smaller_is_better=spec.smaller_is_better)
     records = select(records, where, sort)
     if limit:

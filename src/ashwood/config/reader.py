@@ -10,6 +10,7 @@ from typing import Any
 
 from ashwood.config import overrides as command_line
 from ashwood.config.backend import BackendSection
+from ashwood.config.constraints import check_possible, read_space
 from ashwood.config.document import Document, parse
 from ashwood.config.entrypoint import check_entrypoint, trains_class
 from ashwood.config.file import FILE, ExperimentFile
@@ -22,7 +23,6 @@ from ashwood.config.storage import located
 from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
-from ashwood.search.space import Space
 
 _LARGEST_FILE = 4_000_000  # A million characters, the limit of `parse`, have at most four bytes each in UTF-8.
 NO_ENTRYPOINT = Entrypoint(EntrypointKind.COMMAND, "")
@@ -155,19 +155,21 @@ def _load(
     if search_only and tree.get("entrypoint") is None:
         tree = {**tree, "entrypoint": NO_ENTRYPOINT}
     file: ExperimentFile = FILE.read(tree, (), report) or ExperimentFile()
-    searcher, space = file.searcher, file.hyperparameters or {}
+    searcher, space = file.searcher, read_space(file.hyperparameters or {}, file.constraints, report)
     longest = read_max_length(searcher, report)
-    is_search_alone = search_only and file.entrypoint is NO_ENTRYPOINT and not space
+    is_search_alone = search_only and file.entrypoint is NO_ENTRYPOINT and not space.tree
     search = read_search(searcher, longest, None if is_search_alone else space, report)
+    if search is not None:
+        check_possible(space, search.method, report)
     starts = None if search is None or is_search_alone else read_starts(searcher, space, search, report)
     if file.entrypoint is not None:
-        check_entrypoint(file.entrypoint, space, report)
+        check_entrypoint(file.entrypoint, space.tree, report)
     periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}
     periods = {name: period for name, period in periods.items() if period is not None and period.count > 0}
     if longest is not None:
         if file.entrypoint is None or not trains_class(file.entrypoint):
-            check_conversions(longest, periods, file.records_per_epoch or None, space, report)
-        warn_of_unfair_batches(longest, space, report)
+            check_conversions(longest, periods, file.records_per_epoch or None, space.tree, report)
+        warn_of_unfair_batches(longest, space.tree, report)
     source = read_source(searcher, workdir, report)
     ray = file.backend.cluster()
     # A wrong backend has its own message.  Treat it as Ray, so that keys for Ray are not reported, too.
@@ -181,7 +183,7 @@ def _load(
         name=file.name or name,
         labels=tuple(file.labels),
         data=file.data or {},
-        space=Space(space),
+        space=space,
         search=search,
         metric=searcher.metric,
         smaller_is_better=searcher.smaller_is_better,

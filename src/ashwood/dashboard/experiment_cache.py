@@ -26,7 +26,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import trials_of
 from ashwood.views.history import STRETCH, History
 from ashwood.views.progress import VIEWS, Progress
-from ashwood.views.table import Record, columns_in, select, trial_record
+from ashwood.views.table import Record, blank_hparams, columns_in, select, trial_record
 from ashwood.views.trials import TrialRow
 
 Key = TypeVar("Key", bound=Hashable)
@@ -124,6 +124,7 @@ class CachedExperiment:
         # Sequence number of the entry that changed each trial last, in ascending order.
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
         self.columns: Record = {}
+        self._blank = blank_hparams(self.spec.space)
         self._found: tuple[Hashable, Sequence[TrialId]] = (None, ())
         # Entries that were requested last.  Some contain thousands of decisions, which take long to decode.
         self._known = WeightedCache[Seq, Entry](_MOST_CACHED_ENTRIES)
@@ -225,7 +226,7 @@ class CachedExperiment:
     def record(self, trial: TrialId) -> Record:
         """Return a trial as a row of a table, with the rung to which it trains or at which it paused or ended."""
         table = self.history.progress.trials
-        record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
+        record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str, self._blank)
         record["rung"] = self.history.ladder.rung(trial)
         return record
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from math import ceil, log10
+from math import ceil
 from types import SimpleNamespace
 from typing import Any
 
 import ashwood
 from ashwood.errors import AshwoodError, TrainingCodeError
 from ashwood.integrations.common import require
-from ashwood.search.space import Categorical, Double, Hyperparameter, Int, Log
+from ashwood.search.space import Hyperparameter
+from ashwood.spaces import choice, int_range, number_range
 
 hf: Any = require("transformers", "transformers")
 
@@ -98,19 +99,13 @@ class _Suggestions:
         return self._value(name, hyperparameter)
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> Any:
-        if step is not None:
-            count = int((high - low) / step + 1e-9) + 1
-            return self._suggest(name, Categorical([low + step * index for index in range(count)]))
-        value = self._suggest(name, Log(log10(low), log10(high)) if log else Double(low, high))
-        return min(max(value, low), high)
+        return self._suggest(name, number_range(low, high, step, log=log))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> Any:
-        if log:  # As in Optuna, each integer gets the share of the logarithmic scale that rounds to it.
-            return min(max(round(self._suggest(name, Log(log10(low - 0.5), log10(high + 0.5)))), low), high)
-        return self._suggest(name, Int(low, high) if step == 1 else Categorical(list(range(low, high + 1, step))))
+        return round(self._suggest(name, int_range(low, high, step, log=log)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._suggest(name, Categorical(list(choices)))
+        return self._suggest(name, choice(choices))
 
     def __getattr__(self, name: str) -> Any:
         raise TrainingCodeError(f"hp_space uses {name}, but has only suggest_float, suggest_int, suggest_categorical")

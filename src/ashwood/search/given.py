@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, TypeAlias
 
 from ashwood.errors import nearest
-from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Path, Space, Value
+from ashwood.search.space import ABSENT, Categorical, Const, Hyperparameter, Int, Path, Space, Value
 
 Settings: TypeAlias = Mapping[str, Any]
 """Values by the names of hyperparameters, nested or dotted."""
@@ -45,6 +45,11 @@ def read_given(space: Space, settings: Settings) -> Given:
     _read("", (), settings, leaves, given)
     if not given.values and not given.errors:
         given.errors.append(((), "must give a value for at least one hyperparameter that is searched"))
+    # Constraints on values that are drawn hold, because these are drawn again otherwise.
+    constants = {name: leaf.val for name, leaf in leaves.items() if isinstance(leaf, Const)}
+    known = [given.values.get(name, constants.get(name, ABSENT)) for name in leaves]
+    for number in () if given.errors else space.broken(known):
+        given.warnings.append(((), f"breaks the constraint {space.constraints[number]}; it is used as given"))
     return given
 
 

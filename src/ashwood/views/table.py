@@ -10,19 +10,33 @@ from operator import ge, gt, itemgetter, le, lt
 from typing import Any, TypeAlias
 
 from ashwood.errors import AshwoodError, did_you_mean
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.space import Const, Space
 from ashwood.views.spending import LiveAttempt
 from ashwood.views.trials import TrialRow, TrialTable
 
 Record: TypeAlias = dict[str, Any]
 
 
-def trial_records(table: TrialTable, metric: str, locate: Callable[[str], str]) -> Iterator[Record]:
+def trial_records(table: TrialTable, spec: ExperimentSpec, locate: Callable[[str], str]) -> Iterator[Record]:
     """Yield a flat record for each trial; ``locate`` returns the location of a checkpoint from its name."""
+    blank = blank_hparams(spec.space)
     for row in table.rows.values():
-        yield trial_record(row, table.spending.live.get(row.id), metric, locate)
+        yield trial_record(row, table.spending.live.get(row.id), spec.metric, locate, blank)
 
 
-def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: Callable[[str], str]) -> Record:
+def blank_hparams(space: Space) -> Record:
+    """Return the columns of all hyperparameters without values if some trials lack some of them, or no columns."""
+    blank: Record = {}
+    if any(space.conditional()):
+        for path, leaf in space.leaves():
+            blank |= dict.fromkeys(flatten({".".join(path): leaf.val if isinstance(leaf, Const) else None}, "hparams."))
+    return blank
+
+
+def trial_record(
+    row: TrialRow, live: LiveAttempt | None, metric: str, locate: Callable[[str], str], blank: Record | None = None
+) -> Record:
     """Return a flat record of a trial: state, lengths, times, metrics, and ``hparams.NAME`` for each hyperparameter.
 
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
@@ -34,6 +48,7 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
         live: its running attempt, or None.
         metric: name of the metric that the search compares.
         locate: returns the location of a checkpoint from its name.
+        blank: the columns of hyperparameters that the trial may lack, from `blank_hparams`.
     """
     checkpoint = row.best_checkpoint
     return {
@@ -46,6 +61,7 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
         f"seen.{metric}": row.seen,
         "seen_length": row.seen_length,
         **{f"last.{name}": value for name, value in row.metrics.items()},
+        **(blank or {}),
         **flatten(row.hparams, "hparams."),
         "given": ", ".join(row.given) or None,
         "seed": row.seed,

@@ -58,6 +58,7 @@ class ParameterSpace:
 
         if isinstance(values, Int | Double | Log):
             return values
+        ordered, when = getattr(values, "ordered", False), getattr(values, "when", None)
         if isinstance(values, Categorical):
             values = values.vals
         elif isinstance(values, Const):
@@ -77,7 +78,7 @@ class ParameterSpace:
                 labels = [f"{number}: {label}" for number, label in enumerate(labels)]
             self._labels[name] = dict(zip(labels, values, strict=True))
             values = labels
-        return Const(values[0]) if len(values) == 1 else Categorical(values)
+        return Const(values[0], when) if len(values) == 1 else Categorical(values, ordered, when)
 
     def _range(self, name: str, distribution: Any) -> Any:
         from ashwood.search.space import Double, Int, Log
