@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -357,14 +358,57 @@ def test_random_search_trains_a_loop_to_its_own_end(tmp_path: Path, limit: int, 
         assert lengths == list(range(1, 15))
 
 
-def test_random_search_ends_a_loop_without_the_metric_of_the_search(tmp_path: Path) -> None:
-    outcome, _ = train_with(by_itself(2), tmp_path, target=1, max_length=1, metric="another")
-    assert outcome == Stopped()
+def test_random_search_completes_a_loop_without_the_metric_of_the_search(tmp_path: Path) -> None:
+    outcome, link = train_with(by_itself(2), tmp_path, target=2, max_length=2, metric="los")
+    assert outcome == Ended(2)
+    [(_, message)] = [sent for sent in link.sent if sent[0] == "warned"]
+    assert message == (
+        "the training code ended without reporting 'los', only 'loss', 'epochs' (did you mean 'loss'?); the trial is "
+        "complete, without a result"
+    )
+    assert isnan([sent[2] for sent in link.sent if sent[0] == "report"][-1]["los"])
+    assert link.saves[-1] == "length-2-attempt-1-batches-100"
 
 
-def test_code_that_reports_nothing_fails(tmp_path: Path) -> None:
-    outcome, _ = train_with(lambda core_context, info: None, tmp_path)
+@pytest.mark.parametrize("limit", [1, 100])
+def test_code_that_reports_nothing_completes_its_trial(tmp_path: Path, limit: int) -> None:
+    outcome, link = train_with(lambda core_context, info: None, tmp_path, target=limit, max_length=limit)
+    assert outcome == Ended(limit)
+    assert ("warned", "the training code ended without reporting 'loss'; the trial is complete, without a result") in (
+        link.sent
+    )
+
+
+def test_code_that_reports_nothing_fails_in_a_halving_search(tmp_path: Path) -> None:
+    outcome, _ = train_with(lambda core_context, info: None, tmp_path, halving=True)
     assert isinstance(outcome, Failed)
+
+
+def test_code_with_nothing_left_to_train_completes_with_the_result_of_its_checkpoint(tmp_path: Path) -> None:
+    job: dict[str, Any] = {"target": 4, "max_length": 4}
+    _, first = train_with(by_itself(3), tmp_path, **job)
+    [name] = [f"trial-7/{name}" for name in first.saves if name.startswith("length-2-")]
+    outcome, link = train_with(by_itself(2), tmp_path, attempt=2, length=2, checkpoint=name, **job)
+    assert outcome == Ended(4)
+    assert validations(link) == [(4, 1 / 2)]
+
+
+@pytest.mark.parametrize("halving", [False, True])
+@pytest.mark.parametrize("end", [SystemExit(1), ValueError("no luck")])
+def test_failure_after_the_context_fails_the_attempt(tmp_path: Path, end: BaseException, halving: bool) -> None:
+    def train(trial: Trial) -> None:
+        with det.core.init() as core_context:
+            info = det.get_cluster_info()
+            assert info is not None
+            by_itself(2)(core_context, info)
+        raise end
+
+    link = ScriptedLink()
+    job = make_job(
+        tmp_path / "checkpoints", trial_directory=str(tmp_path / "trial"), experiment="e", target=3, halving=halving
+    )
+    assert isinstance(run(train, job, link), Failed)
+    assert not asked_at(link)
 
 
 def test_exception_fails_the_attempt(tmp_path: Path) -> None:
@@ -452,7 +496,7 @@ def test_stored_checkpoint_can_be_restored_before_and_after_it_is_saved(tmp_path
 
     _, link = train_with(code, tmp_path, unit="batches")
     assert texts == ["1", "2", "3"]
-    assert [name[:8] for name in link.saves] == ["length-1", "length-2", "length-2"]
+    assert [name[:8] for name in link.saves] == ["length-1", "length-2", "length-3"]
 
 
 def test_two_checkpoints_after_the_same_step_are_both_saved(tmp_path: Path) -> None:
@@ -463,7 +507,7 @@ def test_two_checkpoints_after_the_same_step_are_both_saved(tmp_path: Path) -> N
                 assert (path / "model").read_text() == text
 
     outcome, link = train_with(code, tmp_path, target=5, unit="batches")
-    assert outcome == Stopped()
+    assert outcome == Ended(5)
     assert link.saves == ["length-2-attempt-1-batches-2", "length-2-attempt-1-saves-2"]
 
 
