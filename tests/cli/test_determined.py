@@ -281,7 +281,9 @@ def test_plan_and_check_of_a_file_without_length_ask_for_one(workplace: Workplac
 
 def test_describe_and_watch_of_a_search_without_length(workplace: Workplace) -> None:
     workplace.write(RANDOM.replace("max_length: {epochs: 2}, ", ""), "def train(trial):\n    return trial.hparams.x\n")
-    assert "6 trials of any length" in workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    run = workplace.ashwood("run", "toy.yaml", "--workers", "1", "--json")
+    assert '"target": null' in run
+    events = workplace.ashwood("events", "1", "--json")
     described = workplace.ashwood("describe", "1")
     assert "6 trials of any length" in described
     assert "100% done" in described
@@ -294,5 +296,5 @@ def test_describe_and_watch_of_a_search_without_length(workplace: Workplace) -> 
     workplace.ashwood("report", "1", "--out", "report.html")
     report = (workplace.path / "report.html").read_text()
     assert "each of any length" in report
-    for output in (described, report):
+    for output in (run, events, described, report):
         assert str(1 << 62) not in output
