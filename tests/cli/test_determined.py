@@ -141,8 +141,17 @@ def test_tail_longer_than_the_log_is_the_whole_log(done: Workplace) -> None:
     assert done.ashwood("logs", "1", "0", "--tail", "99") == done.ashwood("logs", "1", "0")
 
 
-def test_config_prints_the_file_and_its_overrides(done: Workplace) -> None:
-    assert done.ashwood("config", "1") == f"# changed on the command line: --set searcher.max_trials=3\n{RANDOM}"
+def test_config_prints_the_file_with_values_of_the_command_line(done: Workplace) -> None:
+    text = done.ashwood("config", "1")
+    header = "# The experiment file, with values of the command line:\n#   --set searcher.max_trials=3\n"
+    assert text.startswith(header)
+    assert yaml.safe_load(text)["searcher"]["max_trials"] == 3
+    with open_home(str(done.path / ".ashwood")) as home:
+        spec = home.store.spec(1)
+    read = parse_experiment(text, workdir=done.path).spec
+    assert (read.search, read.space, read.metric) == (spec.search, spec.space, spec.metric)
+    done.ashwood("run", "toy.yaml", "--workers", "2")
+    assert done.ashwood("config", "2") == RANDOM
 
 
 def test_config_of_python_is_a_file_with_the_same_search(workplace: Workplace) -> None:

@@ -2,6 +2,7 @@
 
 from ashwood.config.backend import parse_backend
 from ashwood.config.kinds import parse_duration, parse_length, parse_size
+from ashwood.config.overrides import with_overrides
 from ashwood.config.reader import (
     Loaded,
     build_experiment,
@@ -32,5 +33,6 @@ __all__ = [
     "searcher_of",
     "section_text",
     "tree_of",
+    "with_overrides",
     "with_search",
 ]
