@@ -337,6 +337,30 @@ def test_brackets_of_many_rungs_are_those_that_fit(tmp_path: Path) -> None:
     assert [len(bracket.lengths) for bracket in plan_search(spec.search).brackets] == [3]
 
 
+@pytest.mark.parametrize("entrypoint", ["python3 train.py", "model_def:MNistTrial"])
+@pytest.mark.parametrize(
+    ("max_length", "period", "advice"),
+    [
+        ("{epochs: 4}", "{batches: 50}", "add records_per_epoch: n and the hyperparameter global_batch_size: n"),
+        ("{batches: 400}", "{epochs: 1}", "add records_per_epoch: n and the hyperparameter global_batch_size: n"),
+        ("{records: 400}", "{epochs: 1}", "add records_per_epoch: n"),
+        ("400", "{epochs: 1}", "use the same unit for both"),
+    ],
+)
+def test_period_in_another_unit_is_a_warning_for_code_that_may_convert_it(
+    tmp_path: Path, entrypoint: str, max_length: str, period: str, advice: str
+) -> None:
+    text = (
+        f"entrypoint: {entrypoint}\nhyperparameters: {{lr: {{type: double, minval: 0, maxval: 1}}}}\n"
+        f"searcher: {{name: random, metric: loss, max_trials: 2, max_length: {max_length}}}\n"
+        f"min_validation_period: {period}\n"
+    )
+    _, warnings = read(tmp_path, text)
+    [warning] = [warning for warning in warnings if "min_validation_period" in warning]
+    assert "which only trial classes and Core API scripts of Determined convert; for other training code, " in warning
+    assert advice in warning
+
+
 # searcher -> key, fragments of the message
 REFUSED = {
     "name: custom, unit: batches": ("searcher.name", ["use adaptive_asha"]),

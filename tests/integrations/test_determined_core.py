@@ -423,6 +423,13 @@ def test_exception_fails_the_attempt(tmp_path: Path) -> None:
     assert link.saves == ["length-1-attempt-1-batches-1"]
 
 
+@pytest.mark.parametrize(("unit", "period"), [("epochs", (5, "batches")), ("batches", (1, "epochs"))])
+def test_periods_in_another_unit_are_for_the_training_code(tmp_path: Path, unit: str, period: tuple[int, str]) -> None:
+    for code in (by_epochs, by_itself(3)):
+        outcome, _ = train_with(code, tmp_path, unit=unit, checkpoint_period=period, validation_period=period)
+        assert outcome == Ended(3)
+
+
 # -- metrics ------------------------------------------------------------------------------------
 
 

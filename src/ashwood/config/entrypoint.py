@@ -81,6 +81,11 @@ def _quoted(word: str) -> str:
     return "".join(f"{{{piece}}}" if odd % 2 else piece and shlex.quote(piece) for odd, piece in enumerate(pieces))
 
 
+def may_be_for_determined(entrypoint: Entrypoint) -> bool:
+    """Return whether the training code may be written for Determined: a command, or the name of a class."""
+    return entrypoint.kind is EntrypointKind.COMMAND or entrypoint.target.rpartition(":")[2][:1].isupper()
+
+
 def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None:
     """Report placeholders that are not names of hyperparameters, and warn of code for Determined."""
     target, path = entrypoint.target, ("entrypoint",)

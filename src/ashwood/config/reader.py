@@ -11,7 +11,7 @@ from typing import Any
 from ashwood.config import overrides as command_line
 from ashwood.config.backend import BackendSection
 from ashwood.config.document import Document, parse
-from ashwood.config.entrypoint import check_entrypoint
+from ashwood.config.entrypoint import check_entrypoint, may_be_for_determined
 from ashwood.config.file import FILE, ExperimentFile
 from ashwood.config.lengths import check_conversions, warn_of_unfair_batches
 from ashwood.config.plain import plain
@@ -164,7 +164,14 @@ def _load(
     periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}
     periods = {name: period for name, period in periods.items() if period is not None and period.count > 0}
     if longest is not None:
-        check_conversions(longest, periods, file.records_per_epoch or None, space, report)
+        check_conversions(
+            longest,
+            periods,
+            file.records_per_epoch or None,
+            space,
+            report,
+            code_may_convert=file.entrypoint is None or may_be_for_determined(file.entrypoint),
+        )
         warn_of_unfair_batches(longest, space, report)
     source = read_source(searcher, workdir, report)
     ray = file.backend.cluster()

@@ -538,7 +538,8 @@ class Attempt:
         period, loop = self.job.checkpoint_period, self.loop
         if period is None or (loop is None and self._named is None):
             return False
-        if self.job.open_ended and period[1] != self.job.unit:  # The training code itself saves so often.
+        own = self.job.open_ended or self.trains_on  # The training code itself saves so often.
+        if own and period[1] != self.job.unit:
             return False
         scale = Scale(self.job, self.job.unit) if loop is None else loop.scale
         due = scale.next_multiple(period, self._saved_position, "min_checkpoint_period")
