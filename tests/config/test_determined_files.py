@@ -365,7 +365,10 @@ def test_period_in_another_unit_is_a_warning_for_code_that_may_convert_it(
 REFUSED = {
     "name: custom, unit: batches": ("searcher.name", ["use adaptive_asha"]),
     "name: single, unit: epochs": ("searcher.unit", ["max_length: {epochs: n}"]),
-    "name: adaptive_asha, max_trials: 500": ("searcher.max_length", ["is missing"]),
+    "name: adaptive_asha, max_trials: 500": (
+        "searcher.max_length",
+        ["is missing", "or time_metric: epochs and max_time: n, as in Determined 0.38"],
+    ),
     "name: adaptive, max_length: {batches: 640}, budget: {batches: 6000}": ("searcher.name", ["use adaptive_asha"]),
     "name: pbt, population_size: 9": ("searcher.name", ["use adaptive_asha"]),
     "name: random, max_steps: 100, max_trials: 2": ("searcher.max_steps", ["max_length: {batches: 10000}"]),
