@@ -200,6 +200,7 @@ log_policies:
 retention_policy: {log_retention_days: 90}
 preemption_timeout: 60
 integrations: {webhooks: {webhook_name: [mine]}}
+environment: {slurm: [--exclusive], pbs: [-V], environment_variables: {cpu: [A=1], cuda: [A=2]}}
 searcher: {name: random, metric: error, max_length: 1000, max_trials: 2}
 hyperparameters: {x: {type: double, minval: 0, maxval: 1}}
 max_restarts: 0
@@ -285,7 +286,10 @@ ACCEPTED: dict[str, tuple[str, Method, Unit, int | None, int, list[str]]] = {
         Unit.STEPS,
         1000,
         2,
-        ["slurm", "pbs", "log_policies", "retention_policy", "preemption_timeout", "integrations"],
+        [
+            *("slurm", "pbs", "log_policies", "retention_policy", "preemption_timeout", "integrations"),
+            *("environment.slurm", "environment.pbs", "environment.environment_variables"),
+        ],
     ),
     "source and policy": (
         SOURCE_AND_POLICY,
