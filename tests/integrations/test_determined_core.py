@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterable
 from math import isnan
 from pathlib import Path
@@ -211,6 +212,63 @@ def test_metrics_reported_after_the_decision_at_its_length_are_left_out(tmp_path
     _, link = train_with(code, tmp_path, [go(5), PAUSE])
     assert validations(link) == [(3, 0.1), (5, 0.1)]
     assert ("report", 3, {"top5": 0.9}) in link.sent
+
+
+def test_several_validations_of_an_operation_are_recorded_and_the_completed_metric_is_compared(tmp_path: Path) -> None:
+    def code(core_context: Core, info: det.ClusterInfo) -> None:
+        for op in core_context.searcher.operations():
+            for step in range(1, op.length + 1):
+                core_context.train.report_validation_metrics(steps_completed=step, metrics={"loss": 1 / step})
+                core_context.train.report_validation_metrics(steps_completed=step, metrics={"top5": 0.5})
+            op.report_completed(0.125)
+
+    _, link = train_with(code, tmp_path, target=4, unit="batches")
+    assert validations(link) == [(1, 1.0), (2, 1 / 2), (3, 1 / 3), (4, 0.125)]
+    assert [sent[1] for sent in link.sent if sent[0] == "report" and "top5" in sent[2]] == [1, 2, 3, 4]
+
+
+def test_code_that_leaves_the_operations_is_called_again(tmp_path: Path) -> None:
+    def code(core_context: Core, info: det.ClusterInfo) -> None:
+        first = 0
+        if info.latest_checkpoint is not None:
+            with core_context.checkpoint.restore_path(info.latest_checkpoint) as path:
+                first = int((path / "model").read_text())
+        for op in core_context.searcher.operations():
+            assert op.length > first
+            store(core_context, op.length, str(op.length))
+            op.report_completed(1 / op.length)
+            break
+
+    outcome, link = train_with(code, tmp_path, [go(4), go(8), PAUSE], target=2, unit="batches", max_length=8)
+    assert outcome == Ended(8)
+    assert asked_at(link) == [2, 4, 8]
+
+
+def test_parts_without_effect_accept_their_calls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def train(trial: Trial) -> None:
+        with det.core.init(
+            distributed=None,
+            storage_manager=None,
+            checkpoint_storage="/nowhere",
+            preempt_mode=det.core.PreemptMode.ChiefOnly,
+            tensorboard_mode=det.core.TensorboardMode.MANUAL,
+        ) as core_context:
+            core_context.profiler.on(sampling_interval=1, samples_per_report=2)
+            core_context.profiler.off()
+            core_context.train.set_metadata({"a": 1})
+            assert core_context.train.get_metadata() == {"a": 1}
+            (core_context.train.get_tensorboard_path() / "events").touch()
+            core_context.train.upload_tensorboard_files()
+            core_context.alert(title="t", description="d")
+            assert not core_context.preempt.should_preempt()
+            core_context.train.report_validation_metrics(3, {"loss": 1.0})
+
+    caplog.set_level(logging.INFO, "determined.core")
+    job = make_job(tmp_path / "checkpoints", trial_directory=str(tmp_path / "trial"), unit="batches", max_length=3)
+    assert run(train, job, ScriptedLink()) == Ended(3)
+    assert (tmp_path / "trial" / "tensorboard" / "events").exists()
+    assert "Ashwood does not profile" in caplog.text
+    assert "checkpoint_storage of core.init() has no effect" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -657,6 +715,10 @@ def test_cluster_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert info.user_data == {"path": "x"}
     assert (info.slot_ids, info.container_addrs, info.container_rank) == ([0, 1, 2, 3], ["127.0.0.1"], 0)
     assert info.container_slot_counts == [4]
+    assert (info.agent_id, info.task_id) == (socket.gethostname(), "3.7")
+    # What belongs to a master is an empty text.
+    assert (info.master_url, info.cluster_id, info.session_token, info.gpu_uuids) == ("", "", "", [])
+    assert (info.master_cert_name, info.master_cert_file) == (None, None)
     assert trial._config["searcher"]["metric"] == "loss"
     assert trial._config["searcher"]["max_length"] == {"epochs": 16}
 

@@ -1,4 +1,4 @@
-"""Determined's checkpoints and exchange of objects between two processes, which are threads here."""
+"""Determined's Core API in two processes of one trial, which are threads here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ashwood.integrations import determined as det
-from ashwood.integrations.determined.core import _distributed
+from ashwood.integrations.determined.core import _distributed, _preempt
 
 Work = Callable[[int, det.core.DistributedContext], Any]
 
@@ -203,3 +203,35 @@ def test_other_ranks_follow_operations_and_must_not_report(together: Any) -> Non
         return lengths
 
     assert together(work) == [[1], [1]]
+
+
+class _Recorder:
+    """Asks the trial to end."""
+
+    def should_preempt(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("mode", det.core.PreemptMode)
+def test_ranks_learn_whether_to_end_in_each_mode(
+    tmp_path: Path, together: Any, monkeypatch: pytest.MonkeyPatch, mode: det.core.PreemptMode
+) -> None:
+    monkeypatch.setattr(_preempt, "address", lambda _: str(tmp_path / "mark"))
+    modes = det.core.PreemptMode
+
+    def work(rank: int, context: det.core.DistributedContext) -> None:
+        recorder: Any = None if rank else _Recorder()
+        with det.core.PreemptContext(recorder, context, mode) as preempt:
+            if mode is modes.WorkersAskMaster and rank:
+                context.broadcast(None)  # Rank 0 has asked before.
+            if mode is modes.ChiefOnly and rank:
+                with pytest.raises(RuntimeError, match=r"ChiefOnly but \.should_preempt"):
+                    preempt.should_preempt()
+            else:
+                assert preempt.should_preempt()
+            if mode is modes.WorkersAskMaster and not rank:
+                context.broadcast(None)
+            context.allgather(None)
+            preempt.acknowledge_preemption_signal()
+
+    assert together(work) == [None, None]
