@@ -47,6 +47,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "determined-commands.md"
         ("det preview-search const.yaml", "leave out det: use: ashwood preview-search const.yaml"),
         ("det e config 3", "use: ashwood config 3"),
         ("agent list", "Ashwood has no master"),
+        ("rp list", "resource-pool is a command of Determined, not of Ashwood; Ashwood has no master"),
+        ("m list", "model is a command of Determined, not of Ashwood; Ashwood has no model registry"),
         ("version", "use: ashwood --version"),
     ],
 )
