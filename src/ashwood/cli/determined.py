@@ -124,8 +124,18 @@ OTHERS: Mapping[str, str] = {
 """Other commands of Determined, with why Ashwood has none or what to use."""
 
 _ALIASES = {
-    **{"e": "experiment", "exp": "experiment", "t": "trial", "c": "checkpoint", "a": "agent", "s": "slot"},
-    **{"rp": "resource-pool", "j": "job", "u": "user", "w": "workspace", "p": "project", "m": "model"},
+    "e": "experiment",
+    "exp": "experiment",
+    "t": "trial",
+    "c": "checkpoint",
+    "a": "agent",
+    "s": "slot",
+    "rp": "resource-pool",
+    "j": "job",
+    "u": "user",
+    "w": "workspace",
+    "p": "project",
+    "m": "model",
 }
 _VERBS = {"ls": "list", "lt": "list-trials", "lc": "list-checkpoints", "unpause": "activate"}
 _VERBS_OF_EXPERIMENTS = ("create", "list-trials", "lt", "list-checkpoints", "lc", "ls", "unpause", "continue", "move")
