@@ -161,6 +161,11 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
     return f" (did you mean {close!r}?)" if close else ""
 
 
+def singular(unit: str) -> str:
+    """Return the word for one step of a unit of lengths: ``batch`` for ``batches``."""
+    return unit.removesuffix("es" if unit == "batches" else "s")
+
+
 def _plain(word: str) -> str:
     """Return a name in lower case with underscores, so that maxTrials and MAX-TRIALS equal max_trials."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower().replace("-", "_").replace(" ", "_")

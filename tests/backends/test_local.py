@@ -11,6 +11,7 @@ import pytest
 from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.children import CommandRunner as Runner
 from ashwood.backends.local.logs import trial_log
+from ashwood.backends.local.setup import file_settings
 from ashwood.backends.port import Command, ContinueAttempt, Finish, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
@@ -371,3 +372,15 @@ def test_close_kills_busy_worker_that_ignores_signals(tmp_path: Path, make: Make
     wait_for_end(worker, patience=1)
     with pytest.raises(BackendError, match="closed"):
         backend.dispatch([])
+
+
+def test_settings_of_the_file_contain_the_values_of_the_command_line() -> None:
+    text = "hyperparameters: {lr: 1e-4, n: {type: int}}\nbackend: local\n"
+    overrides = ["hyperparameters.n.minval=2", "data.path=1e-3", "backend.type=ray", "searcher.metric=a=b"]
+    assert file_settings(text, overrides) == {
+        "hyperparameters": {"lr": 1e-4, "n": {"type": "int", "minval": 2}},
+        "backend": "local",
+        "data": {"path": 1e-3},
+        "searcher": {"metric": "a=b"},
+    }
+    assert file_settings("", overrides) == {}

@@ -71,6 +71,7 @@ EXIT = TORCHRUN.format(
         ("usage: t.py [-h]\nt.py: error: unrecognized arguments: --x\n", "t.py: error: unrecognized arguments: --x"),
         ("Error in f() : no luck\nExecution halted\n", "Error in f() : no luck"),
         ("\x1b[31mfatal: no luck\x1b[0m\n\x1b[2m────\x1b[0m\n", "fatal: no luck"),
+        ("no luck\nThe package determined is not installed; it takes its place.\n", "no luck"),
         ("10%|#  | 1/10\r100%|###| 10/10\nbad loss\n", "bad loss"),
         (f"--- 2026-01-01 00:00:00 trial 0\n{TRACEBACK}ValueError: old\n--- 2026-01-01 00:00:01 trial 0\nnew\n", "new"),
     ],

@@ -47,6 +47,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "determined-commands.md"
         ("det preview-search const.yaml", "leave out det: use: ashwood preview-search const.yaml"),
         ("det e config 3", "use: ashwood config 3"),
         ("agent list", "Ashwood has no master"),
+        ("rp list", "resource-pool is a command of Determined, not of Ashwood; Ashwood has no master"),
+        ("m list", "model is a command of Determined, not of Ashwood; Ashwood has no model registry"),
         ("version", "use: ashwood --version"),
     ],
 )
@@ -141,8 +143,17 @@ def test_tail_longer_than_the_log_is_the_whole_log(done: Workplace) -> None:
     assert done.ashwood("logs", "1", "0", "--tail", "99") == done.ashwood("logs", "1", "0")
 
 
-def test_config_prints_the_file_and_its_overrides(done: Workplace) -> None:
-    assert done.ashwood("config", "1") == f"# changed on the command line: --set searcher.max_trials=3\n{RANDOM}"
+def test_config_prints_the_file_with_values_of_the_command_line(done: Workplace) -> None:
+    text = done.ashwood("config", "1")
+    header = "# The experiment file, with values of the command line:\n#   --set searcher.max_trials=3\n"
+    assert text.startswith(header)
+    assert yaml.safe_load(text)["searcher"]["max_trials"] == 3
+    with open_home(str(done.path / ".ashwood")) as home:
+        spec = home.store.spec(1)
+    read = parse_experiment(text, workdir=done.path).spec
+    assert (read.search, read.space, read.metric) == (spec.search, spec.space, spec.metric)
+    done.ashwood("run", "toy.yaml", "--workers", "2")
+    assert done.ashwood("config", "2") == RANDOM
 
 
 def test_config_of_python_is_a_file_with_the_same_search(workplace: Workplace) -> None:
@@ -282,7 +293,9 @@ def test_plan_and_check_of_a_file_without_length_ask_for_one(workplace: Workplac
 
 def test_describe_and_watch_of_a_search_without_length(workplace: Workplace) -> None:
     workplace.write(RANDOM.replace("max_length: {epochs: 2}, ", ""), "def train(trial):\n    return trial.hparams.x\n")
-    assert "6 trials of any length" in workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    run = workplace.ashwood("run", "toy.yaml", "--workers", "1", "--json")
+    assert '"target": null' in run
+    events = workplace.ashwood("events", "1", "--json")
     described = workplace.ashwood("describe", "1")
     assert "6 trials of any length" in described
     assert "100% done" in described
@@ -295,5 +308,5 @@ def test_describe_and_watch_of_a_search_without_length(workplace: Workplace) -> 
     workplace.ashwood("report", "1", "--out", "report.html")
     report = (workplace.path / "report.html").read_text()
     assert "each of any length" in report
-    for output in (described, report):
+    for output in (run, events, described, report):
         assert str(1 << 62) not in output

@@ -200,6 +200,7 @@ log_policies:
 retention_policy: {log_retention_days: 90}
 preemption_timeout: 60
 integrations: {webhooks: {webhook_name: [mine]}}
+environment: {slurm: [--exclusive], pbs: [-V], environment_variables: {cpu: [A=1], cuda: [A=2]}}
 searcher: {name: random, metric: error, max_length: 1000, max_trials: 2}
 hyperparameters: {x: {type: double, minval: 0, maxval: 1}}
 max_restarts: 0
@@ -285,7 +286,10 @@ ACCEPTED: dict[str, tuple[str, Method, Unit, int | None, int, list[str]]] = {
         Unit.STEPS,
         1000,
         2,
-        ["slurm", "pbs", "log_policies", "retention_policy", "preemption_timeout", "integrations"],
+        [
+            *("slurm", "pbs", "log_policies", "retention_policy", "preemption_timeout", "integrations"),
+            *("environment.slurm", "environment.pbs", "environment.environment_variables"),
+        ],
     ),
     "source and policy": (
         SOURCE_AND_POLICY,
@@ -356,11 +360,38 @@ def test_brackets_of_many_rungs_are_those_that_fit(tmp_path: Path) -> None:
     assert [len(bracket.lengths) for bracket in plan_search(spec.search).brackets] == [3]
 
 
+@pytest.mark.parametrize("entrypoint", ["python3 train.py", "model_def:MNistTrial"])
+@pytest.mark.parametrize(
+    ("max_length", "period", "advice"),
+    [
+        ("{epochs: 4}", "{batches: 50}", "add records_per_epoch: n and the hyperparameter global_batch_size: n"),
+        ("{batches: 400}", "{epochs: 1}", "add records_per_epoch: n and the hyperparameter global_batch_size: n"),
+        ("{records: 400}", "{epochs: 1}", "add records_per_epoch: n"),
+        ("400", "{epochs: 1}", "use the same unit for both"),
+    ],
+)
+def test_period_in_another_unit_is_a_warning_for_code_that_may_convert_it(
+    tmp_path: Path, entrypoint: str, max_length: str, period: str, advice: str
+) -> None:
+    text = (
+        f"entrypoint: {entrypoint}\nhyperparameters: {{lr: {{type: double, minval: 0, maxval: 1}}}}\n"
+        f"searcher: {{name: random, metric: loss, max_trials: 2, max_length: {max_length}}}\n"
+        f"min_validation_period: {period}\n"
+    )
+    _, warnings = read(tmp_path, text)
+    [warning] = [warning for warning in warnings if "min_validation_period" in warning]
+    assert "which only trial classes and Core API scripts of Determined convert; for other training code, " in warning
+    assert advice in warning
+
+
 # searcher -> key, fragments of the message
 REFUSED = {
     "name: custom, unit: batches": ("searcher.name", ["use adaptive_asha"]),
     "name: single, unit: epochs": ("searcher.unit", ["max_length: {epochs: n}"]),
-    "name: adaptive_asha, max_trials: 500": ("searcher.max_length", ["is missing"]),
+    "name: adaptive_asha, max_trials: 500": (
+        "searcher.max_length",
+        ["is missing", "or time_metric: epochs and max_time: n, as in Determined 0.38"],
+    ),
     "name: adaptive, max_length: {batches: 640}, budget: {batches: 6000}": ("searcher.name", ["use adaptive_asha"]),
     "name: pbt, population_size: 9": ("searcher.name", ["use adaptive_asha"]),
     "name: random, max_steps: 100, max_trials: 2": ("searcher.max_steps", ["max_length: {batches: 10000}"]),

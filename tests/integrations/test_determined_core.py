@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,63 @@ def test_metrics_reported_after_the_decision_at_its_length_are_left_out(tmp_path
     assert ("report", 3, {"top5": 0.9}) in link.sent
 
 
+def test_several_validations_of_an_operation_are_recorded_and_the_completed_metric_is_compared(tmp_path: Path) -> None:
+    def code(core_context: Core, info: det.ClusterInfo) -> None:
+        for op in core_context.searcher.operations():
+            for step in range(1, op.length + 1):
+                core_context.train.report_validation_metrics(steps_completed=step, metrics={"loss": 1 / step})
+                core_context.train.report_validation_metrics(steps_completed=step, metrics={"top5": 0.5})
+            op.report_completed(0.125)
+
+    _, link = train_with(code, tmp_path, target=4, unit="batches")
+    assert validations(link) == [(1, 1.0), (2, 1 / 2), (3, 1 / 3), (4, 0.125)]
+    assert [sent[1] for sent in link.sent if sent[0] == "report" and "top5" in sent[2]] == [1, 2, 3, 4]
+
+
+def test_code_that_leaves_the_operations_is_called_again(tmp_path: Path) -> None:
+    def code(core_context: Core, info: det.ClusterInfo) -> None:
+        first = 0
+        if info.latest_checkpoint is not None:
+            with core_context.checkpoint.restore_path(info.latest_checkpoint) as path:
+                first = int((path / "model").read_text())
+        for op in core_context.searcher.operations():
+            assert op.length > first
+            store(core_context, op.length, str(op.length))
+            op.report_completed(1 / op.length)
+            break
+
+    outcome, link = train_with(code, tmp_path, [go(4), go(8), PAUSE], target=2, unit="batches", max_length=8)
+    assert outcome == Ended(8)
+    assert asked_at(link) == [2, 4, 8]
+
+
+def test_parts_without_effect_accept_their_calls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def train(trial: Trial) -> None:
+        with det.core.init(
+            distributed=None,
+            storage_manager=None,
+            checkpoint_storage="/nowhere",
+            preempt_mode=det.core.PreemptMode.ChiefOnly,
+            tensorboard_mode=det.core.TensorboardMode.MANUAL,
+        ) as core_context:
+            core_context.profiler.on(sampling_interval=1, samples_per_report=2)
+            core_context.profiler.off()
+            core_context.train.set_metadata({"a": 1})
+            assert core_context.train.get_metadata() == {"a": 1}
+            (core_context.train.get_tensorboard_path() / "events").touch()
+            core_context.train.upload_tensorboard_files()
+            core_context.alert(title="t", description="d")
+            assert not core_context.preempt.should_preempt()
+            core_context.train.report_validation_metrics(3, {"loss": 1.0})
+
+    caplog.set_level(logging.INFO, "determined.core")
+    job = make_job(tmp_path / "checkpoints", trial_directory=str(tmp_path / "trial"), unit="batches", max_length=3)
+    assert run(train, job, ScriptedLink()) == Ended(3)
+    assert (tmp_path / "trial" / "tensorboard" / "events").exists()
+    assert "Ashwood does not profile" in caplog.text
+    assert "checkpoint_storage of core.init() has no effect" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("unit", "expected"), [("epochs", "EPOCHS"), ("batches", "BATCHES"), ("records", "RECORDS"), ("steps", None)]
 )
@@ -357,14 +416,57 @@ def test_random_search_trains_a_loop_to_its_own_end(tmp_path: Path, limit: int, 
         assert lengths == list(range(1, 15))
 
 
-def test_random_search_ends_a_loop_without_the_metric_of_the_search(tmp_path: Path) -> None:
-    outcome, _ = train_with(by_itself(2), tmp_path, target=1, max_length=1, metric="another")
-    assert outcome == Stopped()
+def test_random_search_completes_a_loop_without_the_metric_of_the_search(tmp_path: Path) -> None:
+    outcome, link = train_with(by_itself(2), tmp_path, target=2, max_length=2, metric="los")
+    assert outcome == Ended(2)
+    [(_, message)] = [sent for sent in link.sent if sent[0] == "warned"]
+    assert message == (
+        "the training code ended without reporting 'los', only 'loss', 'epochs' (did you mean 'loss'?); the trial is "
+        "complete, without a result"
+    )
+    assert isnan([sent[2] for sent in link.sent if sent[0] == "report"][-1]["los"])
+    assert link.saves[-1] == "length-2-attempt-1-batches-100"
 
 
-def test_code_that_reports_nothing_fails(tmp_path: Path) -> None:
-    outcome, _ = train_with(lambda core_context, info: None, tmp_path)
+@pytest.mark.parametrize("limit", [1, 100])
+def test_code_that_reports_nothing_completes_its_trial(tmp_path: Path, limit: int) -> None:
+    outcome, link = train_with(lambda core_context, info: None, tmp_path, target=limit, max_length=limit)
+    assert outcome == Ended(limit)
+    assert ("warned", "the training code ended without reporting 'loss'; the trial is complete, without a result") in (
+        link.sent
+    )
+
+
+def test_code_that_reports_nothing_fails_in_a_halving_search(tmp_path: Path) -> None:
+    outcome, _ = train_with(lambda core_context, info: None, tmp_path, halving=True)
     assert isinstance(outcome, Failed)
+
+
+def test_code_with_nothing_left_to_train_completes_with_the_result_of_its_checkpoint(tmp_path: Path) -> None:
+    job: dict[str, Any] = {"target": 4, "max_length": 4}
+    _, first = train_with(by_itself(3), tmp_path, **job)
+    [name] = [f"trial-7/{name}" for name in first.saves if name.startswith("length-2-")]
+    outcome, link = train_with(by_itself(2), tmp_path, attempt=2, length=2, checkpoint=name, **job)
+    assert outcome == Ended(4)
+    assert validations(link) == [(4, 1 / 2)]
+
+
+@pytest.mark.parametrize("halving", [False, True])
+@pytest.mark.parametrize("end", [SystemExit(1), ValueError("no luck")])
+def test_failure_after_the_context_fails_the_attempt(tmp_path: Path, end: BaseException, halving: bool) -> None:
+    def train(trial: Trial) -> None:
+        with det.core.init() as core_context:
+            info = det.get_cluster_info()
+            assert info is not None
+            by_itself(2)(core_context, info)
+        raise end
+
+    link = ScriptedLink()
+    job = make_job(
+        tmp_path / "checkpoints", trial_directory=str(tmp_path / "trial"), experiment="e", target=3, halving=halving
+    )
+    assert isinstance(run(train, job, link), Failed)
+    assert not asked_at(link)
 
 
 def test_exception_fails_the_attempt(tmp_path: Path) -> None:
@@ -377,6 +479,13 @@ def test_exception_fails_the_attempt(tmp_path: Path) -> None:
     assert isinstance(outcome, Failed)
     assert outcome.error.startswith("ValueError: no luck")
     assert link.saves == ["length-1-attempt-1-batches-1"]
+
+
+@pytest.mark.parametrize(("unit", "period"), [("epochs", (5, "batches")), ("batches", (1, "epochs"))])
+def test_periods_in_another_unit_are_for_the_training_code(tmp_path: Path, unit: str, period: tuple[int, str]) -> None:
+    for code in (by_epochs, by_itself(3)):
+        outcome, _ = train_with(code, tmp_path, unit=unit, checkpoint_period=period, validation_period=period)
+        assert outcome == Ended(3)
 
 
 # -- metrics ------------------------------------------------------------------------------------
@@ -452,7 +561,7 @@ def test_stored_checkpoint_can_be_restored_before_and_after_it_is_saved(tmp_path
 
     _, link = train_with(code, tmp_path, unit="batches")
     assert texts == ["1", "2", "3"]
-    assert [name[:8] for name in link.saves] == ["length-1", "length-2", "length-2"]
+    assert [name[:8] for name in link.saves] == ["length-1", "length-2", "length-3"]
 
 
 def test_two_checkpoints_after_the_same_step_are_both_saved(tmp_path: Path) -> None:
@@ -463,7 +572,7 @@ def test_two_checkpoints_after_the_same_step_are_both_saved(tmp_path: Path) -> N
                 assert (path / "model").read_text() == text
 
     outcome, link = train_with(code, tmp_path, target=5, unit="batches")
-    assert outcome == Stopped()
+    assert outcome == Ended(5)
     assert link.saves == ["length-2-attempt-1-batches-2", "length-2-attempt-1-saves-2"]
 
 
@@ -606,6 +715,10 @@ def test_cluster_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert info.user_data == {"path": "x"}
     assert (info.slot_ids, info.container_addrs, info.container_rank) == ([0, 1, 2, 3], ["127.0.0.1"], 0)
     assert info.container_slot_counts == [4]
+    assert (info.agent_id, info.task_id) == (socket.gethostname(), "3.7")
+    # What belongs to a master is an empty text.
+    assert (info.master_url, info.cluster_id, info.session_token, info.gpu_uuids) == ("", "", "", [])
+    assert (info.master_cert_name, info.master_cert_file) == (None, None)
     assert trial._config["searcher"]["metric"] == "loss"
     assert trial._config["searcher"]["max_length"] == {"epochs": 16}
 

@@ -182,6 +182,53 @@ def test_function_and_shell_script_find_the_package(tmp_path: Path) -> None:
         assert logs.count("The package determined is not installed") == 2
 
 
+EXITS = f"""
+import sys
+{WALK}
+with det.core.init() as core_context:
+    walk = begin(core_context)
+    while walk.done < 4:
+        walk.step()
+        core_context.train.report_validation_metrics(walk.done, {{"loss": walk.done / 8}})
+        walk.save(core_context, walk.done)
+sys.exit(1 if det.get_cluster_info().allocation_id.endswith(".1") else 0)
+"""
+
+
+@pytest.mark.parametrize("name", ["random", "async_halving"])
+def test_exit_code_after_the_context_decides_whether_the_trial_has_failed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "train.py").write_text(EXITS)
+    settings = {
+        "entrypoint": "python3 train.py",
+        "hyperparameters": HPARAMS,
+        "searcher": {"name": name, "metric": "loss", "max_length": {"batches": 8}, "max_trials": 1},
+        "max_restarts": 1,
+    }
+    experiment, _ = execute(tmp_path, settings, "--workers", "1")
+    [trial] = experiment.trials().to_dict("records")
+    # In the halving search, the code ends before max_length.
+    expected = ("completed", 8) if name == "random" else ("stopped", 4)
+    assert (trial["state"], trial["length"], trial["failures"]) == (*expected, 1)
+    assert experiment.reports()["loss"].dropna().iloc[-1] == 0.5
+
+
+def test_program_of_one_step_need_not_report(tmp_path: Path) -> None:
+    settings = {
+        "entrypoint": "echo done",
+        "searcher": {"name": "single", "metric": "x", "max_length": 1},
+        "max_restarts": 0,
+    }
+    experiment, _ = execute(tmp_path, settings, "--workers", "1")
+    assert list(experiment.trials()["state"]) == ["completed"]
+    described = subprocess.run(
+        [sys.executable, "-m", "ashwood", "describe", "1", "--home", "home"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "without reporting 'x'; the trial is complete, without a result" in described.stdout
+
+
 def test_package_that_the_user_puts_on_pythonpath_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "determined"
     package.mkdir(parents=True)

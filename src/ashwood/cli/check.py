@@ -26,7 +26,7 @@ _LONGEST_HPARAMS = 200
 def check_file(file: Path, *, length: int | None, overrides: Sequence[str], share: bool, json: bool) -> bool:
     """Check the training code of an experiment file, print the result, and return whether the check passed."""
     loaded = read_experiment(file, overrides=overrides)
-    spec = loaded.spec
+    spec = replace(loaded.spec, provenance={"overrides": list(overrides)})  # Training code can read the settings.
     for warning in () if json else loaded.warnings:
         warn(warning)
     if spec.search.open_ended:

@@ -123,7 +123,20 @@ OTHERS: Mapping[str, str] = {
 }
 """Other commands of Determined, with why Ashwood has none or what to use."""
 
-_ALIASES = {"e": "experiment", "exp": "experiment", "t": "trial", "c": "checkpoint"}
+_ALIASES = {
+    "e": "experiment",
+    "exp": "experiment",
+    "t": "trial",
+    "c": "checkpoint",
+    "a": "agent",
+    "s": "slot",
+    "rp": "resource-pool",
+    "j": "job",
+    "u": "user",
+    "w": "workspace",
+    "p": "project",
+    "m": "model",
+}
 _VERBS = {"ls": "list", "lt": "list-trials", "lc": "list-checkpoints", "unpause": "activate"}
 _VERBS_OF_EXPERIMENTS = ("create", "list-trials", "lt", "list-checkpoints", "lc", "ls", "unpause", "continue", "move")
 
@@ -144,8 +157,8 @@ def advice_for(arguments: Sequence[str]) -> str | None:
         return _of_noun(noun, rest)
     if first in _VERBS_OF_EXPERIMENTS:
         return _of_noun("experiment", arguments)
-    if (why := OTHERS.get(first)) is not None:
-        return f"{first} is a command of Determined, not of Ashwood; {why}"
+    if (why := OTHERS.get(noun)) is not None:
+        return f"{noun} is a command of Determined, not of Ashwood; {why}"
     return None
 
 

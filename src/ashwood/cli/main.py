@@ -469,7 +469,7 @@ def describe(experiments: IdsArgument, home: HomeOption = None, json: JsonOption
 
 @command()
 def config(experiment: IdArgument, home: HomeOption = None) -> None:
-    """Print the configuration of an experiment as YAML: the text of its file, or what its Python script set."""
+    """Print the configuration of an experiment as YAML: its file with the values of --set, or what its script set."""
     from ashwood.cli.show import show_config
 
     show_config(home, experiment)

@@ -19,7 +19,7 @@ from ashwood.api.tables import read_trials
 from ashwood.checkpoints import Storage
 from ashwood.checkpoints.limited import read_pieces
 from ashwood.checkpoints.regular import open_to_read
-from ashwood.config import tree_of
+from ashwood.config import tree_of, with_overrides
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
 from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
@@ -159,15 +159,21 @@ def show_config(home: str | None, experiment: int) -> None:
     """Run ``ashwood config``."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
-    for override in spec.provenance.get("overrides", ()):
-        say(f"# changed on the command line: --set {override}")
-    if spec.config_text:
+    overrides = spec.provenance.get("overrides", ())
+    if spec.config_text and not overrides:
         say(spec.config_text, nl=not spec.config_text.endswith("\n"))
         return
     import yaml  # imported here, because it is slow to import and `ashwood list` doesn't use it
 
-    say("# The experiment was described in Python.")
-    say(yaml.safe_dump(tree_of(spec), sort_keys=False, allow_unicode=True), nl=False)
+    if spec.config_text:
+        tree = with_overrides(spec.config_text, overrides)
+        say("# The experiment file, with values of the command line:")
+        for override in overrides:
+            say(f"#   --set {override}")
+    else:
+        tree = tree_of(spec)
+        say("# The experiment was described in Python.")
+    say(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), nl=False)
 
 
 def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from ashwood.config.backend import parse_backend
 from ashwood.config.kinds import parse_duration, parse_length, parse_size
-from ashwood.config.overrides import parse_hparams
+from ashwood.config.overrides import parse_hparams, with_overrides
 from ashwood.config.plain import plain_hparams
 from ashwood.config.reader import (
     Loaded,
@@ -38,5 +38,6 @@ __all__ = [
     "searcher_of",
     "section_text",
     "tree_of",
+    "with_overrides",
     "with_search",
 ]

@@ -20,7 +20,6 @@ ENTRYPOINT_FORMS = 'module:function, path/file.py:function, or a command such as
 
 _LONGEST = 60
 _OTHER_LAUNCHER = re.compile(r"determined\.launch\.(?!(?:torch_distributed|tensorflow|horovod|wrap_rank)\b)(\w+)")
-_TRIAL_CLASS = re.compile(r"determined\.(?:launch|exec)\.\w+ .*--(?:trial|train-entrypoint)\b")
 _WORDS = list_of(text(empty=True), least=1)
 
 
@@ -82,14 +81,9 @@ def _quoted(word: str) -> str:
     return "".join(f"{{{piece}}}" if odd % 2 else piece and shlex.quote(piece) for odd, piece in enumerate(pieces))
 
 
-def trains_class(entrypoint: Entrypoint) -> bool:
-    """Return whether an entry point looks like a trial class of Determined, such as ``model_def:MNistTrial``.
-
-    Such a class converts lengths with its data loader, so it needs no ``records_per_epoch``.
-    """
-    if entrypoint.kind is EntrypointKind.COMMAND:
-        return _TRIAL_CLASS.search(entrypoint.target) is not None
-    return entrypoint.kind is EntrypointKind.FUNCTION and entrypoint.target.rpartition(":")[2][:1].isupper()
+def may_be_for_determined(entrypoint: Entrypoint) -> bool:
+    """Return whether the training code may be written for Determined: a command, or the name of a class."""
+    return entrypoint.kind is EntrypointKind.COMMAND or entrypoint.target.rpartition(":")[2][:1].isupper()
 
 
 def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None:

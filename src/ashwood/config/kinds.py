@@ -14,7 +14,7 @@ from ashwood.config import determined
 from ashwood.config.report import Report
 from ashwood.config.wording import MOST_WHOLE, Path, any_of, must_be, not_one_of, shorten, shown
 from ashwood.config.wording import number as digits
-from ashwood.errors import nearest
+from ashwood.errors import nearest, singular
 from ashwood.experiment.spec import Length, Unit
 
 UNITS = ("batches", "records", "epochs")
@@ -313,8 +313,7 @@ def parse_length(words: str) -> Length:
         ValueError: the text is not a length.
     """
     match = _AMOUNT.fullmatch(words)
-    forms = {form: unit for unit in Unit for form in (unit.value, unit.value.removesuffix("s"))}
-    forms |= {"batch": Unit.BATCHES, "": Unit.STEPS}
+    forms = {form: unit for unit in Unit for form in (unit.value, singular(unit))} | {"": Unit.STEPS}
     unit = None if match is None else forms.get(match[2].lower())
     count = 0 if match is None or len(match[1]) > len(str(MOST_WHOLE)) else int(match[1])
     if unit is None or not 1 <= count <= MOST_WHOLE:

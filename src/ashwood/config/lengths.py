@@ -11,13 +11,23 @@ from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Categorical, Int, Tree
 
 BATCH_SIZE = "global_batch_size"
+_ONLY_OTHERS = ", which only trial classes and Core API scripts of Determined convert; for other training code, "
 _MAX_LENGTH: Path = ("searcher", "max_length")
 
 
 def check_conversions(
-    longest: Length, periods: Mapping[str, Length], records_per_epoch: int | None, tree: Tree, report: Report
+    longest: Length,
+    periods: Mapping[str, Length],
+    records_per_epoch: int | None,
+    tree: Tree,
+    report: Report,
+    *,
+    code_may_convert: bool,
 ) -> None:
-    """Report each period that can't be converted to the unit of max_length, if there is a max_length."""
+    """Report each period that can't be converted to the unit of max_length, if there is a max_length.
+
+    It is a warning if the training code may know the length of its epochs, as code for Determined does.
+    """
     if longest.count == NO_LENGTH:  # Training code counts what it likes, so it converts periods itself.
         return
     for key, period in periods.items():
@@ -28,15 +38,20 @@ def check_conversions(
         if Unit.STEPS in units:
             bare = "a bare number"
             mixed = mixed.replace("counts steps", f"is {bare}").replace("length steps", f"length is {bare}")
-            report.error((key,), f"{mixed}, and these units can't be converted: use the same unit for both")
-            continue
-        needs = []
-        if Unit.EPOCHS in units and records_per_epoch is None and not report.known_bad(("records_per_epoch",)):
-            needs.append("records_per_epoch: n")
-        if Unit.BATCHES in units and (lack := _lack_of_batch_size(tree, report)):
-            needs.append(lack)
-        if needs:
-            report.error((key,), f"{mixed}: to convert, add {' and '.join(needs)}; or use the same unit for both")
+            how, advice = ", and these units can't be converted: ", "use the same unit for both"
+        else:
+            needs = []
+            if Unit.EPOCHS in units and records_per_epoch is None and not report.known_bad(("records_per_epoch",)):
+                needs.append("records_per_epoch: n")
+            if Unit.BATCHES in units and (lack := _lack_of_batch_size(tree, report)):
+                needs.append(lack)
+            if not needs:
+                continue
+            how, advice = ": to convert, ", f"add {' and '.join(needs)}; or use the same unit for both"
+        if code_may_convert:
+            report.warn((key,), f"{mixed}{_ONLY_OTHERS}{advice}")
+        else:
+            report.error((key,), f"{mixed}{how}{advice}")
 
 
 def warn_of_unfair_batches(longest: Length, tree: Tree, report: Report) -> None:

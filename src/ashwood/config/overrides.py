@@ -9,6 +9,7 @@ from ashwood.config.document import Document, parse
 from ashwood.config.report import OVERRIDE
 from ashwood.config.wording import Path, dotted, shown
 from ashwood.errors import ConfigError, Problem
+from ashwood.views.plain import put
 
 _SHORT_FOR: dict[str, str] = {"backend": "type"}
 """Keys whose value can be a text, which stands for a map with the given key."""
@@ -58,16 +59,19 @@ def apply(
 
 def _put(tree: dict[str, Any], path: Path, value: Any) -> str | None:
     """Set a value and create missing maps around it; return a message if a value on the way is not a map, or None."""
-    level = tree
-    for depth, name in enumerate(path[:-1], start=1):
-        if level.get(str(name)) is None:
-            level[str(name)] = {}
-        inner = level[str(name)]
-        if depth == 1 and name in _SHORT_FOR and isinstance(inner, str):
-            inner = level[str(name)] = {_SHORT_FOR[str(name)]: inner}
-        if not isinstance(inner, dict):
-            around = dotted(path[:depth])
-            return f"{around} isn't a map, so nothing can be set inside it: set {around} as a whole"
-        level = inner
-    level[str(path[-1])] = value
-    return None
+    names = [str(name) for name in path]
+    first = names[0]
+    if len(names) > 1 and first in _SHORT_FOR and isinstance(tree.get(first), str):
+        tree[first] = {_SHORT_FOR[first]: tree[first]}
+    obstacle = put(tree, names, value)
+    if obstacle is None:
+        return None
+    around = dotted(tuple(obstacle))
+    return f"{around} isn't a map, so nothing can be set inside it: set {around} as a whole"
+
+
+def with_overrides(text: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the data of an experiment file in which values of the command line replace others."""
+    document = parse(text)
+    apply(overrides, document)
+    return dict(document.data)

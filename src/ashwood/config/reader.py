@@ -12,7 +12,7 @@ from ashwood.config import overrides as command_line
 from ashwood.config.backend import BackendSection
 from ashwood.config.constraints import check_possible, read_space
 from ashwood.config.document import Document, parse
-from ashwood.config.entrypoint import check_entrypoint, trains_class
+from ashwood.config.entrypoint import check_entrypoint, may_be_for_determined
 from ashwood.config.file import FILE, ExperimentFile
 from ashwood.config.lengths import check_conversions, warn_of_unfair_batches
 from ashwood.config.plain import plain
@@ -167,8 +167,14 @@ def _load(
     periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}
     periods = {name: period for name, period in periods.items() if period is not None and period.count > 0}
     if longest is not None:
-        if file.entrypoint is None or not trains_class(file.entrypoint):
-            check_conversions(longest, periods, file.records_per_epoch or None, space.tree, report)
+        check_conversions(
+            longest,
+            periods,
+            file.records_per_epoch or None,
+            space.tree,
+            report,
+            code_may_convert=file.entrypoint is None or may_be_for_determined(file.entrypoint),
+        )
         warn_of_unfair_batches(longest, space.tree, report)
     source = read_source(searcher, workdir, report)
     ray = file.backend.cluster()

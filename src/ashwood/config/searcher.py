@@ -362,7 +362,8 @@ def read_max_length(searcher: SearcherSection, report: Report) -> Length | None:
     if not given and not report.known_bad(_key("max_time")) and not report.known_bad(_key("time_metric")):
         if searcher.name in _UNTIL_END and not report.known_bad_within(_key("max_length")):
             return Length(NO_LENGTH, Unit.STEPS)
-        report.missing(_key("max_length"), f"how long to train a trial at most, {LENGTH_FORMS}")
+        later = "or time_metric: epochs and max_time: n, as in Determined 0.38"
+        report.missing(_key("max_length"), f"how long to train a trial at most, {LENGTH_FORMS}; {later}")
         return None
     if metric is None:
         instead = f"write max_length: {{epochs: {time}}}; {_instead_of_max_time(time)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import inf, isfinite
 from typing import Any, NamedTuple, NoReturn
@@ -18,7 +18,7 @@ from ashwood.checkpoints import (
     named_position,
     open_storage,
 )
-from ashwood.errors import StorageUnreachable, TrainingCodeError, did_you_mean
+from ashwood.errors import StorageUnreachable, TrainingCodeError, did_you_mean, singular
 from ashwood.trial.channel import Link, ReportAnswer
 from ashwood.trial.heartbeat import Heartbeat
 from ashwood.trial.job import WorkerJob
@@ -139,13 +139,25 @@ Outcome = Ended | Returned | Failed | Unusable | StorageTrouble | Invalid | Stop
 
 def no_length(what: str, unit: str = "epochs") -> str:
     """Return the message that training code asked for a length that the experiment does not have."""
-    one = unit.removesuffix("s")
+    one = singular(unit)
     limit = "n" if unit == STEPS else f"{{{unit}: n}}"
     return (
         f"{what} needs a length, but the search has none: the experiment file has no searcher.max_length, so the "
         f"training code decides how long it trains. Add max_length: {limit} to the searcher section, or use a loop of "
         f"your own, such as for {one} in range(trial.length, n), and pass length={one} + 1 to trial.report()"
     )
+
+
+def without_result(job: WorkerJob, reported: Sequence[str] = ()) -> str:
+    """Return the warning about training code that has ended by itself without the metric of the search.
+
+    Args:
+        job: the job.
+        reported: names of the metrics that it has reported.
+    """
+    names = ", ".join(map(repr, reported))
+    only = f", only {names}{did_you_mean(job.metric, reported)}" if names else ""
+    return f"the training code ended without reporting {job.metric!r}{only}; the trial is complete, without a result"
 
 
 def draw_of(job: WorkerJob) -> str:
@@ -163,6 +175,8 @@ class Attempt:
         restored: whether the training code read its checkpoint; True if the job has no checkpoint.
         trains_on: whether code that owns its loop may train after a request to suspend, and decides itself where it
             ends; otherwise an exception ends it at its next report.
+        at_end: function that is called when the training code has ended without an error, or None.  It may report and
+            save.  In a command, these messages count only if the command succeeds.
     """
 
     def __init__(self, job: WorkerJob, link: Link) -> None:
@@ -178,6 +192,7 @@ class Attempt:
         self.loop: Loop | None = None
         self.restored = job.directory is None
         self.trains_on = False
+        self.at_end: Callable[[], None] | None = None
         # Latest length that the training code passed to report() or save(), or None.
         self._named: int | None = None
         # Position that the training code passed with that length, because several positions have the same length.
@@ -218,9 +233,9 @@ class Attempt:
         link.started(job.length)
 
     @property
-    def has_reported(self) -> bool:
-        """Whether the attempt has reported any metrics."""
-        return bool(self._reported)
+    def reported(self) -> Mapping[str, int]:
+        """Latest length of each metric that the attempt has reported, by the name of the metric."""
+        return self._reported
 
     @property
     def length(self) -> int:
@@ -470,9 +485,9 @@ class Attempt:
             "the training code continues from a checkpoint but has not read trial.checkpoint, so it probably trained "
             "a new model; add before its loop: if trial.checkpoint: model.load(trial.checkpoint / 'model.pt')"
         )
-        self._warn(message)
+        self.warn(message)
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """Warn in the trial's log and, the first time in the experiment, on the driver's terminal."""
         print(f"warning: {message}", flush=True)
         self._link.warned(message)
@@ -523,7 +538,8 @@ class Attempt:
         period, loop = self.job.checkpoint_period, self.loop
         if period is None or (loop is None and self._named is None):
             return False
-        if self.job.open_ended and period[1] != self.job.unit:  # The training code itself saves so often.
+        own = self.job.open_ended or self.trains_on  # The training code itself saves so often.
+        if own and period[1] != self.job.unit:
             return False
         scale = Scale(self.job, self.job.unit) if loop is None else loop.scale
         due = scale.next_multiple(period, self._saved_position, "min_checkpoint_period")
@@ -541,7 +557,7 @@ class Attempt:
         most = max(_LEAST_EXTRA_SECONDS, _MOST_EXTRA * self._heartbeat.trained)
         if self._extra_seconds > most and not self._warned_of_extra_saves:
             self._warned_of_extra_saves = True
-            self._warn(
+            self.warn(
                 f"checkpoint_policy: {self.job.save_on} saves checkpoints for more than {_MOST_EXTRA:.0%} of the "
                 "training time; checkpoint_policy: none saves only when a trial pauses or ends, and every "
                 "min_checkpoint_period"
@@ -664,6 +680,9 @@ class Attempt:
 
     def outcome(self, returned: Any = None) -> Outcome:
         """Return how the attempt ended, after the training code has returned."""
+        if self.at_end is not None:
+            at_end, self.at_end = self.at_end, None
+            at_end()
         if self._departure is not None:
             return self._departure
         if hasattr(returned, "__await__"):
@@ -705,7 +724,7 @@ class Attempt:
             elif self._reported and self.job.checkpoint is None:  # An earlier attempt may have reported it.
                 said = ", ".join(map(repr, self._reported))
                 hint = did_you_mean(metric, self._reported)
-                self._warn(f"the training code ended without reporting {metric!r}; it reported {said}{hint}")
+                self.warn(f"the training code ended without reporting {metric!r}; it reported {said}{hint}")
         if self.job.world_size == 1:  # With several processes, the others have ended, and cannot save with this one.
             self._save_if(True)
         return Returned()
@@ -728,7 +747,7 @@ class Attempt:
         """End a trial whose training is a single step, which is enough for searches without early stopping."""
         if self.job.halving:
             unit, metric = self.job.unit, self.job.metric
-            one = unit.removesuffix("s")
+            one = singular(unit)
             return Unusable(
                 f"the training code has no loop over trial.{unit}(), so a halving search can neither stop nor continue "
                 f"it\nPut the training into a loop:\n\n    for {one} in trial.{unit}():\n"

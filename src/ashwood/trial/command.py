@@ -14,7 +14,9 @@ report …, checkpoint …,      from rank 0, for the driver; also warning
 alive …, phase …
 announce …                   from rank 0, for the other ranks; see `ashwood.trial.ranks`
 next                         from another rank: send the announcements that it has not received yet
-outcome MESSAGE              how the attempt ended in this process, or `RETURNED`
+outcome MESSAGE ERROR        how the attempt ended in this process; ERROR: whether an exception ended
+                             it; or `RETURNED`, then how the attempt ends if the command succeeds,
+                             and messages that the driver gets before that
 ===========================  ==========================================================================
 
 ===========================  ==========================================================================
@@ -37,7 +39,7 @@ import socket
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -52,7 +54,7 @@ from ashwood.trial.run import cause_of, describe, message_of, outcome_of, storag
 VARIABLE = "ASHWOOD_TRIAL"
 """Environment variable with the path of the socket on which the worker serves the processes of its command."""
 RETURNED = "returned"
-"""Outcome of a process whose training code decides how long it trains, and has ended by itself."""
+"""Outcome of a process whose training code has ended by itself: the exit code of the command decides what follows."""
 RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 """Environment variables in which launchers number the processes that they start."""
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
@@ -116,22 +118,42 @@ class _CommandLink(DriverLink):
     def __init__(self, part: _Rank) -> None:
         super().__init__(part.connection)
         self._part = part
+        # Messages that the driver gets if the command succeeds, or None before the end of the training code.
+        self._last: list[Message] | None = None
+
+    def keep(self) -> list[Message]:
+        """Keep reports and checkpoints from now on, in the list that is returned, and end the trial at its target."""
+        self._last = []
+        return self._last
 
     def started(self, length: int) -> None:
         """Send nothing: the worker tells the driver when the first process connects."""
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Send a report of the training code to the driver."""
+        if self._last is not None:
+            self._last.append(["report", length, metrics])
+            return
         self._part.join()
         super().reported(length, metrics)
 
+    def saved(self, length: int, name: str, metrics: Mapping[str, float], size: int) -> None:
+        """Send the name and the size of a checkpoint."""
+        if self._last is not None:
+            self._last.append(["checkpoint", length, name, dict(metrics), size])
+            return
+        super().saved(length, name, metrics, size)
+
     def suspended(self) -> bool:
         """Return whether the trial must save and end; do not wait for a message."""
-        self._part.join()
+        if self._last is None:
+            self._part.join()
         return super().suspended()
 
     def answer(self) -> ReportAnswer | None:
         """Wait for the answer to the report at the target and return it, or None if the trial is suspended."""
+        if self._last is not None:
+            return ReportAnswer(None, save=True)
         self._part.join()
         return super().answer()
 
@@ -249,7 +271,7 @@ def _keep_last_error() -> None:
     traceback.print_exc = keep
 
 
-def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, process: int) -> None:
+def _conclude(trial: Trial, link: _CommandLink | None, connection: Channel, process: int) -> None:
     """Send the outcome of the attempt in this process to the worker, which sees only the launcher's exit code.
 
     Args:
@@ -267,13 +289,24 @@ def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, proces
         # a second error would change the exit code.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     error = sys.exc_info()[1] or getattr(sys, "last_value", None)  # The exception that ended this process, or None.
-    if error is not None and not isinstance(error, SystemExit):
-        outcome = storage_trouble(error) or Failed(describe(error), cause_of(error, trial.length))
-        connection.send("outcome", message_of(outcome), True)
-        return
-    ended = outcome_of(trial) if link is not None else Ended(trial.length)
-    # The exit code of the command decides whether the trial is complete.
-    message = [RETURNED] if isinstance(ended, Returned) else message_of(ended)
-    if link is not None and message[0] == "again":
+    if error is None or isinstance(error, SystemExit):
+        try:
+            connection.send("outcome", _outcome(trial, link), False)
+            return
+        except Exception as failure:  # noqa: BLE001 - such as a full disk when the last checkpoint is saved
+            error = failure
+    outcome = storage_trouble(error) or Failed(describe(error), cause_of(error, trial.length))
+    connection.send("outcome", message_of(outcome), True)
+
+
+def _outcome(trial: Trial, link: _CommandLink | None) -> Message:
+    """Return how the attempt ended in this process, whose exit code is unknown here, as a message."""
+    if link is None:
+        return message_of(Ended(trial.length))
+    # The exit code of the command decides whether code that has ended by itself has succeeded.
+    last = None if trial._attempt.at_end is None else link.keep()
+    ended = outcome_of(trial)
+    message = message_of(ended)
+    if message[0] == "again":
         message.append(link.answers)
-    connection.send("outcome", message, False)
+    return message if last is None and not isinstance(ended, Returned) else [RETURNED, message, last or []]

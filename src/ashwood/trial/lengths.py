@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ashwood.errors import TrainingCodeError
+from ashwood.errors import TrainingCodeError, singular
 from ashwood.trial.job import WorkerJob
 
 STEPS = "steps"
@@ -12,7 +12,7 @@ STEPS = "steps"
 
 def format_length(length: int, unit: str) -> str:
     """Return the text of a training length, such as 1 epoch or 4 epochs."""
-    return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
+    return f"{length} {singular(unit) if length == 1 else unit}"
 
 
 class Scale:

@@ -20,7 +20,6 @@ from ashwood.trial.attempt import (
     Ended,
     Failed,
     Invalid,
-    Leave,
     Outcome,
     Returned,
     Stopped,
@@ -79,19 +78,21 @@ def _call(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outco
     trial = Trial(job, link)
     running.append(trial)
     try:
-        return outcome_of(trial, function(trial))
-    except Leave:
-        return outcome_of(trial)
+        returned = None
+        try:
+            returned = function(trial)
+        except SystemExit as error:  # `Leave` is one, too.
+            if error.code not in (None, 0):
+                raise
+        return outcome_of(trial, returned)
     except BaseException as error:  # noqa: BLE001 - an exception of training code must fail only this attempt
         if (trouble := storage_trouble(error)) is not None:
             return trouble
         if isinstance(error, SystemExit):
-            if error.code in (None, 0):
-                return outcome_of(trial)
             why = f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()"
         else:
             why = describe(error)
-        return Failed(why, cause_of(error, trial.length), trial._attempt.has_reported)
+        return Failed(why, cause_of(error, trial.length), bool(trial._attempt.reported))
     finally:
         running.pop()
 

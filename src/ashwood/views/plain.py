@@ -1,8 +1,8 @@
-"""Converts views to JSON-able data."""
+"""Converts views to JSON-able data, and sets values in such data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from typing import Any
@@ -21,3 +21,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, Fraction):
         return value.numerator if value.denominator == 1 else float(value)
     return value
+
+
+def put(tree: dict[str, Any], path: Sequence[str], value: Any) -> Sequence[str] | None:
+    """Set a value in nested dictionaries, and create those that are missing around it.
+
+    Return None, or the path of the value on the way that is not a dictionary; then nothing is set.
+    """
+    level = tree
+    for depth, name in enumerate(path[:-1], start=1):
+        if level.get(name) is None:
+            level[name] = {}
+        if not isinstance(level[name], dict):
+            return path[:depth]
+        level = level[name]
+    level[path[-1]] = value
+    return None

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Const, Space
 from ashwood.views.spending import LiveAttempt
 from ashwood.views.trials import TrialRow, TrialTable
@@ -241,8 +242,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_json(data: Any) -> Any:
-    """Return data that JSON can hold: NaN and infinities become null, and unknown types become text."""
+    """Return data that JSON can hold: NaN and infinities become null, and unknown types become text.
+
+    `NO_LENGTH` becomes null, too: it stands for a length that training code decides.
+    """
     match data:
+        case int() if data == NO_LENGTH:
+            return None
         case float():
             return data if math.isfinite(data) else None
         case Mapping():

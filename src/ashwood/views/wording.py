@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ashwood.errors import singular
 from ashwood.search.settings import NO_LENGTH
 
 
@@ -40,7 +41,7 @@ def format_length(length: int, unit: str) -> str:
     """Return the text of a training length, such as 1 epoch or 4 epochs, or the end if training code decides."""
     if length == NO_LENGTH:
         return "the end"
-    return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
+    return f"{length} {singular(unit) if length == 1 else unit}"
 
 
 def known_length(length: int) -> int | None:

@@ -504,7 +504,7 @@ def _setup(
             "open_ended": spec.search.open_ended,
             "experiment_id": number,
             "experiment_name": spec.name,
-            "config": file_settings(spec.config_text),
+            "config": file_settings(spec.config_text, spec.provenance.get("overrides", ())),
             "pulse": _pulse(spec),
             **team._asdict(),
         },

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +23,7 @@ from ashwood.backends.local.server import CommandServer
 from ashwood.backends.local.sockets import sweep
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Damaged, Ended, Failed, Outcome, Returned, StorageTrouble
+from ashwood.trial.attempt import Damaged, Ended, Failed, Outcome, Returned, StorageTrouble, without_result
 from ashwood.trial.channel import Channel, Message, Phase, encode
 from ashwood.trial.command import RANKS, RETURNED, VARIABLE
 from ashwood.trial.job import WorkerJob
@@ -149,11 +150,12 @@ class CommandRunner:
             server.serve(process.pid)
             process.returncode = code = _await_group(process.pid)
             server.finish(killed=code < 0)
-            message = _last_message(server, code, job, log)
+            message = _last_message(server, code, job, log, channel)
             return message, server.unused(message[2]) if message[0] == "again" else []
 
 
-def _last_message(server: CommandServer, code: int, job: WorkerJob, log: Path) -> Message:
+def _last_message(server: CommandServer, code: int, job: WorkerJob, log: Path, channel: Channel) -> Message:
+    """Return the last message of a job whose command has ended, and send the messages before it."""
     for message in (server.outcome, server.error):
         if message is not None and message[0] in ("HparamsInvalid", "TrialStopped", "StorageFailed"):
             return message
@@ -168,15 +170,25 @@ def _last_message(server: CommandServer, code: int, job: WorkerJob, log: Path) -
         return ["AttemptFailed", exit_ + tail(log), *cause]
     if error is not None:
         return ["AttemptFailed", error + tail(log), *cause]
-    if job.open_ended and (server.outcome is None or server.outcome[0] == RETURNED):
+    if server.outcome is not None and server.outcome[0] == RETURNED:
+        for each in server.outcome[2]:
+            channel.send(*each)
+        return list(server.outcome[1])
+    if server.outcome is not None:
+        return server.outcome
+    if job.open_ended:
         return message_of(Returned())
-    if server.outcome is None:
-        return [
-            "AttemptFailed",
-            "the command ended without a report: its program must call ashwood.get_trial() and report "
-            f"{job.metric!r}" + tail(log),
-        ]
-    return server.outcome
+    if job.max_length == 1 and not job.halving:
+        # Files of Determined write max_length: 1 if a trial is one run of a program, which need not report anything.
+        warning = without_result(job)
+        channel.send("warning", warning)
+        channel.send("report", job.target, {job.metric: nan})
+        return message_of(Ended(job.target))
+    return [
+        "AttemptFailed",
+        "the command ended without a report: its program must call ashwood.get_trial() and report "
+        f"{job.metric!r}" + tail(log),
+    ]
 
 
 def _environment(job: WorkerJob, socket: str) -> dict[str, str]:

@@ -26,7 +26,8 @@ _LAUNCHER_ERROR = re.compile(
 )
 _HAS_WORDS = re.compile(r"[^\W_]")
 _BOILERPLATE = re.compile(
-    r"To enable traceback see|error_file: <N/A>|^note: run with `|^Execution halted|^Node\.js v\d"
+    r"To enable traceback see|error_file: <N/A>|^note: run with `|^Execution halted|^Node\.js v\d|"
+    r"^The package determined is not installed"
 )
 _LABEL = re.compile(r"^traceback +: ")
 _HEADER = re.compile(r"--- \d{4}-\d\d-\d\d ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ class Team(NamedTuple):
     world_size: int
     rendezvous: str | None
 
+
+_EXPONENT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+\Z")
 
 ALONE = Team(0, 1, None)
 
@@ -42,12 +45,27 @@ class Setup(NamedTuple):
     common: Mapping[str, Any]
 
 
-def file_settings(text: str) -> dict[str, Any]:
-    """Return the settings of an experiment file as JSON-able values, or nothing if there is no file."""
+def file_settings(text: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the settings of an experiment file as JSON-able values, or nothing if there is no file.
+
+    Args:
+        text: text of the file.
+        overrides: values of the command line that replace those of the file, such as ``searcher.max_trials=9``.
+    """
     if not text:
         return {}
     import yaml  # imported here, because workers import this module and need no YAML
 
-    settings = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    settings = json.loads(json.dumps(settings, default=str))
-    return settings if isinstance(settings, dict) else {}
+    from ashwood.views.plain import put
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """A safe loader for which ``1e-4`` is a number, as for the reader of experiment files."""
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
+    settings = yaml.load(text, Loader)  # noqa: S506 - it is safe
+    if not isinstance(settings, dict):
+        return {}
+    for override in overrides:
+        path, _, value = override.partition("=")
+        put(settings, [name.strip() for name in path.split(".")], yaml.load(value, Loader))  # noqa: S506
+    return dict(json.loads(json.dumps(settings, default=str)))

@@ -71,7 +71,7 @@ export function upTo(most, unit) {
 
 /** @param {string} unit in the plural */
 export function plural(number, unit) {
-  return number === 1 ? unit.replace(/s$/, "") : unit;
+  return number === 1 ? unit.replace(/(?<=tch)es$|s$/, "") : unit;
 }
 
 /** Return a size in bytes as text, such as 3.2 MB. */

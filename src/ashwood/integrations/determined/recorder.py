@@ -13,18 +13,19 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from ashwood.checkpoints.links import copy_contents
+from ashwood.checkpoints.manifest import decode, read_manifest
 from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import TrainingCodeError
 from ashwood.integrations.determined.info import Identity, latest_identity
 from ashwood.integrations.determined.lengths import Lengths
 from ashwood.trial import Trial
 from ashwood.trial.api import to_number
-from ashwood.trial.attempt import TRAINING, Leave
+from ashwood.trial.attempt import TRAINING, Leave, without_result
 
 logger = logging.getLogger("determined.core")
 
@@ -335,7 +336,10 @@ class Recorder:
             self.trial.stop()
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Record what is held, and end the trial if the training code has ended by itself.
+        """End the use of the context.
+
+        What is held is recorded when the training code has ended, because it may still fail: a script that calls
+        ``sys.exit(1)`` after it has closed its context does not complete its trial.
 
         Args:
             error: the exception that ended the training code, or None.
@@ -344,8 +348,19 @@ class Recorder:
             return
         self._is_finished = True
         has_failed = error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0))
-        if not has_failed and not isinstance(error, Leave):
+        if has_failed or isinstance(error, Leave):
+            self._discard_latest()
+        else:
+            self._attempt.at_end = self._end
+
+    def _end(self) -> None:
+        """Record what is held, and end the trial if the training code has ended by itself."""
+        try:
             self._conclude()
+        finally:
+            self._discard_latest()
+
+    def _discard_latest(self) -> None:
         if self._latest is not None:
             self._discard(self._latest)
 
@@ -362,19 +377,28 @@ class Recorder:
         if attempt._went_on_at is not None and attempt._went_on_at == attempt.length and self.uses_operations:
             return  # The code ended although the search has given it another operation.  It is called again.
         if self._asks_at_reports or (self.uses_operations and self._job.halving):
-            # The code ended before max_length.  Its results stay in the search.
+            # The code ended before max_length.  Its results stay in the search, also those of earlier attempts.
             if self._held_at is not None:
                 self._release()
-            if attempt.has_reported:
+            if attempt.reported or self._job.length > 0:
                 self._stop()
             return
-        if self._last_validation:
-            self._held_metrics = {**self._last_validation, **self._held_metrics}
-            self.complete(self._last_validation[str(self._job.metric)])
-        elif attempt.has_reported or self.stored:
-            if self._held_at is not None:
-                self._release()
-            self._stop()
+        result = self._last_validation or self._result_of_checkpoint()
+        if not result:
+            # The trial is complete, as in Determined: its code has ended by itself, without an error.
+            result = {str(self._job.metric): nan}
+            attempt.warn(without_result(self._job, list(attempt.reported)))
+            self._steps_since_latest = inf  # A checkpoint that is saved already is not saved again: it has no metric.
+        self._held_metrics = {**result, **self._held_metrics}
+        self.complete(result[str(self._job.metric)])
+
+    def _result_of_checkpoint(self) -> dict[str, float]:
+        """Return the metrics of the checkpoint that the attempt continues from, which may be the last of the trial."""
+        directory = self.trial._checkpoint
+        # The length is 0 if the checkpoint is that of another trial.
+        data = None if directory is None or self._job.length == 0 else read_manifest(directory)
+        metrics = {} if data is None else dict(decode(data, str(directory)).metrics)
+        return metrics if self._job.metric in metrics else {}
 
     def _stop(self) -> None:
         with suppress(Leave):

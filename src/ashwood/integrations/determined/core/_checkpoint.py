@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
 import os
 import shutil
@@ -140,7 +141,15 @@ class CheckpointContext:
         if shard:
             identity = None if source is None else (source.stat().st_dev, source.stat().st_ino)
             everyone = self._dist.allgather((identity, files))
-            _check_conflicts(everyone)
+            conflicts = _conflicts(everyone)
+            # Files with one name are no conflict if they are equal.
+            own = {path: _digest(source / path) for path in files if path in conflicts and source is not None}
+            digests = self._dist.allgather(own) if conflicts else []
+            for path, (one, other) in conflicts.items():
+                if len({each[path] for each in digests if path in each}) > 1:
+                    raise RuntimeError(
+                        f"refusing to upload with files conflicts: {path} is uploaded by ranks {one} and {other}"
+                    )
             before = {path for _, others in everyone[: self._dist.rank] for path in others}
             files = [path for path in files if path not in before]
         if source is not None:
@@ -171,14 +180,15 @@ class CheckpointContext:
         return self._trial.directory
 
     def _publish(self, storage_id: str, directory: Path, metadata: Mapping[str, Any]) -> None:
-        if self._dist.rank:
-            return
         if "steps_completed" not in metadata:
-            self._discard(directory)
+            if self._dist.rank == 0:
+                self._discard(directory)
             raise ValueError(
                 "metadata for reported checkpoints, in the current implementation, requires a 'steps_completed' item, "
                 "which has not been provided"
             )
+        if self._dist.rank:
+            return
         (directory / METADATA).write_text(json.dumps(dict(metadata), indent=2))
         self._store(Identity(storage_id, int(metadata["steps_completed"])), directory)
 
@@ -378,19 +388,24 @@ def _copy(source: Path, target: Path, paths: list[str]) -> None:
             shutil.copy2(source / path, target / path)
 
 
-def _check_conflicts(everyone: list[tuple[Any, list[str]]]) -> None:
-    """Raise an error if processes store the same file from different directories.
+def _conflicts(everyone: list[tuple[Any, list[str]]]) -> dict[str, tuple[int, int]]:
+    """Return the files that processes store from different directories, each with the first two of these processes.
 
     Args:
         everyone: identity of the directory, and relative paths of the files, of each process.
     """
     owners: dict[str, int] = {}
+    found: dict[str, tuple[int, int]] = {}
     for rank, (identity, paths) in enumerate(everyone):
         for path in paths:
-            if not path.endswith("/") and everyone[owners.setdefault(path, rank)][0] != identity:
-                raise RuntimeError(
-                    f"refusing to upload with files conflicts: {path} is uploaded by ranks {owners[path]} and {rank}"
-                )
+            if not path.endswith("/") and everyone[owner := owners.setdefault(path, rank)][0] != identity:
+                found.setdefault(path, (owner, rank))
+    return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _merge_into(merged: dict[str, Any], own: Mapping[str, Any], prefix: str, conflicts: list[str]) -> None:

@@ -106,6 +106,7 @@ class Context:
 def init(
     *,
     distributed: DistributedContext | None = None,
+    storage_manager: Any = None,  # noqa: ARG001
     checkpoint_storage: str | dict[str, Any] | None = None,
     preempt_mode: PreemptMode = PreemptMode.WorkersAskChief,
     tensorboard_mode: TensorboardMode = TensorboardMode.AUTO,  # noqa: ARG001
@@ -121,6 +122,7 @@ def init(
 
     Args:
         distributed: the processes of the trial; required if a launcher has started several.
+        storage_manager: accepted without effect; older versions have it.
         checkpoint_storage: directory for checkpoints outside an experiment.  In an experiment, its file says where
             checkpoints are stored.
         preempt_mode: which processes call ``should_preempt``.
