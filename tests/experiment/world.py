@@ -45,6 +45,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
+    ExtendRequested,
     HparamsInvalid,
     KillRequested,
     PauseRequested,
@@ -260,6 +261,9 @@ class World:
     def retry(self) -> tuple[Decision, ...]:
         return self.handle(RetryFailedRequested())
 
+    def extend(self, max_trials: int | None = None, max_length: int | None = None) -> tuple[Decision, ...]:
+        return self.handle(ExtendRequested(max_trials, max_length))
+
     def time_is_up(self) -> tuple[Decision, ...]:
         return self.handle(TimeRanOut(60.0))
 
@@ -359,7 +363,7 @@ class World:
             if not each.ended and each.checkpoint not in (None, self.spec.source_checkpoint):
                 assert self.stored[each.checkpoint] == each.id, "the checkpoint from which a trial resumes was deleted"
         if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
-            twin = Tournament(self.spec.search)
+            twin = Tournament(experiment.spec.search)
             twin.restore(experiment.search.snapshot())
             assert twin.next_job() is None, f"a worker idles after {event}"
         self._check_appetite(len(running))
@@ -371,7 +375,7 @@ class World:
         useful_slots, most = experiment.useful_slots, experiment.search.max_concurrent_trials
         assert useful_slots is not None or not most, "the number of trials at once is limited"
         assert useful_slots is None or running <= useful_slots <= max(running, most)
-        twin = Tournament(self.spec.search)
+        twin = Tournament(experiment.spec.search)
         twin.restore(experiment.search.snapshot())
         gives_jobs = experiment.state is ExperimentState.RUNNING and not experiment.over
         more = gives_jobs and (not most or running < most) and twin.next_job() is not None

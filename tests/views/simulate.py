@@ -17,6 +17,7 @@ from ashwood.experiment.events import (
     AttemptFailed,
     CheckpointSaved,
     Event,
+    ExtendRequested,
     HparamsInvalid,
     RetryFailedRequested,
     TrialStopped,
@@ -88,6 +89,7 @@ class Workers:
         checkpoints: bool = True,
         step: float = 10.0,
     ) -> None:
+        self.spec = spec
         self.experiment = Experiment(spec)
         self.entries: list[Entry] = []
         self.clock = VirtualClock(1_000.0)
@@ -123,6 +125,12 @@ class Workers:
     def retry(self) -> None:
         """Request a retry of failed trials, which does nothing if no trial has failed."""
         event = RetryFailedRequested()
+        with suppress(IllegalEvent):
+            self.entries.append(Entry(self.clock(), event, self.experiment.handle(event)))
+
+    def extend(self, max_trials: int | None, max_length: int | None) -> None:
+        """Request an extension of the search, which does nothing if it is not possible."""
+        event = ExtendRequested(max_trials, max_length)
         with suppress(IllegalEvent):
             self.entries.append(Entry(self.clock(), event, self.experiment.handle(event)))
 

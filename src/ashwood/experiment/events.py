@@ -254,6 +254,18 @@ class RetryFailedRequested(NamedTuple):
     """A user asked to retry all failed trials.  The experiment may have ended."""
 
 
+class ExtendRequested(NamedTuple):
+    """A user asked to extend the search.  The experiment may have completed.
+
+    Attributes:
+        max_trials: new number of trials, which is larger than the present one, or None.
+        max_length: new greatest training length, which is larger than the present one, or None.
+    """
+
+    max_trials: int | None = None
+    max_length: int | None = None
+
+
 class TimeRanOut(NamedTuple):
     """Drivers have run the experiment for ``seconds`` in total, and its time limit is reached."""
 
@@ -286,6 +298,7 @@ Event: TypeAlias = (
     | TrialStopRequested
     | SettingsChanged
     | RetryFailedRequested
+    | ExtendRequested
     | TimeRanOut
     | DriverStopped
 )
@@ -303,5 +316,6 @@ Request: TypeAlias = (
     | TrialStopRequested
     | SettingsChanged
     | RetryFailedRequested
+    | ExtendRequested
 )
 """A request to an experiment.  `Experiment.handle` raises `IllegalEvent` if it is not possible."""

@@ -7,6 +7,7 @@ decisions on any machine.  An illegal event raises an error and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from math import inf, isfinite
 from typing import Any
 
@@ -26,7 +27,17 @@ from ashwood.search.density import DensitySampler
 from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Exit, Job, New, Promote, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
+from ashwood.search.vocabulary import (
+    Exit,
+    Job,
+    New,
+    Promote,
+    ReachedEnd,
+    Reason,
+    RetriedOnRequest,
+    Stop,
+    TrialId,
+)
 
 _NO_REPORT = "ended without a report, so it has no result"
 
@@ -35,7 +46,7 @@ class Experiment:
     """The state of an experiment, which events change, and which determines the decisions.
 
     Attributes:
-        spec: the description of the experiment.
+        spec: the description of the experiment, with the present settings of an extended search.
         state: state of the experiment.
         trials: all trials by id.
         search: the search method, which decides which trial trains next.
@@ -95,6 +106,7 @@ class Experiment:
             e.TrialStopRequested: self._trial_stop_requested,
             e.SettingsChanged: self._settings_changed,
             e.RetryFailedRequested: self._retry_failed_requested,
+            e.ExtendRequested: self._extend_requested,
             e.TimeRanOut: self._time_ran_out,
             e.DriverStopped: self._driver_stopped,
         }
@@ -111,7 +123,7 @@ class Experiment:
         Raises:
             IllegalEvent: the event is not possible in this state; nothing has changed.
         """
-        if self.state.ended and not isinstance(event, e.RetryFailedRequested):
+        if self.state.ended and not isinstance(event, e.RetryFailedRequested | e.ExtendRequested):
             raise IllegalEvent(f"the experiment is {self.state}: it has ended")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
@@ -319,10 +331,36 @@ class Experiment:
             yield d.EndExperiment(self.state, "failed trials wait to be retried")
         yield from self._pull()
 
+    def _extend_requested(self, event: e.ExtendRequested) -> Iterable[Decision]:
+        """Extend the search, and reopen the trials that take part in it again."""
+        if self.state not in ALLOWED[Action.EXTEND] or self.ends_for_good:
+            state = "being canceled" if self.ends_for_good else self.state
+            retry = "; its failed trials can be retried" if self.state is ExperimentState.ERRORED else ""
+            raise IllegalEvent(f"the experiment is {state}: its search can't be extended{retry}")
+        try:
+            again = self.search.extend(event.max_trials, event.max_length)
+        except SearchError as error:
+            raise IllegalEvent(f"the search can't be extended: {error}") from None
+        search = self.search.settings
+        self.spec = replace(self.spec, search=search)
+        yield d.ExtendSearch(search.max_length, search.bracket_lengths, search.bracket_trials)
+        for trial in (self.trials[each] for each in again):
+            number, _ = self.search.address(trial.id)
+            bracket, why = self.search.brackets[number], None
+            if (job := bracket.queued.get(trial.id)) is not None:
+                towards, why = job
+                trial.target = bracket.rungs[towards].length
+            yield self._reopen(trial, Transition.REOPENED, why or d.BracketReopened(number, extended=True))
+        if self.state.ended:
+            self.state = ExperimentState.PAUSED
+            yield d.EndExperiment(self.state, "the search was extended")
+        yield from self._pull()
+
     def _rung_of(self, trial: TrialRecord) -> int:
         """Return the index of the rung at which the job of a trial ends."""
         bracket, _ = self.search.address(trial.id)
-        return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length == trial.target)
+        # If the search was extended since the trial got its job, the rung can be longer than the target.
+        return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length >= trial.target)
 
     def _reopen(self, trial: TrialRecord, step: Transition, why: d.WhyReopened) -> d.ReopenTrial:
         self._step(trial, step)

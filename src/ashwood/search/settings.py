@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple
@@ -103,6 +103,18 @@ class SearchSettings:
     sampler: Sampler = DEFAULTS.sampler
     bracket_lengths: tuple[tuple[int, ...], ...] = ()
     bracket_trials: tuple[int, ...] = ()
+
+    def extended(
+        self, max_length: int, bracket_lengths: tuple[tuple[int, ...], ...], bracket_trials: tuple[int, ...]
+    ) -> SearchSettings:
+        """Return the settings of an extended search, with these rungs and trials of each bracket."""
+        return replace(
+            self,
+            max_length=max_length,
+            max_trials=sum(bracket_trials),
+            bracket_lengths=bracket_lengths,
+            bracket_trials=bracket_trials,
+        )
 
     @property
     def open_ended(self) -> bool:

@@ -8,7 +8,6 @@ and `single` have one with a single rung, so that every trial trains to the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ashwood.errors import SearchError
 from ashwood.search.asha import AshaBracket
@@ -223,13 +222,8 @@ class Tournament:
                 lengths = [(*each, *above) for each in lengths]
             else:
                 raise SearchError(f"with divisor {float(divisor):g}, max_length {max_length} needs too many rungs")
-        return replace(
-            settings,
-            max_length=settings.max_length if max_length is None else max_length,
-            max_trials=sum(trials),
-            bracket_lengths=tuple(lengths),
-            bracket_trials=tuple(trials),
-        )
+        longest = settings.max_length if max_length is None else max_length
+        return settings.extended(longest, tuple(lengths), tuple(trials))
 
     def limit(self, max_concurrent_trials: int) -> None:
         """Set how many trials may train at once, at least one for each bracket; 0 removes the bound."""

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import nan
 from typing import Any, NamedTuple
 
 from ashwood.experiment.changes import invalid_limit
-from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision, EndExperiment, LeaveExperiment, Warn
+from ashwood.experiment.decisions import (
+    ChangeSettings,
+    CloseTrial,
+    Decision,
+    EndExperiment,
+    ExtendSearch,
+    LeaveExperiment,
+    Warn,
+)
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -79,7 +88,7 @@ class Progress:
     """The progress of an experiment, as a fold over log entries.
 
     Attributes:
-        spec: the description of the experiment.
+        spec: the description of the experiment, with the present settings of an extended search.
         state: state of the experiment.
         why_ended: reason for which the driver stopped, or empty while it runs.
         leaving: the decision to give no more jobs, or None if there is no such decision.
@@ -177,6 +186,9 @@ class Progress:
                     self.state, self.leaving = ExperimentState.STOPPING, decision
                 case ChangeSettings():
                     self.settings = decision
+                case ExtendSearch():
+                    self.spec = replace(self.spec, search=self.spec.search.extended(*decision))
+                    self.expected_arrivals = None
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
