@@ -281,8 +281,8 @@ class ExperimentMachine(RuleBasedStateMachine):
         if experiment.state is not ExperimentState.COMPLETED or experiment.spec.search.open_ended:
             return
         length = experiment.spec.search.max_length + 7
-        self.world.extend(max_length=length)
-        assert experiment.state is ExperimentState.PAUSED
+        decisions = self.world.extend(max_length=length)
+        assert decisions[-1] == EndExperiment(ExperimentState.PAUSED, "the search was extended")
         self.world.start(3)
         self.world.work_to_the_end(Random(len(self.world.log)), lambda process: float(process.trial % 4))
         (ended,) = self.world.stop()

@@ -1,7 +1,7 @@
 """Reads experiment files: YAML, compatible with Determined AI's, to the spec of an experiment."""
 
 from ashwood.config.backend import parse_backend
-from ashwood.config.kinds import parse_duration, parse_length, parse_size
+from ashwood.config.kinds import parse_duration, parse_length, parse_max_length, parse_size
 from ashwood.config.reader import (
     Loaded,
     build_experiment,
@@ -24,6 +24,7 @@ __all__ = [
     "parse_duration",
     "parse_experiment",
     "parse_length",
+    "parse_max_length",
     "parse_size",
     "parse_stop_when",
     "read_experiment",

@@ -333,10 +333,8 @@ class Experiment:
 
     def _extend_requested(self, event: e.ExtendRequested) -> Iterable[Decision]:
         """Extend the search, and reopen the trials that take part in it again."""
-        if self.state not in ALLOWED[Action.EXTEND] or self.ends_for_good:
-            state = "being canceled" if self.ends_for_good else self.state
-            retry = "; its failed trials can be retried" if self.state is ExperimentState.ERRORED else ""
-            raise IllegalEvent(f"the experiment is {state}: its search can't be extended{retry}")
+        if (refusal := self.refusal_to_extend) is not None:
+            raise IllegalEvent(refusal)
         try:
             again = self.search.extend(event.max_trials, event.max_length)
         except SearchError as error:
@@ -355,6 +353,15 @@ class Experiment:
             self.state = ExperimentState.PAUSED
             yield d.EndExperiment(self.state, "the search was extended")
         yield from self._pull()
+
+    @property
+    def refusal_to_extend(self) -> str | None:
+        """The reason for which the search cannot be extended in the present state, or None if it can."""
+        if self.state in ALLOWED[Action.EXTEND] and not self.ends_for_good:
+            return None
+        state = "being canceled" if self.ends_for_good else self.state
+        retry = "; its failed trials can be retried" if self.state is ExperimentState.ERRORED else ""
+        return f"the experiment is {state}: its search can't be extended{retry}"
 
     def _rung_of(self, trial: TrialRecord) -> int:
         """Return the index of the rung at which the job of a trial ends."""
