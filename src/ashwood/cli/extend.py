@@ -109,9 +109,10 @@ def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, p
     if settings.open_ended:
         yield f"{created} will be created"
         return
+    continued, training = round(forecast.continued), format_length(round(forecast.length), unit)
     yield (
-        f"{created} will be created, and about {format_length(round(forecast.continued), 'trials')} of those that exist "
-        f"will train on: about {format_length(round(forecast.length), unit)} of training"
+        f"{created} will be created, and about {format_length(continued, 'trials')} of those that exist will train on: "
+        f"about {training} of training"
     )
     if settings.method.is_halving:
         lengths = sorted({length for bracket in settings.bracket_lengths for length in bracket})

@@ -326,7 +326,7 @@ def parse_length(words: str) -> Length:
     return Length(count, unit)
 
 
-def parse_max_length(given: int | str | Mapping[str, int], unit: Unit) -> int:
+def parse_max_length(given: int | str | Mapping[Any, int], unit: Unit) -> int:
     """Return the number of a length that has a given unit, or none.
 
     Raises:

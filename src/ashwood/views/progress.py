@@ -32,7 +32,7 @@ from ashwood.views.ladder import Ladder
 from ashwood.views.measured import Measuring
 from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialTable
-from ashwood.views.wording import describe_seen
+from ashwood.views.wording import describe_seen, known_length
 
 VIEWS = ("timeline", "checkpoints")
 """Attributes of `Progress` that few readers need, so each of them is a separate part of a snapshot."""
@@ -290,6 +290,7 @@ class Progress:
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,
+            "max_length": known_length(self.spec.search.max_length),
             "waits_for": self.waits_for,
             "best": None if best is None else best._asdict(),
             "seen": None if seen is None else seen._asdict(),

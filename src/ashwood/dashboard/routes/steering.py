@@ -8,11 +8,13 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ashwood.config.wording import MOST_WHOLE
 from ashwood.dashboard.answers import ExperimentHeader, header
 from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     CancelRequested,
+    ExtendRequested,
     KillRequested,
     PauseRequested,
     Request,
@@ -63,6 +65,13 @@ class SettingsChanges(_Changes):
         return {name: value for name, value in given.items() if name in _BOUNDS or value is not None}
 
 
+class Extension(_Changes):
+    """Number of trials and length of the extended search; null leaves a value unchanged."""
+
+    max_trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
+    max_length: int | None = Field(None, ge=1, le=MOST_WHOLE, description="Length in the unit of the experiment.")
+
+
 class NameChanges(_Changes):
     """Name, labels and archived flag of an experiment; absent ones remain unchanged."""
 
@@ -83,6 +92,12 @@ async def activate(context: Context, experiment: ExperimentNumber) -> Json:
     """Resume a paused or interrupted experiment, in a driver process that outlives the dashboard."""
     await run_sync(context.require_steering().activate, experiment)
     return await _now(context, experiment)
+
+
+@router.post("/experiments/{experiment}/extend", responses=_DONE)
+async def extend(context: Context, experiment: ExperimentNumber, extension: Extension) -> Json:
+    """Add trials or longer training to a search, also after it has ended.  If no driver runs, it is paused then."""
+    return await _ask(context, experiment, ExtendRequested(extension.max_trials, extension.max_length))
 
 
 @router.post("/experiments/{experiment}/{action}", responses=_DONE)
