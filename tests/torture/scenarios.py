@@ -19,6 +19,7 @@ class Scenario:
         checkpoint_period: epochs between checkpoints; None: only when a trial leaves its worker.
         command: the training code is a command, not a function.
         step_seconds: how long an epoch takes at least.
+        extend: options of ``ashwood extend`` for when it has completed; empty: it isn't extended.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Scenario:
     checkpoint_period: int | None = None
     command: bool = False
     step_seconds: float = 0.002
+    extend: tuple[str, ...] = ()
     max_restarts: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +104,23 @@ SCENARIOS = (
     Scenario("command, 1 worker", _asha(max_trials=4, max_length=4), command=True),
     Scenario("command, 2 workers", _asha(max_trials=6, max_length=4), workers=2, command=True, checkpoint_period=1),
 )
+
+EXTENDED = (
+    Scenario(
+        "adaptive, 1 worker, extended",
+        _asha(max_trials=6, max_length=4),
+        checkpoint_period=3,
+        extend=("--max-trials", "8", "--max-length", "{epochs: 20}"),
+    ),
+    Scenario(
+        "random, 2 workers, odd trials, extended",
+        {"name": "random", "max_trials": 8, "max_length": 4},
+        workers=2,
+        odd=True,
+        extend=("--max-length", "{epochs: 8}"),
+    ),
+)
+SCENARIOS += EXTENDED
 
 SMALLEST = Scenario("for crash points", _asha(max_trials=4, max_length=4, divisor=2), checkpoint_period=1)
 """Small enough to be killed at every one of its crash points."""
