@@ -36,6 +36,7 @@ from ashwood.experiment.entry import fold
 from ashwood.experiment.events import (
     AttemptFailed,
     CancelRequested,
+    ExtendRequested,
     KillRequested,
     PauseRequested,
     SettingsChanged,
@@ -91,7 +92,7 @@ def test_experiment_page_agrees_with_event_log(client: TestClient, told: History
     assert page["seen"] == (told.progress.seen and told.progress.seen._asdict())
     assert page["reports"] == told.progress.reports
     assert [bracket["created"] for bracket in page["brackets"]] == [b.created for b in told.progress.ladder.brackets]
-    assert page["can"] == {"pause": False, "activate": False, "cancel": False, "kill": False, "set": False}
+    assert [action for action, possible in page["can"].items() if possible] == ["extend"]
     assert get(client, "experiments/2")["can"]["activate"]
     assert get(client, "experiments/3")["best_trial"] is None
     assert "lr:" in page["best_trial"]["as_yaml"]
@@ -515,6 +516,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
     client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_time": None}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
+    client.post("/api/v1/experiments/1/extend", json={"max_trials": 60, "max_length": None}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
         (2, KillRequested()),
@@ -524,6 +526,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, SettingsChanged({"metric_at": 0.25, "max_time": 7200.0})),
         (2, SettingsChanged({"metric_at": None, "max_time": None})),
         (2, None, ["a"], True),
+        (1, ExtendRequested(60)),
     ]
 
 

@@ -73,7 +73,7 @@ def _asha(**more: Any) -> dict[str, Any]:
     return {"name": "adaptive_asha", "max_trials": 10, **more}
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Scenario("adaptive, 1 worker", _asha()),
     Scenario("adaptive, 1 worker, odd trials", _asha(), odd=True),
     Scenario("adaptive, 1 worker, often saved", _asha(max_trials=6), checkpoint_period=3),
