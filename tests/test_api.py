@@ -72,15 +72,14 @@ def test_run_reports_problems_by_keys_of_a_file(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 2
 
 
-def saving(trial: ashwood.Trial) -> None:
+def saving_each_step(trial: ashwood.Trial) -> None:
     for step in trial.steps():
         trial.report(loss=1 / (step + 1), checkpoint=lambda directory: (directory / "state").touch())
 
 
 def test_extended_experiment_trains_on_in_python(tmp_path: Path) -> None:
-    experiment = ashwood.run(
-        saving, home=tmp_path / "home", workers=2, progress=False, hparams={"x": Double(0, 1)}, searcher=SEARCHER
-    )
+    given: dict[str, Any] = {"hparams": {"x": Double(0, 1)}, "searcher": SEARCHER}
+    experiment = ashwood.run(saving_each_step, home=tmp_path / "home", workers=2, progress=False, **given)
     with pytest.raises(RequestRefused, match="ashwood extend 1 --max-trials 9"):
         experiment.set(max_trials=9)
     with pytest.raises(ConfigError, match="must be in steps, the unit of the experiment"):
