@@ -110,8 +110,9 @@ def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, p
         yield f"{created} will be created"
         return
     continued, training = round(forecast.continued), format_length(round(forecast.length), unit)
+    new = f"{created} will be created, and " if forecast.created else ""
     yield (
-        f"{created} will be created, and about {format_length(continued, 'trials')} of those that exist will train on: "
+        f"{new}about {format_length(continued, 'trials')} of those that exist will train on: "
         f"about {training} of training"
     )
     if settings.method.is_halving:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf, nan
 from typing import NamedTuple
@@ -160,7 +160,7 @@ class Ladder:
     """The brackets, rungs and trials of a search, as a fold over log entries that takes O(1) time for each.
 
     Attributes:
-        spec: the description of the experiment.
+        spec: the description of the experiment, with the present settings of an extended search.
         brackets: the brackets with counts of the trials at each rung.
         paths: the path of each trial by its id.  Paths of trials that do not train are stored as values in arrays.
     """
@@ -259,7 +259,8 @@ class Ladder:
                 case ChangeSettings(bracket_trials=planned):
                     for bracket, trials in zip(self.brackets, planned, strict=True):
                         bracket.planned = trials
-                case ExtendSearch(_, lengths, planned):
+                case ExtendSearch(max_length, lengths, planned):
+                    self.spec = replace(self.spec, search=self.spec.search.extended(max_length, lengths, planned))
                     for bracket, rungs, trials in zip(self.brackets, lengths, planned, strict=True):
                         _extend(bracket, rungs, trials)
                 case CreateTrial():

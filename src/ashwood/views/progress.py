@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import nan
 from typing import Any, NamedTuple
 
@@ -187,7 +186,7 @@ class Progress:
                 case ChangeSettings():
                     self.settings = decision
                 case ExtendSearch():
-                    self.spec = replace(self.spec, search=self.spec.search.extended(*decision))
+                    self.spec = self.ladder.spec
                     self.expected_arrivals = None
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
