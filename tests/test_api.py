@@ -73,6 +73,26 @@ def test_run_reports_problems_by_keys_of_a_file(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 2
 
 
+def saving_each_step(trial: ashwood.Trial) -> None:
+    for step in trial.steps():
+        trial.report(loss=1 / (step + 1), checkpoint=lambda directory: (directory / "state").touch())
+
+
+def test_extended_experiment_trains_on_in_python(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"hparams": {"x": Double(0, 1)}, "searcher": SEARCHER}
+    experiment = ashwood.run(saving_each_step, home=tmp_path / "home", workers=2, progress=False, **given)
+    with pytest.raises(RequestRefused, match="ashwood extend 1 --max-trials 9"):
+        experiment.set(max_trials=9)
+    with pytest.raises(ConfigError, match="must be in steps, the unit of the experiment"):
+        experiment.extend(max_length={"epochs": 3})
+    experiment.extend(max_trials=5, max_length=3)
+    assert experiment.state == "paused"
+    experiment.resume(workers=2, progress=False)
+    assert experiment.state == "completed"
+    assert list(experiment.trials()["length"]) == [3] * 5
+    assert len(experiment.reports()) == 5 * 3
+
+
 def broken(trial: ashwood.Trial) -> None:
     raise ValueError("no such thing")
 

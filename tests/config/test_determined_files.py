@@ -331,7 +331,7 @@ def test_script_in_the_directory_is_a_command(tmp_path: Path) -> None:
         ("model_def:IrisTrial", True),
         ("python3 -m determined.launch.torch_distributed --trial model_def:IrisTrial", True),
         ("model_def:train", False),
-        ("python3 -m determined.launch.torch_distributed python3 train.py", False),
+        ("python3 -m determined.launch.torch_distributed python3 train.py", True),
     ],
 )
 def test_trial_class_needs_no_records_per_epoch(tmp_path: Path, entrypoint: str, accepted: bool) -> None:

@@ -37,6 +37,7 @@ from ashwood.experiment.events import (
     AddTrialRequested,
     AttemptFailed,
     CancelRequested,
+    ExtendRequested,
     KillRequested,
     PauseRequested,
     SettingsChanged,
@@ -92,7 +93,7 @@ def test_experiment_page_agrees_with_event_log(client: TestClient, told: History
     assert page["seen"] == (told.progress.seen and told.progress.seen._asdict())
     assert page["reports"] == told.progress.reports
     assert [bracket["created"] for bracket in page["brackets"]] == [b.created for b in told.progress.ladder.brackets]
-    assert page["can"] == dict.fromkeys(("pause", "activate", "cancel", "kill", "set", "add_trial"), False)
+    assert [action for action, possible in page["can"].items() if possible] == ["extend"]
     assert get(client, "experiments/2")["can"]["activate"]
     assert get(client, "experiments/3")["best_trial"] is None
     assert "lr:" in page["best_trial"]["as_yaml"]
@@ -524,6 +525,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         client.patch("/api/v1/experiments/2/settings", json={"max_size": most}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
     client.post("/api/v1/experiments/2/trials", json={"hparams": {"x": 0.5}, "extra": True}).raise_for_status()
+    client.post("/api/v1/experiments/1/extend", json={"max_trials": 60, "max_length": None}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
         (2, KillRequested()),
@@ -536,6 +538,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, SettingsChanged({"max_size": None})),
         (2, None, ["a"], True),
         (2, AddTrialRequested({"x": 0.5}, extra=True)),
+        (1, ExtendRequested(60)),
     ]
 
 

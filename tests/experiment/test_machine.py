@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ashwood.errors import IllegalEvent
-from ashwood.experiment.decisions import CreateTrial, EndExperiment, ReopenTrial
+from ashwood.experiment.decisions import CreateTrial, EndExperiment, ExtendSearch, ReopenTrial
 from ashwood.experiment.events import AttemptFailed, CheckpointSaved, DriverStarted, TrialStopped
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy
@@ -190,6 +190,24 @@ class ExperimentMachine(RuleBasedStateMachine):
             assert search.max_trials == planned + extra
             self.added.append(x)
 
+    @rule(more=st.none() | st.integers(-1, 9), longer=st.none() | st.integers(0, 400))
+    def somebody_extends_the_search(self, more: int | None, longer: int | None) -> None:
+        experiment = self.world.experiment
+        search, before = experiment.search, state_of(experiment)
+        trials = None if more is None else search.max_trials + more
+        length = None if longer is None else search.settings.max_length + longer
+        try:
+            decisions = self.world.extend(trials, length)
+        except IllegalEvent:
+            assert state_of(experiment) == before
+        else:
+            assert isinstance(decisions[0], ExtendSearch)
+            assert (experiment.search.max_trials, search.settings.max_length) == (
+                search.max_trials if trials is None else trials,
+                decisions[0].max_length,
+            )
+            assert experiment.state is before[0]
+
     @rule(goal=st.sampled_from([None, -1.0, 0.0, 1.0]))
     def somebody_sets_a_goal(self, goal: float | None) -> None:
         self.world.set(metric_at=goal)
@@ -257,6 +275,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             self.world.experiment.handle(DriverStarted(1))
         self.world.replay()
         self._retry_after_the_end()
+        self._extend_after_the_end()
 
     def _retry_after_the_end(self) -> None:
         """An experiment with failed trials goes on after its end, and then all of them have a result."""
@@ -277,6 +296,23 @@ class ExperimentMachine(RuleBasedStateMachine):
         assert TrialState.ERRORED not in after.values()
         kept = {TrialState.COMPLETED, TrialState.INVALID, TrialState.KILLED}
         assert all(after[trial] is state for trial, state in before.items() if state in kept)
+        self.world.replay()
+
+    def _extend_after_the_end(self) -> None:
+        """A search that has ended can be extended, and each of its brackets then trains a trial to the new end."""
+        experiment = self.world.experiment
+        if experiment.state is not ExperimentState.COMPLETED or experiment.spec.search.open_ended:
+            return
+        length = experiment.spec.search.max_length + 7
+        decisions = self.world.extend(max_length=length)
+        assert decisions[-1] == EndExperiment(ExperimentState.PAUSED, "the search was extended")
+        self.world.start(3)
+        self.world.work_to_the_end(Random(len(self.world.log)), lambda process: float(process.trial % 4))
+        (ended,) = self.world.stop()
+        assert isinstance(ended, EndExperiment)
+        assert ended.state.ended
+        completed = [trial for trial in experiment.trials.values() if trial.state is TrialState.COMPLETED]
+        assert all(trial.length >= length for trial in completed) or experiment.spec.search.stop_once
         self.world.replay()
 
 

@@ -23,6 +23,7 @@ from ashwood.experiment.decisions import (
     Decision,
     EndExperiment,
     ExperimentEnded,
+    ExtendSearch,
     FellBack,
     GoalReached,
     KilledByUser,
@@ -45,6 +46,7 @@ from ashwood.experiment.events import (
     AddTrialRequested,
     AttemptFailed,
     CancelRequested,
+    ExtendRequested,
     KillRequested,
     PauseRequested,
     Request,
@@ -53,8 +55,9 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
+from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.search.settings import Method
-from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
+from ashwood.search.vocabulary import Created, Extended, LastChance, Promoted, RetriedOnRequest, Waits
 from tests.experiment.conftest import Begin
 from tests.experiment.world import SPACE, state_of
 
@@ -67,6 +70,7 @@ REQUESTS: dict[Action, Request] = {
     Action.KILL: KillRequested(),
     Action.SET: SettingsChanged({"max_concurrent_trials": 3}),
     Action.ADD_TRIAL: AddTrialRequested({"x": 0.5}),
+    Action.EXTEND: ExtendRequested(max_length=900),
 }
 
 
@@ -94,7 +98,7 @@ def test_experiment_accepts_the_requests_that_the_table_allows(begin: Begin) -> 
         seen.append(experiment.state)
         allowed = allowed_actions(experiment.state) & REQUESTS.keys()
         if experiment.ends_for_good:  # It is stopping already because of a request to cancel or kill it.
-            allowed -= {Action.CANCEL, Action.ADD_TRIAL}
+            allowed -= {Action.CANCEL, Action.ADD_TRIAL, Action.EXTEND}
         assert possible_requests(experiment) == allowed, experiment.state
     assert seen == ["running", "pausing", "paused", "running", "stopping", "canceled"]
     assert (
@@ -733,3 +737,92 @@ def test_pending_hyperparameters_survive_a_snapshot(begin: Begin) -> None:
     assert state_of(restored) == state_of(world.experiment)
     reported = ValidationReported(0, 1, 4, {"loss": 0.5})
     assert restored.handle(reported) == world.report(world.processes[0], 4, loss=0.5)
+
+
+# -- extending the search -------------------------------------------------------------------------
+
+
+def test_completed_search_gets_longer_rungs_and_promotes_from_its_top(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=3, max_length=2, num_rungs=2)
+    for trial in range(3):
+        world.report(world.processes[trial], 1, loss=float(trial))
+    world.report(world.processes[0], 2, loss=0.5)
+    world.save(world.processes[0])
+    world.stop()
+    assert [trial.state for trial in world.experiment.trials.values()] == ["completed", "stopped", "stopped"]
+    assert world.extend(max_length=5) == (
+        ExtendSearch(5, ((1, 2, 4, 5),), (3,)),
+        ReopenTrial(0, TrialState.PAUSED, 0, 2, BracketReopened(0, extended=True)),
+        ReopenTrial(1, TrialState.PAUSED, 0, 1, BracketReopened(0, extended=True)),
+        ReopenTrial(2, TrialState.PAUSED, 0, 1, BracketReopened(0, extended=True)),
+        EndExperiment(ExperimentState.PAUSED, "the search was extended"),
+    )
+    assert world.experiment.spec.search.max_length == 5
+    assert world.start(3) == (TrainTrial(0, 3, 4, LastChance(1, 1, 1)),)
+    assert world.processes[0].length == 2
+    world.work_to_the_end(Random(0), lambda process: 0.1)
+    assert world.stop()[-1] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
+    assert world.experiment.trials[0].length == 5
+    world.replay()
+
+
+def test_completed_search_gets_more_trials(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, max_length=2, num_rungs=2)
+    for trial in range(2):
+        world.report(world.processes[trial], 1, loss=float(trial))
+    world.report(world.processes[0], 2, loss=0.5)
+    world.stop()
+    assert world.extend(4) == (
+        ExtendSearch(2, ((1, 2),), (4,)),
+        ReopenTrial(1, TrialState.PAUSED, 0, 1, BracketReopened(0, extended=True)),
+        EndExperiment(ExperimentState.PAUSED, "the search was extended"),
+    )
+    assert [type(decision) for decision in world.start(2)] == [CreateTrial, CreateTrial]
+    world.work_to_the_end(Random(0), lambda process: float(process.trial))
+    assert world.experiment.trials[1].state is TrialState.COMPLETED
+    world.replay()
+
+
+def test_running_random_search_trains_each_trial_on(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=3, max_length=4, method=Method.RANDOM)
+    world.report(world.processes[0], 4, loss=0.5)
+    world.save(world.processes[0])
+    assert world.extend(max_length=6) == (
+        ExtendSearch(6, ((6,),), (3,)),
+        ReopenTrial(0, TrialState.PAUSED, 0, 6, Extended(4)),
+    )
+    assert world.report(world.processes[1], 4, loss=0.5) == (ContinueTrial(1, 1, 6, Extended(4)),)
+    world.report(world.processes[1], 6, loss=0.5)
+    assert world.processes[0].length == 4
+    world.work_to_the_end(Random(0), lambda process: 0.5)
+    assert {trial.length for trial in world.experiment.trials.values()} == {6}
+    world.replay()
+
+
+def test_trial_that_had_completed_retrains_if_its_checkpoint_is_gone(begin: Begin) -> None:
+    policy = CheckpointPolicy(save_trial_best=1, save_trial_latest=0)
+    world = begin(slots=1, max_trials=1, max_length=4, method=Method.SINGLE, checkpoint_policy=policy)
+    for length, loss in ((3, 0.1), (4, 0.5)):
+        world.report(world.processes[0], length, loss=loss)
+        world.save(world.processes[0])
+    world.stop()
+    world.extend(max_length=8)
+    assert world.experiment.trials[0].checkpoint_length == 3
+    world.start(1)
+    assert world.processes[0].length == 3
+
+
+def test_search_cannot_be_extended_after_it_failed_or_while_it_ends(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, max_length=1, max_restarts=0)
+    with pytest.raises(IllegalEvent, match="max_length must be more than the present 1, not 1"):
+        world.extend(max_length=1)
+    world.fail(world.processes[0])
+    world.stop()
+    with pytest.raises(
+        IllegalEvent, match="is errored: its search can't be extended; its failed trials can be retried"
+    ):
+        world.extend(2)
+    world.retry()
+    world.cancel()
+    with pytest.raises(IllegalEvent, match="is being canceled: its search can't be extended"):
+        world.extend(2)

@@ -47,6 +47,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
+    ExtendRequested,
     HparamsInvalid,
     KillRequested,
     PauseRequested,
@@ -267,6 +268,9 @@ class World:
     def add(self, *, extra: bool = False, **hparams: Any) -> tuple[Decision, ...]:
         return self.handle(AddTrialRequested(hparams, extra))
 
+    def extend(self, max_trials: int | None = None, max_length: int | None = None) -> tuple[Decision, ...]:
+        return self.handle(ExtendRequested(max_trials, max_length))
+
     def time_is_up(self) -> tuple[Decision, ...]:
         return self.handle(TimeRanOut(60.0))
 
@@ -367,7 +371,7 @@ class World:
                 assert self.stored[each.checkpoint] == each.id, "the checkpoint from which a trial resumes was deleted"
         self._check_size()
         if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
-            twin = Tournament(self.spec.search)
+            twin = Tournament(experiment.spec.search)
             twin.restore(experiment.search.snapshot())
             assert twin.next_job() is None, f"a worker idles after {event}"
         self._check_appetite(len(running))
@@ -389,7 +393,7 @@ class World:
         for checkpoint in kept:
             trial = experiment.trials[checkpoint.trial]
             is_of_best = trial.best_loss < inf if best is None else checkpoint.trial == best.trial
-            is_retried = any(trial.id in bracket.retries for bracket in experiment.search.brackets)
+            is_retried = any(trial.id in bracket.queued for bracket in experiment.search.brackets)
             resumes = trial.checkpoint == checkpoint.name and (trial.state is TrialState.RUNNING or is_retried)
             assert is_of_best or resumes, f"{checkpoint} should be deleted"
 
@@ -398,7 +402,7 @@ class World:
         useful_slots, most = experiment.useful_slots, experiment.search.max_concurrent_trials
         assert useful_slots is not None or not most, "the number of trials at once is limited"
         assert useful_slots is None or running <= useful_slots <= max(running, most)
-        twin = Tournament(self.spec.search)
+        twin = Tournament(experiment.spec.search)
         twin.restore(experiment.search.snapshot())
         gives_jobs = experiment.state is ExperimentState.RUNNING and not experiment.over
         more = gives_jobs and (not most or running < most) and twin.next_job() is not None

@@ -53,7 +53,7 @@ def simulated(
         spec(trials, **more), curve or power_law(3), workers=6, faults=(faults, faults / 4, faults / 4), period=1
     )
     ran.run(stop_after=stop_after, crash=True)
-    return fold(History(ran.experiment.spec), ran.entries[:stop_after])
+    return fold(History(ran.spec), ran.entries[:stop_after])
 
 
 def texts(figure: Any) -> Iterator[str]:

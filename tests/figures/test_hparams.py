@@ -101,7 +101,7 @@ def test_heatmap_title_says_which_results_are_compared(known: History) -> None:
 
 def test_heatmap_needs_two_hyperparameters(known: History) -> None:
     alone = simulated(8)
-    alone.spec = replace(alone.spec, space=Space({"lr": Log(-5, -1), "width": Const(3)}))
+    alone.progress.spec = replace(alone.spec, space=Space({"lr": Log(-5, -1), "width": Const(3)}))
     assert "fewer than two" in draw_heatmap(alone).layout.annotations[0].text
     assert "fewer than two" in draw_heatmap(known, "lr", "lr").layout.annotations[0].text
 
@@ -134,7 +134,7 @@ def test_parallel_metric_axis_has_best_on_top(known: History) -> None:
     best = min(last_results(known.ladder), key=lambda result: result.metric)
     assert trace.customdata[int(np.argmax(trace.line.color))] == best.trial
     bigger = simulated(20)
-    bigger.spec = replace(bigger.spec, smaller_is_better=False)
+    bigger.progress.spec = replace(bigger.spec, smaller_is_better=False)
     bigger.ladder.spec = bigger.spec
     metric = draw_parallel_coordinates(bigger).data[0].dimensions[-1]
     assert metric.range[0] < metric.range[1]
@@ -179,7 +179,7 @@ def test_parallel_labels_are_escaped(known: History) -> None:
 
 def test_trials_without_value_of_hyperparameter_are_left_out() -> None:
     known = simulated(8)
-    known.spec = replace(
+    known.progress.spec = replace(
         known.spec,
         space=Space(
             {"lr": Log(-5, -1), "drop": Double(-3, 5), "opt": Categorical(("adam", SCRIPT)), "gone": Int(1, 900)}
@@ -218,6 +218,6 @@ def test_figures_without_results_or_hyperparameters_show_message(without_results
     history = without_results
     for figure in (draw_scatter(history), draw_heatmap(history), draw_parallel_coordinates(history)):
         assert "No trial has been compared" in figure.layout.annotations[0].text
-    history.spec = replace(history.spec, space=Space({"width": Const(3)}))
+    history.progress.spec = replace(history.spec, space=Space({"width": Const(3)}))
     for figure in (draw_scatter(history), draw_parallel_coordinates(history)):
         assert "varies no hyperparameter" in figure.layout.annotations[0].text

@@ -76,7 +76,7 @@ def test_too_few_results_show_message(trials: int) -> None:
 def test_figure_without_results_or_hyperparameters_shows_message() -> None:
     known = simulated(8, stop_after=2)
     assert "No trial has been compared" in draw_importance(known).layout.annotations[0].text
-    known.spec = replace(known.spec, space=Space({"width": Const(3)}))
+    known.progress.spec = replace(known.spec, space=Space({"width": Const(3)}))
     assert "varies no hyperparameter" in draw_importance(known).layout.annotations[0].text
 
 

@@ -19,12 +19,12 @@ from tests.views.streams import runs
 
 
 def playback_of(ran: Workers) -> Playback:
-    return Playback(fold(Progress(ran.experiment.spec), ran.entries))
+    return Playback(fold(Progress(ran.spec), ran.entries))
 
 
 @given(ran=runs())
 def test_last_moment_agrees_with_ladder_and_spending(ran: Workers) -> None:
-    progress = fold(Progress(ran.experiment.spec), ran.entries)
+    progress = fold(Progress(ran.spec), ran.entries)
     playback, spending = Playback(progress), progress.trials.spending
     moment = playback.at(playback.seconds)
     assert moment.is_last
@@ -50,7 +50,7 @@ def test_each_moment_is_consistent(ran: Workers) -> None:
             assert span.trial == trial.trial
         for rungs in moment.brackets:
             for rung, above in pairwise(rungs):
-                assert len(above.ranked) <= rung.promoted or ran.experiment.spec.search.stop_once
+                assert len(above.ranked) <= rung.promoted or ran.spec.search.stop_once
         assert 0.0 <= moment.idle <= 1.0
         assert moment.completed >= before
         before = moment.completed

@@ -68,8 +68,8 @@ def test_comparison_has_one_colour_per_experiment_and_names_those_without_report
 def test_comparison_accepts_figures_and_histories() -> None:
     ran = Workers(spec(20), power_law(3))
     ran.run()
-    figures = Figures(ran.experiment.spec, lambda: ran.entries)
-    figure = compare({"figures": figures, "told": fold(History(ran.experiment.spec), ran.entries)}, theme=DARK)
+    figures = Figures(ran.spec, lambda: ran.entries)
+    figure = compare({"figures": figures, "told": fold(History(ran.spec), ran.entries)}, theme=DARK)
     one, other = figure.data
     assert list(one.y) == list(other.y)
     assert figure.layout.paper_bgcolor == figures.dark.ladder().layout.paper_bgcolor == DARK.paper

@@ -42,7 +42,7 @@ def test_figure_can_be_drawn_early_in_a_search(name: str, stop_after: int) -> No
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
 def test_figures_can_be_drawn_for_any_history(ran: Workers) -> None:
-    known = fold(History(ran.experiment.spec), ran.entries)
+    known = fold(History(ran.spec), ran.entries)
     for name in FIGURES:
         json.loads(draw(name, known).to_json())
 
@@ -75,8 +75,8 @@ def test_every_figure_is_a_method_of_figures() -> None:
 def test_methods_and_registry_draw_same_figures(known: History) -> None:
     ran = Workers(replace(known.spec, name="x"), lambda trial, length: trial + 1 / length)
     ran.run()
-    figures = Figures(ran.experiment.spec, lambda: ran.entries)
-    again = fold(History(ran.experiment.spec), ran.entries)
+    figures = Figures(ran.spec, lambda: ran.entries)
+    again = fold(History(ran.spec), ran.entries)
     for name in FIGURES:
         assert getattr(figures, name)().to_json() == draw(name, again).to_json()
 

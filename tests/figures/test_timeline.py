@@ -22,7 +22,7 @@ def ran() -> Workers:
 
 
 def figures(ran: Workers) -> Figures:
-    return Figures(ran.experiment.spec, lambda: ran.entries)
+    return Figures(ran.spec, lambda: ran.entries)
 
 
 def test_timeline_has_one_trace_per_bracket_and_rung(ran: Workers) -> None:
@@ -64,7 +64,7 @@ def test_timeline_without_workers_shows_message() -> None:
 
 
 def test_names_are_escaped(ran: Workers) -> None:
-    spec = replace(ran.experiment.spec, name="lr <1 & more")
+    spec = replace(ran.spec, name="lr <1 & more")
     assert "lr &lt;1 &amp; more" in Figures(spec, lambda: ran.entries).timeline().layout.title.text
 
 

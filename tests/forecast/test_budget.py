@@ -15,7 +15,7 @@ from tests.views.streams import runs
 
 @given(runs())
 def test_budget_adds_up_to_spending(ran: Workers) -> None:
-    folded = fold(History(ran.experiment.spec), ran.entries)
+    folded = fold(History(ran.spec), ran.entries)
     found, spending = budget(folded), folded.progress.trials.spending
     shares = [share for bracket in found.shares for share in bracket]
     assert sum(share.seconds for share in shares) == pytest.approx(spending.busy_seconds)
@@ -27,14 +27,14 @@ def test_budget_adds_up_to_spending(ran: Workers) -> None:
 
 def test_budget_without_failures_has_no_repeated_training() -> None:
     ran = Workers(spec_of(asha(100)), power_law(3))
-    folded = fold(History(ran.experiment.spec), ran.run())
+    folded = fold(History(ran.spec), ran.run())
     found = budget(folded)
     assert (found.trained, found.repeated) == (folded.progress.length_trained, 0)
-    assert found.expected == pytest.approx(expected_length(ran.experiment.spec.search))
+    assert found.expected == pytest.approx(expected_length(ran.spec.search))
     assert found.trained == pytest.approx(found.expected, rel=0.3)
 
 
 def test_training_without_checkpoint_counts_as_repeated() -> None:
     ran = Workers(spec_of(asha(30), max_restarts=5), power_law(3), faults=(0.03, 0.0, 0.0), period=1, checkpoints=False)
-    folded = fold(History(ran.experiment.spec), ran.run())
+    folded = fold(History(ran.spec), ran.run())
     assert budget(folded).repeated == folded.progress.length_repeated > 0

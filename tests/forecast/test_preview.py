@@ -128,7 +128,7 @@ def test_sync_halving_by_hand() -> None:
 
 @given(ran=streams.workers(faults=False))
 def test_minima_hold_for_any_reports(ran: Workers) -> None:
-    settings = ran.experiment.spec.search
+    settings = ran.spec.search
     ran.run()
     least = guaranteed_arrivals(settings, ran.experiment.search.plan)
     for bracket, minima in zip(arrivals_of(ran.experiment), least, strict=True):

@@ -60,7 +60,7 @@ class Watched:
 
 def forecaster_of(ran: Workers, entries: Sequence[Entry]) -> Forecaster:
     """Return a forecaster of an experiment that has had these entries."""
-    progress = Progress(ran.experiment.spec)
+    progress = Progress(ran.spec)
     progress.search = ran.experiment.search
     forecaster = Forecaster(fold(progress, entries))
     forecaster.look(entries[-1].at)

@@ -21,6 +21,7 @@ from ashwood.search.vocabulary import (
     CreatedHigher,
     Dropped,
     Exit,
+    Extended,
     Job,
     LastChance,
     Pause,
@@ -78,6 +79,8 @@ class ReferenceTrial:
     losses: dict[int, float] = field(default_factory=dict)
     promoted_from: set[int] = field(default_factory=set)
     failed_at: int | None = None
+    arrived: dict[int, Promoted] = field(default_factory=dict)
+    former: int | None = None
 
 
 class Reference:
@@ -99,10 +102,12 @@ class Reference:
         self.lengths = [
             sorted({ceil(s.max_length / s.divisor ** (rungs - 1 - i)) for i in range(rungs)}) for rungs, _ in plan
         ]
-        self.to_create = [trials for _, trials in plan]
+        self.planned = [trials for _, trials in plan]
+        self.to_create = list(self.planned)
         slots = max(s.max_concurrent_trials or len(plan), len(plan))
         self.shares = [slots // len(plan) + (b < slots % len(plan)) for b in range(len(plan))]
         self.given = [0 for _ in plan]
+        self.queues: list[list[tuple[ReferenceTrial, Promoted | Extended]]] = [[] for _ in plan]
         self.trials: list[ReferenceTrial] = []
         self.reports = 0
 
@@ -133,7 +138,7 @@ class Reference:
         return sum(t.bracket == bracket for t in self.trials)
 
     def exhausted(self, bracket: int) -> bool:
-        trains = any(t.state == "training" for t in self.members(bracket))
+        trains = any(t.state in ("training", "queued") for t in self.members(bracket))
         return not trains and self.created(bracket) == self.to_create[bracket]
 
     def nobody_at_the_end(self, bracket: int) -> bool:
@@ -142,7 +147,7 @@ class Reference:
 
     def complete(self, bracket: int, rung: int) -> bool:
         """Nobody that will ever belong to a rung is missing there."""
-        under_way = any(t.state == "training" and t.at <= rung for t in self.members(bracket))
+        under_way = any(t.state in ("training", "queued") and t.at <= rung for t in self.members(bracket))
         to_come = any(self.promotable(bracket, below, self.quota(bracket, below)) for below in range(rung))
         return self.created(bracket) == self.to_create[bracket] and not under_way and not to_come
 
@@ -176,6 +181,11 @@ class Reference:
             return Fraction(training, self.shares[bracket]), Fraction(self.given[bracket], self.shares[bracket])
 
         for bracket in sorted(range(len(self.shares)), key=load):
+            if queue := [entry for entry in self.queues[bracket] if entry[0].state == "queued"]:
+                queued, reason = queue[0]
+                queued.state = "training"
+                self.queues[bracket] = queue[1:]
+                return Job(queued.id, self.lengths[bracket][queued.at], reason)
             if promotion := self.promotion(bracket):
                 trial, why = promotion
                 trial.promoted_from.add(why.rung)
@@ -212,6 +222,9 @@ class Reference:
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
         t = self._known(trial)
         lengths = self.lengths[t.bracket]
+        if t.state == "training" and t.former is not None and t.former <= length < lengths[0]:
+            former, t.former = t.former, None
+            return Promote(lengths[0], Extended(former))
         if t.state != "training" or length < lengths[t.at]:
             raise SearchError("no")
         self.calls.append(["report", trial, length, repr(loss)])
@@ -222,6 +235,7 @@ class Reference:
         for rung in reached:
             ranking = self.ranking(t.bracket, rung)
             places.append((rung, ranking.index(t) + 1, len(ranking), self.quota(t.bracket, rung)))
+            t.arrived[rung] = Promoted(*places[-1])
         self.learn(t)
         t.state = "ended"
         if t.at == len(lengths) - 1:
@@ -247,6 +261,54 @@ class Reference:
             return
         t.state = "invalid"
         self.to_create[t.bracket] += self.settings.method is not Method.GRID
+
+    def extend(self, settings: SearchSettings) -> set[TrialId]:
+        """Be the search of other rungs and trials from the beginning, that had the same reports in the same order.
+
+        Return the trials that had ended for good, and have not in that search.
+        """
+        former, planned = self.lengths, self.planned
+        self.settings = settings
+        self.lengths = [list(lengths) for lengths in settings.bracket_lengths]
+        self.planned = list(settings.bracket_trials)
+        again: set[TrialId] = set()
+        for bracket, lengths in enumerate(former):
+            self.to_create[bracket] += self.planned[bracket] - planned[bracket]
+            top = len(lengths) - 1
+            fine = [t for t in self.members(bracket) if t.state == "ended" and t.failed_at is None]
+            at_top = [t for t in self.ranking(bracket, top) if t in fine]
+            retired = [t for t in fine if t not in at_top] if not self.stops else []
+            more = self.lengths[bracket][-1] > lengths[-1]
+            if more and len(lengths) == len(self.lengths[bracket]):
+                self.queue(at_top, 0, [Extended(lengths[-1]) for _ in at_top])
+                for t in self.members(bracket):
+                    if t in at_top:
+                        del t.losses[0]
+                    elif t.state == "training" and t.former is None:
+                        t.former = lengths[-1]
+                again.update(t.id for t in at_top)
+            elif more and self.stops:
+                passed = [t for t in fine if top in t.arrived and t.arrived[top].rank <= t.arrived[top].best]
+                passed.sort(key=lambda t: t.arrived[top].of)
+                self.queue(passed, top + 1, [t.arrived[top] for t in passed])
+                for t in passed:
+                    self.give(t)
+                again.update(t.id for t in passed)
+            elif more:
+                retired += at_top
+            for t in retired:
+                t.state = "waiting"
+            if retired and self.finished(bracket):
+                for t in retired:
+                    t.state = "ended"
+            else:
+                again.update(t.id for t in retired)
+        return again
+
+    def queue(self, trials: Sequence[ReferenceTrial], at: int, reasons: Sequence[Promoted | Extended]) -> None:
+        for t, why in zip(trials, reasons, strict=True):
+            t.at, t.state = at, "queued"
+            self.queues[t.bracket].append((t, why))
 
     def retired(self) -> Sequence[Retired]:
         self.calls.append(["retired"])

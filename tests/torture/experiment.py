@@ -12,6 +12,7 @@ from typing import Any
 
 from ashwood.engine import open_home
 from ashwood.errors import AshwoodError, NotFound
+from ashwood.experiment.events import ExtendRequested
 from tests.torture.disks import Disk
 from tests.torture.oracle import Evidence
 from tests.torture.points import COUNT, Point
@@ -20,6 +21,7 @@ from tests.torture.schedule import HARMLESS, Blow, Victim
 from tests.torture.sessions import Hangs, Place, Session
 
 _PAUSED = 3
+_TO_EXTEND = "completed, to be extended"
 _INTERRUPTED = 130  # before anything had started
 _GRACE_SECONDS = 20.0
 """Seconds after which no process of a killed driver is left: the reaper's grace period and a margin."""
@@ -107,6 +109,8 @@ class Run:
     def arguments(self, state: str | None) -> list[str]:
         """What a person would type now."""
         workers = ["--workers", str(self._scenario.workers)]
+        if state == _TO_EXTEND:
+            return ["extend", "1", *self._scenario.extend, *workers]
         return ["run", str(self._file), *workers] if state is None else ["resume", "1", *workers]
 
     def evidence(self) -> Evidence:
@@ -195,6 +199,9 @@ class Run:
         try:
             with open_home(home) as opened:
                 experiments = opened.store.experiments()
+                if self._scenario.extend and experiments and experiments[0].state == "completed":
+                    extended = any(isinstance(e.event, ExtendRequested) for _, e in opened.store.log(1).read())
+                    return "completed" if extended else _TO_EXTEND
         except NotFound:
             return None
         except AshwoodError as error:

@@ -20,6 +20,7 @@ class Scenario:
         command: the training code is a command, not a function.
         step_seconds: how long an epoch takes at least.
         max_size: largest size of all checkpoints together in bytes, or None.
+        extend: options of ``ashwood extend`` for when it has completed; empty: it isn't extended.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Scenario:
     command: bool = False
     step_seconds: float = 0.002
     max_size: int | None = None
+    extend: tuple[str, ...] = ()
     max_restarts: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ def _asha(**more: Any) -> dict[str, Any]:
     return {"name": "adaptive_asha", "max_trials": 10, **more}
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Scenario("adaptive, 1 worker", _asha()),
     Scenario("adaptive, 1 worker, odd trials", _asha(), odd=True),
     Scenario("adaptive, 1 worker, often saved", _asha(max_trials=6), checkpoint_period=3),
@@ -114,6 +116,23 @@ SCENARIOS = (
     Scenario("command, 1 worker", _asha(max_trials=4, max_length=4), command=True),
     Scenario("command, 2 workers", _asha(max_trials=6, max_length=4), workers=2, command=True, checkpoint_period=1),
 )
+
+EXTENDED = (
+    Scenario(
+        "adaptive, 1 worker, extended",
+        _asha(max_trials=6, max_length=4),
+        checkpoint_period=3,
+        extend=("--max-trials", "8", "--max-length", "{epochs: 20}"),
+    ),
+    Scenario(
+        "random, 2 workers, odd trials, extended",
+        {"name": "random", "max_trials": 8, "max_length": 4},
+        workers=2,
+        odd=True,
+        extend=("--max-length", "{epochs: 8}"),
+    ),
+)
+SCENARIOS += EXTENDED
 
 SMALLEST = Scenario("for crash points", _asha(max_trials=4, max_length=4, divisor=2), checkpoint_period=1)
 """Small enough to be killed at every one of its crash points."""

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from ashwood.experiment.decisions import TrainTrial
+from ashwood.experiment.events import ValidationReported
 from tests.postgres import PostgresServer
 
 from .experiment import count_points, torture
 from .oracle import Evidence, differences, judge
 from .rack import point_case
-from .scenarios import SCENARIOS, SMALLEST, Scenario
-from .schedule import POINTS, blows
+from .scenarios import EXTENDED, SCENARIOS, SMALLEST, Scenario
+from .schedule import POINTS, Blow, Victim, blows
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -73,6 +74,32 @@ def test_killed_at_random_many_workers_and_commands_do_too(
 ) -> None:
     scenario = BY_NAME["command, 2 workers"]
     killed_at_random(tmp_path, scenario, undisturbed(scenario, tmp_path_factory.mktemp("undisturbed")), 5)
+
+
+def test_killed_while_its_search_is_extended_an_experiment_ends_as_if_nothing_had_happened(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scenario = EXTENDED[0]
+    calm = undisturbed(scenario, tmp_path_factory.mktemp("undisturbed"))
+    schedule = [
+        Blow(Victim.DRIVER, len(calm.entries), 0.0),  # Until the search is done, nothing happens.
+        Blow(Victim.DRIVER, 40, 0.0, "driver.append.before", 1),  # The extension was asked for, and isn't recorded.
+        Blow(Victim.DRIVER, 40, 0.0, "driver.append.after", 1),  # It is recorded, and nothing has been done about it.
+        Blow(Victim.BOTH, 4, 0.0),
+    ]
+    outcome = torture(scenario, tmp_path, 0, iter(schedule))
+    assert judge(outcome.evidence, calm, ordered=True).complaints == [], outcome.dealt
+    assert outcome.kills >= 3
+    reports = [entry.event.length for entry in outcome.evidence.entries if isinstance(entry.event, ValidationReported)]
+    assert max(reports) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", EXTENDED, ids=lambda scenario: scenario.name)
+def test_killed_at_random_before_and_after_its_extension_an_experiment_ends_as_it_must(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, scenario: Scenario
+) -> None:
+    killed_at_random(tmp_path, scenario, undisturbed(scenario, tmp_path_factory.mktemp("undisturbed")), 3)
 
 
 def killed_at(directory: Path, name: str, smallest: Evidence, home: str | None = None) -> None:

@@ -18,6 +18,7 @@ from ashwood.experiment.events import (
     AttemptFailed,
     CheckpointSaved,
     Event,
+    ExtendRequested,
     HparamsInvalid,
     Request,
     RetryFailedRequested,
@@ -90,6 +91,7 @@ class Workers:
         checkpoints: bool = True,
         step: float = 10.0,
     ) -> None:
+        self.spec = spec
         self.experiment = Experiment(spec)
         self.entries: list[Entry] = []
         self.clock = VirtualClock(1_000.0)
@@ -131,6 +133,12 @@ class Workers:
         self._request(AddTrialRequested(hparams, extra))
 
     def _request(self, event: Request) -> None:
+        with suppress(IllegalEvent):
+            self.entries.append(Entry(self.clock(), event, self.experiment.handle(event)))
+
+    def extend(self, max_trials: int | None, max_length: int | None) -> None:
+        """Request an extension of the search, which does nothing if it is not possible."""
+        event = ExtendRequested(max_trials, max_length)
         with suppress(IllegalEvent):
             self.entries.append(Entry(self.clock(), event, self.experiment.handle(event)))
 

@@ -68,7 +68,7 @@ def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
 def runs(draw: st.DrawFn) -> Workers:
     """Draw workers that have run, to the end or not, with pauses and crashes on the way.
 
-    On the way or after the end, failed trials may be retried, and trials may be added.
+    On the way or after the end, failed trials may be retried, trials may be added, and the search may be extended.
     """
     ran: Workers = draw(workers())
     for stop_after in draw(st.lists(st.integers(1, 80), max_size=2)):
@@ -77,12 +77,22 @@ def runs(draw: st.DrawFn) -> Workers:
             ran.retry()
         if draw(st.booleans()):
             ran.add(lr=draw(st.sampled_from([0.5, 7.0])), extra=draw(st.booleans()))
+        if draw(st.integers(0, 3)) == 0:
+            ran.extend(*draw(extensions(ran.experiment.search.settings)))
         if ran.experiment.state.ended:
             return ran
     if draw(st.booleans()) or not ran.entries:
         ran.run()
     if draw(st.booleans()):
         ran.retry()
+        if draw(st.booleans()):
+            ran.extend(*draw(extensions(ran.experiment.search.settings)))
         if not ran.experiment.state.ended and draw(st.booleans()):
             ran.run()
     return ran
+
+
+def extensions(settings: SearchSettings) -> st.SearchStrategy[tuple[int | None, int | None]]:
+    """Return a strategy for numbers of trials and lengths to which a search can be extended."""
+    more = st.none() | st.integers(1, 9).map(lambda trials: settings.max_trials + trials)
+    return st.tuples(more, st.none() | st.integers(1, 99).map(lambda length: settings.max_length + length))

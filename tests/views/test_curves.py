@@ -74,7 +74,7 @@ def test_thin_keeps_ends_and_extremes(values: list[float], most: int) -> None:
 
 @given(runs(), st.integers(1, 8))
 def test_leading_trials_by_metric_and_by_length(ran: Workers, top: int) -> None:
-    table = fold(History(ran.experiment.spec), ran.entries).progress.trials
+    table = fold(History(ran.spec), ran.entries).progress.trials
     best, furthest = leading(table, top, "metric"), leading(table, top, "length")
     assert best == table.best(top)
     assert [row.length for row in furthest] == sorted((row.length for row in furthest), reverse=True)

@@ -21,7 +21,7 @@ from tests.views.streams import runs
 
 @given(runs())
 def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
-    spec = ran.experiment.spec
+    spec = ran.spec
     folded = fold(History(spec), ran.entries)
     sign = 1 if spec.smaller_is_better else -1
     losses = [sign * each.metric for each in folded.improvements]
@@ -33,7 +33,7 @@ def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
 
 @given(runs())
 def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) -> None:
-    folded = fold(History(ran.experiment.spec), ran.entries)
+    folded = fold(History(ran.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for number, (_, event, decisions) in enumerate(ran.entries, start=1):
         mere = isinstance(event, ValidationReported)
@@ -46,8 +46,8 @@ def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) ->
 
 @given(runs())
 def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
-    folded = fold(History(ran.experiment.spec), ran.entries)
-    replayed = Experiment(ran.experiment.spec)
+    folded = fold(History(ran.spec), ran.entries)
+    replayed = Experiment(ran.spec)
     expected: dict[int, list[TrialReport]] = {}
     for at, event, _ in ran.entries:
         if isinstance(event, ValidationReported):
@@ -62,7 +62,7 @@ def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
 
 @given(runs(), st.data())
 def test_views_continued_from_snapshot_equal_views_of_whole_log(ran: Workers, data: st.DataObject) -> None:
-    spec, entries = ran.experiment.spec, ran.entries
+    spec, entries = ran.spec, ran.entries
     cut = data.draw(st.integers(0, len(entries)))
     first = fold(History(spec), entries[:cut])
     parts = pickle.loads(pickle.dumps({**first.progress.parts(), "details": first.details}))
@@ -106,7 +106,7 @@ def views_of(folded: History) -> list[str]:
 
 @given(runs())
 def test_stretches_of_trial_contain_its_entries(ran: Workers) -> None:
-    folded = fold(History(ran.experiment.spec), ran.entries)
+    folded = fold(History(ran.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for place, (_, event, decisions) in enumerate(ran.entries):
         for trial in trials_of(event, decisions):

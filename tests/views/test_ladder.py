@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.experiment.decisions import ContinueTrial, ReopenTrial, TrainTrial
+from ashwood.experiment.decisions import ContinueTrial, ExtendSearch, ReopenTrial, TrainTrial
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.experiment import Experiment
@@ -22,7 +22,7 @@ from tests.views.streams import runs
 
 
 def ladder_of(ran: Workers) -> Ladder:
-    return fold(Ladder(ran.experiment.spec), ran.entries)
+    return fold(Ladder(ran.spec), ran.entries)
 
 
 @given(ran=runs())
@@ -34,10 +34,11 @@ def test_ladder_agrees_with_search(ran: Workers) -> None:
         assert list(view.lengths) == [rung.length for rung in bracket.rungs]
         for at, (step, rung) in enumerate(zip(view.rungs, bracket.rungs, strict=True)):
             assert step.arrived + step.failed == len(rung)
-            jobs = [*bracket.training.items(), *bracket.retries.items()]
+            queued = [(trial, towards) for trial, (towards, _) in bracket.queued.items()]
+            jobs = [*bracket.training.items(), *queued]
             assert step.training == {trial for trial, towards in jobs if towards == at}
             waiting = {trial for trial in rung.waiting() if trials[trial].state is TrialState.PAUSED}
-            assert step.waiting == waiting - bracket.retries.keys()
+            assert step.waiting == waiting - bracket.queued.keys()
         if bracket.finished:
             assert view.created == view.planned
 
@@ -57,7 +58,7 @@ def test_ladder_agrees_with_search_if_trials_skip_a_rung() -> None:
 
 @given(ran=runs())
 def test_ladder_counts_decided_promotions(ran: Workers) -> None:
-    if ran.experiment.spec.search.stop_once:
+    if ran.spec.search.stop_once:
         return  # A validation past several rungs promotes from each of them with one decision.
     ladder, trials = ladder_of(ran), ran.experiment.trials
     decided: dict[tuple[int, int], int] = {}
@@ -127,7 +128,7 @@ def test_rankings_agree_with_counts(ran: Workers) -> None:
 
 @given(ran=runs())
 def test_trials_at_a_rung_are_sorted_best_first(ran: Workers) -> None:
-    sign = 1 if ran.experiment.spec.smaller_is_better else -1
+    sign = 1 if ran.spec.smaller_is_better else -1
     for rungs in ladder_of(ran).now():
         for rung in rungs:
             keys = [ranking_key(each.trial, sign * each.metric) for each in rung.ranked]
@@ -140,9 +141,9 @@ def test_earlier_moment_shows_ladder_of_that_time(ran: Workers, data: st.DataObj
     cut = data.draw(st.integers(1, len(entries)))
     if cut < len(entries) and entries[cut].at <= entries[cut - 1].at:
         return  # More happened at the same time.
-    if any(isinstance(each, ReopenTrial) for entry in entries[cut:] for each in entry.decisions):
+    if any(isinstance(each, ReopenTrial | ExtendSearch) for entry in entries[cut:] for each in entry.decisions):
         return  # Paths do not keep that a trial had ended before it was reopened.
-    then = fold(Ladder(ran.experiment.spec), entries[:cut])
+    then = fold(Ladder(ran.spec), entries[:cut])
     assert repr(ladder_of(ran).at(entries[cut - 1].at)) == repr(then.now())
 
 
@@ -159,7 +160,7 @@ def test_trials_arrive_rung_by_rung(ran: Workers) -> None:
 
 @given(ran=runs())
 def test_paths_agree_with_table(ran: Workers) -> None:
-    table = fold(TrialTable(ran.experiment.spec), ran.entries)
+    table = fold(TrialTable(ran.spec), ran.entries)
     # The table shows the trials of a paused experiment as paused although they keep their jobs.
     rests = ran.experiment.state is ExperimentState.PAUSED
     shown = {TrialState.RUNNING: TrialState.PAUSED} if rests else {}

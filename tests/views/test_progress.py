@@ -21,7 +21,7 @@ from tests.views.streams import runs, workers
 
 
 def progress_of(ran: Workers) -> Progress:
-    return fold(Progress(ran.experiment.spec), ran.entries)
+    return fold(Progress(ran.spec), ran.entries)
 
 
 @given(ran=runs())
@@ -36,17 +36,17 @@ def test_progress_agrees_with_the_experiment(ran: Workers) -> None:
     if (best := progress.best) is not None:
         metrics = (row.metric for row in progress.trials.rows.values() if row.state != "invalid")
         finite = [metric for metric in metrics if metric is not None]
-        assert best.metric == (min if ran.experiment.spec.smaller_is_better else max)(finite)
+        assert best.metric == (min if ran.spec.smaller_is_better else max)(finite)
     if (seen := progress.seen) is not None:
         reports = (row.seen for row in progress.trials.rows.values() if row.state != "invalid")
         finite = [metric for metric in reports if metric is not None]
-        assert seen.metric == (min if ran.experiment.spec.smaller_is_better else max)(finite)
+        assert seen.metric == (min if ran.spec.smaller_is_better else max)(finite)
         assert best is None or progress.trials.improves(seen.metric, best.metric)
 
 
 @given(ran=runs())
 def test_summaries_are_json_and_forecasts_are_shares(ran: Workers) -> None:
-    progress = fold(Progress(ran.experiment.spec), ran.entries)
+    progress = fold(Progress(ran.spec), ran.entries)
     summary = Forecaster(progress).summary()
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     total, fraction, seconds, _ = Forecaster(progress).forecast(ran.entries[-1].at)
@@ -61,7 +61,7 @@ def test_summaries_are_json_and_forecasts_are_shares(ran: Workers) -> None:
 
 @given(ran=workers(faults=False))
 def test_forecast_of_ended_search_is_complete(ran: Workers) -> None:
-    progress = fold(Progress(ran.experiment.spec), ran.run()[:-1])
+    progress = fold(Progress(ran.spec), ran.run()[:-1])
     assert Forecaster(progress).forecast().total_length == pytest.approx(progress.length_trained)
     assert Forecaster(progress).forecast().fraction == pytest.approx(1.0)
 
@@ -80,7 +80,7 @@ def test_forecast_of_ended_search_is_complete(ran: Workers) -> None:
 @pytest.mark.parametrize("slots", [1, 8])
 def test_forecast_is_steady_and_about_right(settings: SearchSettings, slots: int) -> None:
     ran = Workers(spec_of(settings), power_law(3), workers=slots, seed=5)
-    progress = Progress(ran.experiment.spec)
+    progress = Progress(ran.spec)
     forecaster = Forecaster(progress)
     forecasts: list[tuple[float, Forecast]] = []
     for entry in ran.run():

@@ -38,7 +38,7 @@ def table_of(spec: ExperimentSpec, entries: list[Entry]) -> TrialTable:
 
 @given(ran=runs())
 def test_table_agrees_with_experiment(ran: Workers) -> None:
-    table = table_of(ran.experiment.spec, ran.entries)
+    table = table_of(ran.spec, ran.entries)
     assert list(table.rows) == list(ran.experiment.trials)
     suspended = ran.experiment.state in (ExperimentState.PAUSING, ExperimentState.PAUSED)
     for id_, trial in ran.experiment.trials.items():
@@ -72,7 +72,7 @@ def test_last_report_of_a_stopped_trial_counts() -> None:
 
 @given(ran=runs(), damages=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 9)), max_size=4))
 def test_best_agrees_with_search_of_whole_log(ran: Workers, damages: list[tuple[int, int]]) -> None:
-    spec = ran.experiment.spec
+    spec = ran.spec
     entries = with_damages(ran.entries, damages)
     table, results = TrialTable(spec), Reference(spec)
     for count, entry in enumerate(entries):
@@ -169,7 +169,7 @@ class Reference:
 
 @given(ran=runs())
 def test_seconds_are_sum_of_attempts(ran: Workers) -> None:
-    table = table_of(ran.experiment.spec, ran.entries)
+    table = table_of(ran.spec, ran.entries)
     seconds = dict.fromkeys(table.rows, 0.0)
     started: dict[int, float] = {}
     last = 0.0
@@ -321,7 +321,7 @@ def test_late_report_of_ended_attempt_is_ignored_but_its_checkpoint_counts() -> 
 
 def test_errors_are_stored_unchanged() -> None:
     ran = Workers(spec_of(asha(4, max_length=8), max_restarts=1), power_law(1), faults=(1.0, 0.0, 0.0))
-    table = table_of(ran.experiment.spec, ran.run())
+    table = table_of(ran.spec, ran.run())
     errors = [event.error for _, event, _ in ran.entries if isinstance(event, AttemptFailed) and event.trial == 0]
     assert list(table.rows[0].errors) == errors == ["boom\nTraceback"] * 2
     assert table.rows[0].state is TrialState.ERRORED

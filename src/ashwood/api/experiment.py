@@ -26,11 +26,19 @@ from ashwood.api.callables import (
     share_main,
     workdir_of,
 )
-from ashwood.api.searchers import Searcher, StopWhen
+from ashwood.api.searchers import LengthLike, Searcher, StopWhen
 from ashwood.api.slots import check_room
 from ashwood.api.tables import make_frame, read_trials, report_records
 from ashwood.checkpoints.links import copy_contents
-from ashwood.config import Loaded, build_experiment, parse_backend, parse_max_size, parse_stop_when, plain_hparams
+from ashwood.config import (
+    Loaded,
+    build_experiment,
+    parse_backend,
+    parse_max_length,
+    parse_max_size,
+    parse_stop_when,
+    plain_hparams,
+)
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
@@ -41,6 +49,7 @@ from ashwood.experiment.events import (
     AddTrialRequested,
     AttemptFailed,
     CancelRequested,
+    ExtendRequested,
     KillRequested,
     PauseRequested,
     RetryFailedRequested,
@@ -439,6 +448,32 @@ class Experiment:
             except ValueError as error:
                 raise ConfigError([Problem("max_size", str(error), "set")]) from None
         ask(self._home, self.id, SettingsChanged(changed))
+
+    def extend(self, *, max_trials: int | None = None, max_length: LengthLike | None = None) -> None:
+        """Add trials or longer training to the search, also after it has ended.  Numbers that are None do not change.
+
+        Nothing is trained again: trials continue from their checkpoints.  `resume` runs the rest, unless a driver
+        runs the experiment.
+
+        Example::
+
+            experiment.extend(max_trials=800, max_length={"epochs": 243})
+            experiment.resume()
+
+        Args:
+            max_trials: new total number of trials, which is larger than the present one.
+            max_length: new total length to which the best trials train.  Schedules that are tied to the former one,
+                such as learning rate schedules, end there.
+
+        Raises:
+            ConfigError: ``max_length`` is not a length in the unit of the experiment.
+            RequestRefused: the search cannot be extended so, or the experiment has failed or was canceled.
+        """
+        try:
+            length = None if max_length is None else parse_max_length(max_length, self.spec.unit)
+        except ValueError as error:
+            raise ConfigError([Problem("max_length", str(error), "extend")]) from None
+        ask(self._home, self.id, ExtendRequested(max_trials, length))
 
     def __repr__(self) -> str:
         return f"<ashwood experiment {self.id} ({self.spec.name}): {self.state}>"

@@ -33,6 +33,8 @@ class StartAttempt(NamedTuple):
         checkpoint: name of the checkpoint in the experiment's checkpoint storage, or an absolute directory, or None to
             train from the start.
         best: lowest loss of the experiment's checkpoints, or None if there is none.
+        max_length: greatest total length of a trial, or None for that of the spec.  The search may have been extended
+            since the backend was created.
     """
 
     trial: TrialId
@@ -43,6 +45,7 @@ class StartAttempt(NamedTuple):
     length: int
     checkpoint: str | None
     best: float | None = None
+    max_length: int | None = None
 
 
 class ContinueAttempt(NamedTuple):

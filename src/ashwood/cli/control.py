@@ -155,7 +155,7 @@ _INSTEAD = {
     "description": "a description is set in the file before the experiment starts",
     "checkpoint_storage.max_size": "write max_size={value}",
     "gc_policy": "which checkpoints are kept is set in checkpoint_storage of the file; see: ashwood gc {id}",
-    "max_length": "the length of a running search cannot change; start another one with --set searcher.max_length=…",
+    "max_length": "to train longer, extend the search: ashwood extend {id} --max-length {value}",
 }
 """What to do instead of setting something that cannot be changed, for names that users of Determined try."""
 

@@ -235,6 +235,38 @@ def resume(
 
 
 @command()
+def extend(
+    options: RunOptions,
+    experiment: IdArgument,
+    max_trials: Annotated[
+        int | None, typer.Option("--max-trials", min=1, metavar="N", help="New total number of trials.")
+    ] = None,
+    max_length: Annotated[
+        str | None,
+        typer.Option("--max-length", metavar="LENGTH", help="New length of the best trials: '{epochs: 243}' or 243."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Trials, training, time and cost of the extension, without extending.")
+    ] = False,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Only extend the search; ashwood resume runs the rest.")
+    ] = False,
+    cost_per_worker_hour: Annotated[
+        str | None,
+        typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10."),
+    ] = None,
+) -> None:
+    """Add trials or longer training to a search, also after it has ended, and run the rest.
+
+    Nothing is trained again: trials continue from their checkpoints.
+    """
+    from ashwood.cli.extend import extend_experiment
+
+    asked = (max_trials, max_length, cost_per_worker_hour)
+    raise typer.Exit(extend_experiment(experiment, options, *asked, dry_run=dry_run, run=not no_run))
+
+
+@command()
 def activate(options: DriverOptions, experiment: IdArgument) -> None:
     """Resume an experiment in the background."""
     from ashwood.cli.run import activate_experiment

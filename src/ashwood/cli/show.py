@@ -234,7 +234,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     console.print(f"[bold]experiment {record.id}[/bold]  {escape(name)}  [bold]{state}[/bold]")
     if spec.description:
         console.print(spec.description, markup=False)
-    search = spec.search
+    search = progress.spec.search
     console.print(
         f"{search.method}, {progress.trials_planned} trials {up_to(search.max_length, spec.unit)}, seed {spec.seed}"
     )

@@ -1,7 +1,7 @@
 """Reads experiment files: YAML, compatible with Determined AI's, to the spec of an experiment."""
 
 from ashwood.config.backend import parse_backend
-from ashwood.config.kinds import parse_duration, parse_length, parse_size
+from ashwood.config.kinds import parse_duration, parse_length, parse_max_length, parse_size
 from ashwood.config.overrides import parse_hparams, with_overrides
 from ashwood.config.plain import plain_hparams
 from ashwood.config.reader import (
@@ -28,6 +28,7 @@ __all__ = [
     "parse_experiment",
     "parse_hparams",
     "parse_length",
+    "parse_max_length",
     "parse_max_size",
     "parse_size",
     "parse_stop_when",

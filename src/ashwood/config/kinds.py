@@ -25,6 +25,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_MAPPED = re.compile(r"\s*\{\s*([a-z]+)\s*:\s*(\d+)\s*\}\s*", re.IGNORECASE)
 _AMOUNT = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -307,11 +308,13 @@ _UNKNOWN_UNIT = Kind({}, _unknown_unit)
 
 
 def parse_length(words: str) -> Length:
-    """Return a length written on the command line: ``27 epochs``, or a bare number.
+    """Return a length written on the command line: ``27 epochs``, ``{epochs: 27}``, or a bare number.
 
     Raises:
         ValueError: the text is not a length.
     """
+    if (mapped := _MAPPED.fullmatch(words)) is not None:
+        words = f"{mapped[2]} {mapped[1]}"
     match = _AMOUNT.fullmatch(words)
     forms = {form: unit for unit in Unit for form in (unit.value, singular(unit))} | {"": Unit.STEPS}
     unit = None if match is None else forms.get(match[2].lower())
@@ -320,3 +323,16 @@ def parse_length(words: str) -> Length:
         expected = f'a length of at least 1 and at most {MOST_WHOLE}, such as 27, "27 epochs" or "5000 batches"'
         raise ValueError(f"must be {expected}, not {shown(words)}")
     return Length(count, unit)
+
+
+def parse_max_length(given: int | str | Mapping[Any, int], unit: Unit) -> int:
+    """Return the number of a length that has a given unit, or none.
+
+    Raises:
+        ValueError: it is not a length, or has another unit.
+    """
+    words = ", ".join(f"{{{name}: {count}}}" for name, count in given.items()) if isinstance(given, Mapping) else given
+    length = parse_length(str(words))
+    if length.unit is not unit and not str(words).strip().isdigit():
+        raise ValueError(f"must be in {unit}, the unit of the experiment, not {shown(str(words))}")
+    return length.count

@@ -40,6 +40,7 @@ from ashwood.search.plan import floor_log, rung_limit
 from ashwood.search.settings import (
     AUTO_DEFAULTS,
     DEFAULTS,
+    MOST_RUNGS,
     MOST_TRIALS,
     NO_LENGTH,
     Method,
@@ -62,7 +63,6 @@ _LARGER = re.compile(
 _SMALLER = re.compile(r"\b(loss|error|mse|mae|rmse|perplexity)\b")
 """Words in the name of a metric that show whether a larger or a smaller one is better."""
 
-_MOST_RUNGS = 1_000
 _TRIAL = re.compile(r"\w+/\d+")
 _PRINTED = re.compile(r"\w+/trial-\d+/length-\d+-attempt-\d+")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -324,9 +324,9 @@ def _check_divisor(divisor: Fraction, max_length: int, max_trials: int, report: 
     if report.known_bad(_key("divisor")):
         return False
     largest = math.log(max(max_length, max_trials))
-    if largest <= _MOST_RUNGS * math.log(divisor):
+    if largest <= MOST_RUNGS * math.log(divisor):
         return True
-    least = math.ceil(math.exp(largest / _MOST_RUNGS) * 1_000) / 1_000
+    least = math.ceil(math.exp(largest / MOST_RUNGS) * 1_000) / 1_000
     report.error(_key("divisor"), f"{shown(float(divisor))} is too close to 1: use {least} or more, for fewer rungs")
     return False
 

@@ -205,7 +205,7 @@ class SearchedHyperparameter:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentPage(ExperimentHeader):
-    """An experiment, with what never changes and its best trial.
+    """An experiment, with what does not change unless its search is extended, and its best trial.
 
     The best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python`` and ``download``.
     """
@@ -303,7 +303,8 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
     common = same_fields(ExperimentSummary, record)
     if spec is not None:
         common |= same_fields(ExperimentSummary, spec.search)
-        common["max_length"] = known_length(spec.search.max_length)
+        # The search may have been extended.
+        common["max_length"] = summary.get("max_length", known_length(spec.search.max_length))
         common |= {"metric": spec.metric, "smaller_is_better": spec.smaller_is_better, "unit": spec.unit}
     if damage is not None:
         return ExperimentSummary(**common | {"state": DAMAGED, "damage": damage})
@@ -343,6 +344,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         **vars(summarize(listed, cached.spec)),
         # The event log is newer than the summary, which the driver writes once a second.
         **same_fields(ExperimentHeader, progress),
+        "max_length": known_length(progress.spec.search.max_length),
         "state": INTERRUPTED if interrupted else progress.state,
         "driven": runs,
         "fraction": round(forecast.fraction, 4),
@@ -396,7 +398,7 @@ def _settings(cached: CachedExperiment) -> CurrentSettings:
 
 
 def experiment_page(cached: CachedExperiment) -> ExperimentPage:
-    """Return an experiment's page: its header, what never changes, and its best trial."""
+    """Return an experiment's page: its header, what changes only with its search, and its best trial."""
     spec = cached.spec
     return ExperimentPage(
         **_header(cached),

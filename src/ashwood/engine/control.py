@@ -14,9 +14,9 @@ from ashwood.engine.recorder import Recorder
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import Answer, ExperimentId
+from ashwood.eventlog.port import Answer, ExperimentId, ExperimentRecord
 from ashwood.experiment.entry import fold as fold_entries
-from ashwood.experiment.events import DriverStopped, Request, SettingsChanged
+from ashwood.experiment.events import DriverStopped, ExtendRequested, Request, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import MOST_TRIALS
@@ -41,6 +41,8 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
     """
     _check_size(request)
     store = home.store
+    if isinstance(request, SettingsChanged) and (trials := request.settings.get("max_trials")) is not None:
+        _suggest_extension(store.record(experiment), trials)
     number = store.post(experiment, request, at=time.time())
     deadline = time.monotonic() + wait
     while (answer := store.answer(number)) is None:
@@ -61,9 +63,23 @@ def _check_size(request: Request) -> None:
 
     This is checked here and not when events are replayed, because logs of older versions may contain larger numbers.
     """
-    trials = request.settings.get("max_trials") if isinstance(request, SettingsChanged) else None
+    match request:
+        case SettingsChanged(settings):
+            trials = settings.get("max_trials")
+        case ExtendRequested(max_trials):
+            trials = max_trials
+        case _:
+            return
     if isinstance(trials, int) and trials > MOST_TRIALS:
         raise RequestRefused(f"max_trials must be at most {MOST_TRIALS:,}, not {trials:,}; nothing was changed")
+
+
+def _suggest_extension(record: ExperimentRecord, max_trials: int) -> None:
+    if record.state is ExperimentState.COMPLETED:
+        raise RequestRefused(
+            f"experiment {record.id} is completed, so its max_trials can't be set. To add trials to its search: "
+            f"ashwood extend {record.id} --max-trials {max_trials}"
+        )
 
 
 def _attend(home: Home, experiment: ExperimentId) -> bool:

@@ -153,5 +153,5 @@ class Dispatcher:
             length, checkpoint = self._start_of(trial)
             best = self._best if self._best < inf else None
             start = (trial.id, trial.attempt, trial.target, trial.hparams, trial.seed, length, checkpoint, best)
-            yield StartAttempt(*start)
+            yield StartAttempt(*start, self._experiment.spec.search.max_length)
         self._queue.extendleft(reversed(held))

@@ -326,7 +326,8 @@ def _why_over(experiment: Experiment, number: ExperimentId) -> str:
     state = experiment.state
     failed = sum(trial.state is TrialState.ERRORED for trial in experiment.trials.values())
     if state is ExperimentState.CANCELED or not (failed or state is ExperimentState.ERRORED):
-        return f"is {state}: there is nothing left to run"
+        more = f". To add trials or train longer: ashwood extend {number}" if state is ExperimentState.COMPLETED else ""
+        return f"is {state}: there is nothing left to run{more}"
     trials = f"; {failed} of its trials failed" if failed else ""
     return f"is {state}{trials}. To retry them, fix the cause, then: ashwood resume {number} --retry-failed"
 

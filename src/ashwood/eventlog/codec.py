@@ -234,6 +234,8 @@ def decode_spec(text: str) -> ExperimentSpec:
                         "sampler": Sampler(search.get("sampler", Sampler.RANDOM)),
                         "divisor": Fraction(search["divisor"]),
                         "bracket_rungs": tuple(search["bracket_rungs"]),
+                        "bracket_lengths": _decode_lengths(search.get("bracket_lengths", ())),
+                        "bracket_trials": tuple(search.get("bracket_trials", ())),
                     }
                 ),
                 "unit": Unit(data["unit"]),
@@ -376,6 +378,8 @@ def _check_fields(request: Request) -> None:
     match request:
         case events.TrialKillRequested(trial) | events.TrialStopRequested(trial):
             fits = type(trial) is int
+        case events.ExtendRequested():
+            fits = all(field is None or type(field) is int for field in request)
         case events.PauseRequested():
             fits = all(isinstance(field, str) for field in request)
         case events.SettingsChanged(settings):
@@ -423,6 +427,8 @@ def _decode_decision(data: dict[str, Any]) -> Any:
         data["state"] = (TrialState if data["is"] in ("CloseTrial", "ReopenTrial") else ExperimentState)(state)
     if "bracket_trials" in data:
         data["bracket_trials"] = tuple(data["bracket_trials"])
+    if "bracket_lengths" in data:
+        data["bracket_lengths"] = _decode_lengths(data["bracket_lengths"])
     return _from_named(_DECISIONS, data)
 
 
@@ -453,6 +459,10 @@ def _decode_node(kind: str, data: dict[str, Any]) -> Hyperparameter | Group:
     if kind == "categorical":
         data["vals"] = tuple(data["vals"])
     return _LEAVES[kind](**data)
+
+
+def _decode_lengths(data: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, data))
 
 
 def _length(length: Length | None) -> list[Any] | None:

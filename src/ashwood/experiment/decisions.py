@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.sizes import format_size
-from ashwood.search.vocabulary import BracketFinished, Reason, RetriedOnRequest, TrialId
+from ashwood.search.vocabulary import BracketFinished, Extended, Promoted, Reason, RetriedOnRequest, TrialId
 
 
 class Retried(NamedTuple):
@@ -118,15 +118,22 @@ class ExperimentEnded(NamedTuple):
 
 
 class BracketReopened(NamedTuple):
-    """Failed trials of the bracket are retried, so the trial is paused again and may be promoted."""
+    """The bracket can promote trials again, so the trial is paused again and may be promoted.
+
+    Attributes:
+        bracket: index of the bracket.
+        extended: whether the search was extended; otherwise failed trials of the bracket are retried.
+    """
 
     bracket: int
+    extended: bool = False
 
     def __str__(self) -> str:
-        return f"bracket {self.bracket} is open again because failed trials are retried"
+        why = "the search was extended" if self.extended else "failed trials are retried"
+        return f"bracket {self.bracket} is open again because {why}"
 
 
-WhyReopened: TypeAlias = RetriedOnRequest | BracketReopened
+WhyReopened: TypeAlias = RetriedOnRequest | BracketReopened | Extended | Promoted
 WhyTrained: TypeAlias = Reason | Retried | Preempted | Recovered | FellBack
 WhyClosed: TypeAlias = (
     BracketFinished
@@ -394,6 +401,20 @@ class ChangeSettings(NamedTuple):
     max_size: int | None = None
 
 
+class ExtendSearch(NamedTuple):
+    """Continue with the search that has these rungs and trials.
+
+    Attributes:
+        max_length: the greatest training length.
+        bracket_lengths: total lengths of the rungs of each bracket.
+        bracket_trials: number of trials that each bracket creates in total.
+    """
+
+    max_length: int
+    bracket_lengths: tuple[tuple[int, ...], ...]
+    bracket_trials: tuple[int, ...]
+
+
 class LeaveExperiment(NamedTuple):
     """Give no more jobs; the experiment enters ``state`` when all running trials have released their slots."""
 
@@ -411,7 +432,7 @@ class Warn(NamedTuple):
 
 
 class EndExperiment(NamedTuple):
-    """Set the state of the experiment when the driver stops, or when failed trials of an ended one are retried.
+    """Set the state of the experiment when the driver stops, or when one that has ended is opened again.
 
     A replay compares ``why`` with the log, so a changed wording makes old logs fail to replay.
     """
@@ -433,6 +454,7 @@ Decision: TypeAlias = (
     | ReopenTrial
     | DeleteCheckpoint
     | ChangeSettings
+    | ExtendSearch
     | LeaveExperiment
     | Warn
     | EndExperiment

@@ -268,6 +268,18 @@ class AddTrialRequested(NamedTuple):
     extra: bool = False
 
 
+class ExtendRequested(NamedTuple):
+    """A user asked to extend the search.  The experiment may have completed.
+
+    Attributes:
+        max_trials: new number of trials, which is larger than the present one, or None.
+        max_length: new greatest training length, which is larger than the present one, or None.
+    """
+
+    max_trials: int | None = None
+    max_length: int | None = None
+
+
 class TimeRanOut(NamedTuple):
     """Drivers have run the experiment for ``seconds`` in total, and its time limit is reached."""
 
@@ -301,6 +313,7 @@ Event: TypeAlias = (
     | SettingsChanged
     | RetryFailedRequested
     | AddTrialRequested
+    | ExtendRequested
     | TimeRanOut
     | DriverStopped
 )
@@ -319,5 +332,6 @@ Request: TypeAlias = (
     | SettingsChanged
     | RetryFailedRequested
     | AddTrialRequested
+    | ExtendRequested
 )
 """A request to an experiment.  `Experiment.handle` raises `IllegalEvent` if it is not possible."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import inf, isfinite
 from typing import Any
 
@@ -31,7 +32,17 @@ from ashwood.search.given import read_given
 from ashwood.search.settings import Method, Sampler
 from ashwood.search.space import Path
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Exit, Job, New, Promote, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
+from ashwood.search.vocabulary import (
+    Exit,
+    Job,
+    New,
+    Promote,
+    ReachedEnd,
+    Reason,
+    RetriedOnRequest,
+    Stop,
+    TrialId,
+)
 
 _AGAIN = d.Retried | d.Preempted | d.Recovered | d.FellBack
 """Reasons for another attempt at the same job."""
@@ -43,7 +54,7 @@ class Experiment:
     """The state of an experiment, which events change, and which determines the decisions.
 
     Attributes:
-        spec: the description of the experiment.
+        spec: the description of the experiment, with the present settings of an extended search.
         state: state of the experiment.
         trials: all trials by id.
         search: the search method, which decides which trial trains next.
@@ -118,6 +129,7 @@ class Experiment:
             e.SettingsChanged: self._settings_changed,
             e.RetryFailedRequested: self._retry_failed_requested,
             e.AddTrialRequested: self._add_trial_requested,
+            e.ExtendRequested: self._extend_requested,
             e.TimeRanOut: self._time_ran_out,
             e.DriverStopped: self._driver_stopped,
         }
@@ -134,7 +146,7 @@ class Experiment:
         Raises:
             IllegalEvent: the event is not possible in this state; nothing has changed.
         """
-        if self.state.ended and not isinstance(event, e.RetryFailedRequested):
+        if self.state.ended and not isinstance(event, e.RetryFailedRequested | e.ExtendRequested):
             adds = isinstance(event, e.AddTrialRequested) and self.state is ExperimentState.COMPLETED
             advice = ". To add trials, extend it first: ashwood extend ID --max-trials N" if adds else ""
             raise IllegalEvent(f"the experiment is {self.state}: it has ended{advice}")
@@ -349,10 +361,43 @@ class Experiment:
             yield d.EndExperiment(self.state, "failed trials wait to be retried")
         yield from self._pull()
 
+    def _extend_requested(self, event: e.ExtendRequested) -> Iterable[Decision]:
+        """Extend the search, and reopen the trials that take part in it again."""
+        if (refusal := self.refusal_to_extend) is not None:
+            raise IllegalEvent(refusal)
+        try:
+            again = self.search.extend(event.max_trials, event.max_length)
+        except SearchError as error:
+            raise IllegalEvent(f"the search can't be extended: {error}") from None
+        search = self.search.settings
+        self.spec = replace(self.spec, search=search)
+        yield d.ExtendSearch(search.max_length, search.bracket_lengths, search.bracket_trials)
+        for trial in (self.trials[each] for each in again):
+            number, _ = self.search.address(trial.id)
+            bracket, why = self.search.brackets[number], None
+            if (job := bracket.queued.get(trial.id)) is not None:
+                towards, why = job
+                trial.target = bracket.rungs[towards].length
+            yield self._reopen(trial, Transition.REOPENED, why or d.BracketReopened(number, extended=True))
+        if self.state.ended:
+            self.state = ExperimentState.PAUSED
+            yield d.EndExperiment(self.state, "the search was extended")
+        yield from self._pull()
+
+    @property
+    def refusal_to_extend(self) -> str | None:
+        """The reason for which the search cannot be extended in the present state, or None if it can."""
+        if self.state in ALLOWED[Action.EXTEND] and not self.ends_for_good:
+            return None
+        state = "being canceled" if self.ends_for_good else self.state
+        retry = "; its failed trials can be retried" if self.state is ExperimentState.ERRORED else ""
+        return f"the experiment is {state}: its search can't be extended{retry}"
+
     def _rung_of(self, trial: TrialRecord) -> int:
         """Return the index of the rung at which the job of a trial ends."""
         bracket, _ = self.search.address(trial.id)
-        return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length == trial.target)
+        # If the search was extended since the trial got its job, the rung can be longer than the target.
+        return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length >= trial.target)
 
     def _reopen(self, trial: TrialRecord, step: Transition, why: d.WhyReopened) -> d.ReopenTrial:
         self._step(trial, step)

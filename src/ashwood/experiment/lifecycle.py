@@ -8,7 +8,7 @@
     created ──► running ──► pausing ──► paused
                   │  │
                   │  └────► stopping ──► stopped (may be resumed) or canceled
-                  └───────► completed or errored ──► paused, to retry failed trials
+                  └───────► completed or errored ──► paused, to retry failed trials or to extend the search
 
 ::
 
@@ -22,7 +22,7 @@
                             ├── declared invalid ────► invalid
                             └── killed by a user ────► killed (also while it is paused)
 
-    errored, or stopped with its bracket ── reopened ──► paused
+    errored, or stopped with its bracket, or completed before the search was extended ── reopened ──► paused
     stopped with the experiment ── continued with the experiment ──► running
 
 "Stopped early" has three causes: the search, the training code (``trial.stop()``), and the user or a limit.
@@ -53,7 +53,7 @@ class ExperimentState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the experiment has ended for good; only its failed trials can still be retried on request."""
+        """Whether the experiment has ended for good, unless a user retries its failed trials or extends its search."""
         return self in (ExperimentState.COMPLETED, ExperimentState.ERRORED, ExperimentState.CANCELED)
 
     @property
@@ -74,6 +74,8 @@ class Action(StrEnum):
     """Change its settings."""
     RETRY_FAILED = "retry_failed"
     ADD_TRIAL = "add_trial"
+    EXTEND = "extend"
+    """Add trials, or a greater length, to its search."""
 
 
 _NOT_ENDED = frozenset(state for state in ExperimentState if not state.ended)
@@ -86,6 +88,7 @@ ALLOWED: dict[Action, frozenset[ExperimentState]] = {
     Action.SET: _NOT_ENDED,
     Action.RETRY_FAILED: frozenset(ExperimentState) - {ExperimentState.CANCELED},
     Action.ADD_TRIAL: _NOT_ENDED,
+    Action.EXTEND: _NOT_ENDED | {ExperimentState.COMPLETED},
 }
 """The states in which each action is possible.  The experiment, the commands and the dashboard use this table."""
 
@@ -115,7 +118,7 @@ class TrialState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether the trial has ended, so that it never trains again unless failed trials are retried."""
+        """Whether the trial has ended, so that it trains again only if it is reopened on request."""
         return self not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
@@ -151,6 +154,7 @@ TRANSITIONS: dict[tuple[TrialState, Transition], TrialState] = {
     (TrialState.PAUSED, Transition.CLOSED): TrialState.STOPPED,
     (TrialState.ERRORED, Transition.REOPENED): TrialState.PAUSED,
     (TrialState.STOPPED, Transition.REOPENED): TrialState.PAUSED,
+    (TrialState.COMPLETED, Transition.REOPENED): TrialState.PAUSED,
     (TrialState.STOPPED, Transition.CONTINUED): TrialState.RUNNING,
 }
 

@@ -57,5 +57,5 @@ class TrialRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether the trial has ended, so that it never trains again unless failed trials are retried."""
+        """Whether the trial has ended, so that it trains again only if it is reopened on request."""
         return self.state.ended

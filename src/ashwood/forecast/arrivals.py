@@ -102,7 +102,9 @@ def _sample(settings: SearchSettings, plan: SearchPlan) -> SearchSettings:
     """Return a smaller search with the same rungs, or the search itself if there is none."""
     trials = _SAMPLE_TRIALS
     while trials < settings.max_trials:
-        smaller = replace(settings, max_trials=trials)
+        share = Fraction(trials, settings.max_trials)
+        fewer = tuple(max(1, int(share * each)) for each in settings.bracket_trials)
+        smaller = replace(settings, max_trials=trials, bracket_trials=fewer)
         if [b.lengths for b in plan_search(smaller).brackets] == [b.lengths for b in plan.brackets]:
             return smaller
         trials *= 2

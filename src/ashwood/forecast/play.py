@@ -17,7 +17,7 @@ from ashwood.forecast.costs import NO_COSTS, Costs
 from ashwood.forecast.training import Setting, Training
 from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import New, Pause, Promote, ReachedEnd, TrialId
+from ashwood.search.vocabulary import Extended, New, Pause, Promote, ReachedEnd, TrialId
 
 Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
 """How many trials reached each rung, by bracket."""
@@ -164,6 +164,7 @@ class _Play:
         self._seeds = underway.seeds
         for bracket in self._search.brackets:
             self._waiting += sum(len(rung.waiting()) for rung in bracket.rungs[:-1]) * (not bracket.finished)
+            self._waiting += len(bracket.queued)
             for trial, at in bracket.training.items():
                 self._jobs += 1
                 # A new trial of `LearningHalving` may skip lower rungs, and has no result at the rung below.
@@ -253,7 +254,8 @@ class _Play:
                 self._add(trial, 0, target)
             else:
                 self._waiting -= 1
-                found = trials.get(trial) or self._add(trial, self._below(trial, target), target)
+                begin = why.length if isinstance(why, Extended) else self._below(trial, target)
+                found = trials.get(trial) or self._add(trial, begin, target)
                 if trial == reporting:
                     continues = True
                     self._train(trial, found, target, 0.0)

@@ -7,7 +7,7 @@ the latest ones, and the range is that of the ends of all of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import exp, inf, log
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.forecast.arrivals import expected_arrivals_of, total_length
 from ashwood.forecast.conditions import Conditions, draw_training
 from ashwood.forecast.costs import NORMAL
-from ashwood.forecast.play import Underway, play
-from ashwood.forecast.training import Exchangeable, Setting, Trained, lognormal, mixed
+from ashwood.forecast.play import Course, Underway, play
+from ashwood.forecast.training import Exchangeable, Setting, Trained, Training, lognormal, mixed
 from ashwood.search.plan import plan_search
-from ashwood.search.settings import Method
+from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Snapshot, TrialId
 from ashwood.views.ladder import BracketView
@@ -89,6 +89,7 @@ class Picture(NamedTuple):
     """A running search at one moment.
 
     Attributes:
+        settings: settings of the search.
         search: state of the search method.
         at: the moment, in seconds since 1970.
         slots: number of slots.
@@ -96,6 +97,7 @@ class Picture(NamedTuple):
         results: number of results that the search has.
     """
 
+    settings: SearchSettings
     search: Snapshot
     at: float
     slots: int
@@ -126,11 +128,14 @@ class Forecaster:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self._settings = progress.spec.search
-        self._plan = plan_search(self._settings)
         self._picture: Picture | None = None
         self._ends: deque[_End] = deque(maxlen=_KEPT)
         self._played = 0
+
+    @property
+    def _settings(self) -> SearchSettings:
+        """The settings of the search, which change if it is extended."""
+        return self.progress.spec.search
 
     def look(self, at: float) -> None:
         """Copy the state of the search from time to time, as the start of simulations.
@@ -143,8 +148,8 @@ class Forecaster:
         if progress.search is None or progress.state is not ExperimentState.RUNNING:
             self._picture = None
             self._ends.clear()
-        elif picture is None or at - picture.at >= max(1.0, _SHARE * picture.cost):
-            self._picture = _take_picture(progress, progress.search, at)
+        elif picture is None or at - picture.at >= max(1.0, _SHARE * picture.cost) or not self._fits(picture):
+            self._picture = take_picture(progress, progress.search, at)
 
     def forecast(self, now: float | None = None, *, patience: float = MOMENT) -> Forecast:
         """Return how much of the experiment is done, and how long the rest takes.
@@ -162,7 +167,7 @@ class Forecaster:
         if self._settings.open_ended:
             return self._count_trials(now)
         arrivals = self._arrivals_to_come()
-        total = max(total_length(self._plan, arrivals), trained)
+        total = max(total_length(plan_search(self._settings), arrivals), trained)
         fraction = trained / total
         if progress.state.ended:
             return Forecast(total, fraction, 0.0)
@@ -175,6 +180,10 @@ class Forecaster:
             return Forecast(total, fraction, left.middle, left)
         seconds = spending.seconds_to_train(total - trained, now)
         return Forecast(total, fraction, None if seconds is None else min(seconds, most))
+
+    def _fits(self, picture: Picture) -> bool:
+        """Return whether the search has not been extended since a picture of it."""
+        return picture.settings == self._settings
 
     def _count_trials(self, now: float | None) -> Forecast:
         """Return the forecast of a search in which training code decides how long it trains: the share of its trials.
@@ -212,7 +221,10 @@ class Forecaster:
             # A user may have changed the number of trials since the search was planned.
             self._final_arrivals(bracket, [mean * bracket.planned / plan.trials for mean in means])
             for bracket, plan, means in zip(
-                progress.ladder.brackets, self._plan.brackets, expected_arrivals_of(progress), strict=True
+                progress.ladder.brackets,
+                plan_search(self._settings).brackets,
+                expected_arrivals_of(progress),
+                strict=True,
             )
         ]
 
@@ -233,7 +245,8 @@ class Forecaster:
     def _time_left(self, now: float, arrivals: Sequence[Sequence[float]], patience: float) -> TimeLeft | None:
         """Return the seconds until the search is done, or None if unknown or too slow to simulate."""
         picture, measuring = self._picture, self.progress.measuring
-        if picture is None or picture.slots == 0:
+        if picture is None or picture.slots == 0 or not self._fits(picture):
+            self._ends.clear()
             return None
         jobs = sum(
             max(0.0, count - rung.arrived)
@@ -259,30 +272,51 @@ class Forecaster:
 
     def _play(self, picture: Picture, now: float, measured: Measured, paces: Mapping[TrialId, float]) -> float:
         """Return the seconds until the end of the search in one more simulation."""
-        number = self._played = self._played + 1
+        self._played += 1
         conditions = Conditions.from_measured(measured, picture.slots)
         conditions = _with_those_at_work(conditions, picture, now, measured, paces)
-        training = _KnownPaces(draw_training(self._settings, conditions, number), paces, number)
-        search = Tournament(self._settings)
-        search.restore(picture.search)
-        seeds = _simulate_losses(search, training, number)
-        targets = _targets(search)
-        remaining: dict[TrialId, float] = {}
-        leaving: dict[TrialId, float] = {}
-        for trial, work in picture.at_work.items():
-            elapsed = max(0.0, now - work.since)
-            target = targets.get(trial)
-            if target is None or work.leaving:
-                leaving[trial] = max(0.0, conditions.costs.save - elapsed)
-            else:
-                delay = conditions.costs.setting_up(work.length) * work.fresh
-                remaining[trial] = training.rest(trial, target - work.length, delay, elapsed)
-        underway = Underway(seeds=seeds, remaining=remaining, leaving=leaving)
-        course = play(search, training, picture.slots, costs=conditions.costs, seed=number, underway=underway)
-        return course.seconds
+        return simulate_rest(picture, now, conditions, paces, self._played).seconds
 
 
-def _take_picture(progress: Progress, search: Tournament, at: float) -> Picture:
+def simulate_rest(
+    picture: Picture,
+    now: float,
+    conditions: Conditions,
+    paces: Mapping[TrialId, float],
+    number: int,
+    watch: Callable[[Training], Training] = lambda training: training,
+) -> Course:
+    """Return the course of the rest of a search in one simulation.
+
+    Args:
+        picture: the search.
+        now: time at which the simulation begins, in seconds since 1970.
+        conditions: known conditions of training.
+        paces: seconds per unit of length of trials whose pace is known.
+        number: number of the simulation, which determines its random draws.
+        watch: returns the training to use in place of the simulated training, for example to count it.
+    """
+    training = _KnownPaces(draw_training(picture.settings, conditions, number), paces, number)
+    search = Tournament(picture.settings)
+    search.restore(picture.search)
+    seeds = _simulate_losses(search, training, number)
+    targets = _targets(search)
+    remaining: dict[TrialId, float] = {}
+    leaving: dict[TrialId, float] = {}
+    for trial, work in picture.at_work.items():
+        elapsed = max(0.0, now - work.since)
+        target = targets.get(trial)
+        if target is None or work.leaving:
+            leaving[trial] = max(0.0, conditions.costs.save - elapsed)
+        else:
+            delay = conditions.costs.setting_up(work.length) * work.fresh
+            remaining[trial] = training.rest(trial, target - work.length, delay, elapsed)
+    underway = Underway(seeds=seeds, remaining=remaining, leaving=leaving)
+    return play(search, watch(training), picture.slots, costs=conditions.costs, seed=number, underway=underway)
+
+
+def take_picture(progress: Progress, search: Tournament, at: float) -> Picture:
+    """Return a picture of a search at a time in seconds since 1970."""
     rows, spending = progress.trials.rows, progress.trials.spending
     at_work = {
         trial: AtWork(
@@ -295,7 +329,7 @@ def _take_picture(progress: Progress, search: Tournament, at: float) -> Picture:
         for trial, live in spending.live.items()
     }
     results = sum(len(rung) for bracket in search.brackets for rung in bracket.rungs)
-    return Picture(search.snapshot(), at, spending.slots, at_work, results)
+    return Picture(search.settings, search.snapshot(), at, spending.slots, at_work, results)
 
 
 def _targets(search: Tournament) -> dict[TrialId, int]:

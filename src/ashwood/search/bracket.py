@@ -19,7 +19,10 @@ from ashwood.search.vocabulary import (
     Created,
     CreatedHigher,
     Exit,
+    Extended,
     Job,
+    Promote,
+    Promoted,
     ReachedEnd,
     Retired,
     RetriedOnRequest,
@@ -29,6 +32,8 @@ from ashwood.search.vocabulary import (
     Verdict,
 )
 
+_WHY_QUEUED = {why.__name__: why for why in (RetriedOnRequest, Extended, Promoted)}
+
 
 class Bracket(ABC):
     """A series of rungs and the trials that are compared at them.
@@ -37,7 +42,8 @@ class Bracket(ABC):
         number: index of the bracket in its search.
         rungs: its rungs, from the shortest to max_length.
         training: the rung that each training trial trains towards.
-        retries: the rung that each failed trial trains towards when a worker is free to retry it.
+        queued: trials that get the next jobs, each with the rung that it will train towards and the reason: failed
+            trials that are retried, and trials that had reached the end before the search was extended.
         given: total training length of all jobs so far.
         planned: number of trials that it creates, without replacements of invalid ones.
         entry: the rung at which new trials are first compared.
@@ -52,11 +58,14 @@ class Bracket(ABC):
         self.number = number
         self.rungs = [Rung(length, divisor, self.least) for length in plan.lengths]
         self.training: dict[TrialId, int] = {}
-        self.retries: dict[TrialId, int] = {}
+        self.queued: dict[TrialId, tuple[int, RetriedOnRequest | Extended | Promoted]] = {}
         self.given = 0
         self.finished = False
         self._heading = [0] * len(self.rungs)
         self._downwards = range(len(self.rungs) - 2, -1, -1)
+        # The length at which the job of a training trial ends, if its rung was lengthened since the job was given.
+        self._former: dict[TrialId, int] = {}
+        self._divisor = divisor
         self.planned = plan.trials
         self.entry = 0
         self.reserved = 0
@@ -67,10 +76,11 @@ class Bracket(ABC):
 
     def next_job(self, fresh: TrialId) -> Job | None:
         """Return what a free worker should train, or None; a new trial gets the id ``fresh``."""
-        if self.retries:
-            trial = next(iter(self.retries))
-            towards = self.training[trial] = self.retries.pop(trial)
-            return Job(trial, self.rungs[towards].length, RetriedOnRequest(towards))
+        if self.queued:
+            trial = next(iter(self.queued))
+            towards, queued_for = self.queued.pop(trial)
+            self.training[trial] = towards
+            return Job(trial, self.rungs[towards].length, queued_for)
         job = self._promotion()
         if job is None and self._created < self._to_create:
             nth, entry = self._created, self.entry
@@ -84,7 +94,7 @@ class Bracket(ABC):
     @property
     def has_job(self) -> bool:
         """Whether `next_job` would return a job now."""
-        return not self.finished and (bool(self.retries) or self._created < self._to_create or self._has_promotion)
+        return not self.finished and (bool(self.queued) or self._created < self._to_create or self._has_promotion)
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
         """Process the result of a trial at the target of its job or past it.
@@ -96,6 +106,8 @@ class Bracket(ABC):
         if at is None:
             raise SearchError(f"trial {trial} reported a length of {length}, but the search gave it no job")
         if length < self.rungs[at].length:
+            if length >= self._former.get(trial, self.rungs[at].length):
+                return Promote(self.rungs[at].length, Extended(self._former.pop(trial)))
             raise SearchError(
                 f"trial {trial} reported a length of {length}, but its job ends at {self.rungs[at].length}"
             )
@@ -136,9 +148,52 @@ class Bracket(ABC):
         if towards is None:
             raise SearchError(f"trial {trial} has not failed")
         self.rungs[towards].remove(trial)
-        self.retries[trial] = towards
-        self._heading[towards] += 1
+        self._queue(trial, towards, RetriedOnRequest(towards))
         self.finished = False
+
+    def extend(self, plan: BracketPlan) -> list[TrialId]:
+        """Extend the bracket to the rungs and the trials of a plan, which has its rungs and longer ones.
+
+        A bracket with a single rung has one in the plan, too, if its trials are not compared: then all train on.
+
+        Return the trials that had ended and take part again: those that were paused when the bracket finished, and
+        those at the former last rung that may train on.
+        """
+        again = [each.trial for each in self.retired()] if self.finished else []
+        if len(plan.lengths) > len(self.rungs):
+            top = len(self.rungs) - 1
+            self.rungs += [Rung(length, self._divisor, self.least) for length in plan.lengths[top + 1 :]]
+            self._heading += [0] * (len(self.rungs) - len(self._heading))
+            self._downwards = range(len(self.rungs) - 2, -1, -1)
+            again += self._leave_top(top)
+        elif plan.lengths[-1] > self.rungs[-1].length:
+            again += self._lengthen(plan.lengths[-1])
+        self._to_create += plan.trials - self.planned
+        self.planned = plan.trials
+        self.finished = False
+        self._settle()
+        return [] if self.finished else again
+
+    def _leave_top(self, top: int) -> Sequence[TrialId]:
+        """Let the trials at the former last rung be promoted; return those that may be."""
+        return self.rungs[top].waiting()
+
+    def _lengthen(self, length: int) -> Sequence[TrialId]:
+        """Let all trials of the only rung train on to a greater length; return those that had reached its end."""
+        (rung,) = self.rungs
+        former, rung.length = rung.length, length
+        for trial in self.training:
+            self._former.setdefault(trial, former)
+        ended = rung.waiting()
+        for trial in ended:
+            rung.remove(trial)
+            self._queue(trial, 0, Extended(former))
+        self.given += (length - former) * (len(self.training) + len(ended))
+        return ended
+
+    def _queue(self, trial: TrialId, towards: int, why: RetriedOnRequest | Extended | Promoted) -> None:
+        self.queued[trial] = (towards, why)
+        self._heading[towards] += 1
 
     @property
     def arrivals(self) -> Sequence[int]:
@@ -226,17 +281,18 @@ class Bracket(ABC):
     def _arrive(self, trial: TrialId) -> None:
         if (towards := self._towards(trial)) is not None:
             self.training.pop(trial, None)
-            self.retries.pop(trial, None)
+            self.queued.pop(trial, None)
+            self._former.pop(trial, None)
             self._heading[towards] -= 1
 
     def _towards(self, trial: TrialId) -> int | None:
         """Return the rung that a trial trains towards now or when a worker is free, or None if it has no job."""
-        return self.training.get(trial, self.retries.get(trial))
+        return self.queued[trial][0] if trial in self.queued else self.training.get(trial)
 
     @property
     def _dry(self) -> bool:
         """Whether no trial trains and none can be created, so that only a promotion can bring further results."""
-        return not self.training and not self.retries and self._created >= self._to_create
+        return not self.training and not self.queued and self._created >= self._to_create
 
     # -- state --------------------------------------------------------------------------------
 
@@ -245,7 +301,8 @@ class Bracket(ABC):
         return {
             "rungs": [rung.snapshot() for rung in self.rungs],
             "training": [[trial, rung] for trial, rung in self.training.items()],
-            "retries": [[trial, rung] for trial, rung in self.retries.items()],
+            "queued": [[trial, rung, type(why).__name__, [*why]] for trial, (rung, why) in self.queued.items()],
+            "former": [[trial, length] for trial, length in self._former.items()],
             "given": self.given,
             "finished": self.finished,
             "planned": self.planned,
@@ -261,9 +318,10 @@ class Bracket(ABC):
         self.training, self._heading = {}, [0] * len(self.rungs)
         for trial, towards in snapshot["training"]:
             self._send(trial, towards)
-        self.retries = dict(snapshot["retries"])
-        for towards in self.retries.values():
-            self._heading[towards] += 1
+        self.queued = {}
+        for trial, towards, kind, fields in snapshot["queued"]:
+            self._queue(trial, towards, _WHY_QUEUED[kind](*fields))
+        self._former = dict(snapshot["former"])
         self.given = snapshot["given"]
         self.finished = snapshot["finished"]
         self.planned = snapshot["planned"]

@@ -51,6 +51,11 @@ class LearningBracket(AshaBracket):
             self._learn()
         return verdict
 
+    def extend(self, plan: BracketPlan) -> list[TrialId]:
+        """Extend the bracket to the rungs and the trials of a plan; see `Bracket.extend`."""
+        self._entered += [0] * (len(plan.lengths) - len(self._entered))
+        return super().extend(plan)
+
     def next_job(self, fresh: TrialId) -> Job | None:
         """Return what a free worker should train, or None; a new trial gets the id ``fresh``."""
         job = super().next_job(fresh)

@@ -69,21 +69,38 @@ def rung_lengths(max_length: int, divisor: Fraction, rungs: int) -> tuple[int, .
     return tuple(sorted({-(-length.numerator // length.denominator) for length in exact}))
 
 
+def lengths_above(top: int, max_length: int, divisor: Fraction) -> tuple[int, ...]:
+    """Return the total lengths of the rungs above ``top`` in a search that is extended to a greater max_length.
+
+    They are the lengths ceil(top * d**k) below max_length, with equal ones merged, and then max_length.
+    """
+    lengths, exact = {max_length}, top * divisor
+    while exact <= max_length:
+        lengths.add(-(-exact.numerator // exact.denominator))
+        exact *= divisor
+    return tuple(sorted(lengths))
+
+
 def plan_search(settings: SearchSettings) -> SearchPlan:
     """Return the brackets of a search, with the trials and the share of each."""
-    counts = sorted(_bracket_rungs(settings), reverse=True)
-    kept, trials = list(counts), _share_trials(settings.max_trials, counts, settings.divisor)
-    while sum(trials) > settings.max_trials and len(kept) > 1:
-        kept.pop()
-        trials = _share_trials(settings.max_trials, kept, settings.divisor)
+    lengths: Sequence[tuple[int, ...]]
+    trials: Sequence[int]
+    if settings.bracket_lengths:
+        lengths, trials = settings.bracket_lengths, settings.bracket_trials
+        counts = kept = [len(each) for each in lengths]
+    else:
+        counts = sorted(_bracket_rungs(settings), reverse=True)
+        kept, trials = list(counts), _share_trials(settings.max_trials, counts, settings.divisor)
+        while sum(trials) > settings.max_trials and len(kept) > 1:
+            kept.pop()
+            trials = _share_trials(settings.max_trials, kept, settings.divisor)
+        lengths = [rung_lengths(settings.max_length, settings.divisor, rungs) for rungs in kept]
     concurrency = raise_concurrency(settings.max_concurrent_trials, len(kept))
     shares = share_slots(concurrency, len(kept))
     return SearchPlan(
         brackets=tuple(
-            BracketPlan(
-                rung_lengths(settings.max_length, settings.divisor, rungs), n, share, _weight(rungs, settings.divisor)
-            )
-            for rungs, n, share in zip(kept, trials, shares, strict=True)
+            BracketPlan(rungs, n, share, _weight(count, settings.divisor))
+            for rungs, count, n, share in zip(lengths, kept, trials, shares, strict=True)
         ),
         dropped=tuple(counts[len(kept) :]),
         max_concurrent_trials=concurrency,

@@ -170,14 +170,27 @@ class Rung:
         """Return all trials that were not promoted and have not failed, the best first."""
         return [key[2] for key in self._ranking if key[0] != _FAILED and key[2] not in self._promoted]
 
+    def best_on_arrival(self) -> list[Candidate]:
+        """Return the trials that were among the best ``quota`` when they arrived, in the order of their arrival.
+
+        Failed trials count in the ranking but are not returned.  This takes O(n log n) time for n results.
+        """
+        before, found = SortedList(), list[Candidate]()
+        for key in self._keys.values():
+            before.add(key)
+            rank, best = before.bisect_left(key) + 1, self.quota_of(len(before))
+            if rank <= best and key[0] != _FAILED:
+                found.append(Candidate(key[2], rank, len(before), best))
+        return found
+
     def ranking(self) -> list[TrialId]:
         """Return all trials with a result here, the best first."""
         return [key[2] for key in self._ranking]
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as JSON-able data."""
-        # The loss is written as text: JSON has no infinity.
-        results = [[trial, kind, repr(loss)] for kind, loss, trial in self._ranking]
+        # The results stay in the order of their arrival.  The loss is written as text: JSON has no infinity.
+        results = [[trial, kind, repr(loss)] for trial, (kind, loss, _) in self._keys.items()]
         return {"results": results, "promoted": sorted(self._promoted)}
 
     def restore(self, snapshot: dict[str, Any]) -> None:

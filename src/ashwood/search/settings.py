@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple
@@ -50,6 +50,10 @@ MOST_TRIALS = 10_000_000
 """Largest ``max_trials`` of an experiment file."""
 
 
+MOST_RUNGS = 1_000
+"""Limit of the number of rungs, which grows without limit as the divisor approaches 1."""
+
+
 class ModeDefaults(NamedTuple):
     """Defaults of the settings that depend on the mode."""
 
@@ -81,6 +85,9 @@ class SearchSettings:
         num_rungs: the number of rungs of the one bracket of ``async_halving`` and ``sync_halving``.
         stop_once: a trial that reports at a rung continues or stops at once; no trial pauses.
         sampler: how hyperparameters are drawn.
+        bracket_lengths: total lengths of the rungs of each bracket of an extended search.  If they are given,
+            ``bracket_trials`` is given, too, and ``mode`` and the numbers of rungs have no effect.
+        bracket_trials: number of trials of each bracket of an extended search.
     """
 
     method: Method
@@ -94,6 +101,20 @@ class SearchSettings:
     num_rungs: int | None = None
     stop_once: bool = False
     sampler: Sampler = DEFAULTS.sampler
+    bracket_lengths: tuple[tuple[int, ...], ...] = ()
+    bracket_trials: tuple[int, ...] = ()
+
+    def extended(
+        self, max_length: int, bracket_lengths: tuple[tuple[int, ...], ...], bracket_trials: tuple[int, ...]
+    ) -> SearchSettings:
+        """Return the settings of an extended search, with these rungs and trials of each bracket."""
+        return replace(
+            self,
+            max_length=max_length,
+            max_trials=sum(bracket_trials),
+            bracket_lengths=bracket_lengths,
+            bracket_trials=bracket_trials,
+        )
 
     @property
     def open_ended(self) -> bool:

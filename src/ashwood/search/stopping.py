@@ -12,6 +12,7 @@ Training" (arXiv:1807.05118), its ASHA; and Klein et al. 2020 (arXiv:2003.10865)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ashwood.search.bracket import Bracket, reached_end
@@ -27,6 +28,14 @@ class StoppingBracket(Bracket):
     def retired(self) -> list[Retired]:
         """Return an empty list: no trial pauses."""
         return []
+
+    def _leave_top(self, top: int) -> Sequence[TrialId]:
+        """Let those trials train on that would have continued at once if the bracket had always had more rungs."""
+        found = self.rungs[top].best_on_arrival()
+        for trial, rank, of, best in found:
+            self._queue(trial, top + 1, Promoted(top, rank, of, best))
+            self.given += self.rungs[top + 1].length - self.rungs[top].length
+        return [each.trial for each in found]
 
     def _promotion(self) -> Job | None:
         return None

@@ -13,8 +13,16 @@ from ashwood.errors import SearchError
 from ashwood.search.asha import AshaBracket
 from ashwood.search.bracket import Bracket
 from ashwood.search.learning import LearningBracket
-from ashwood.search.plan import SearchPlan, plan_search, raise_concurrency, share_slots, share_trials_anew
-from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.plan import (
+    SearchPlan,
+    floor_log,
+    lengths_above,
+    plan_search,
+    raise_concurrency,
+    share_slots,
+    share_trials_anew,
+)
+from ashwood.search.settings import MOST_RUNGS, Method, Mode, SearchSettings
 from ashwood.search.sha import ShaBracket
 from ashwood.search.stopping import StoppingBracket
 from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Verdict
@@ -29,12 +37,14 @@ class Tournament:
     is idle as long as any bracket has a job.
 
     Attributes:
-        plan: the plan with which the search was started; `resize` and `limit` do not change it.
+        settings: the settings with which the search was started; `extend` replaces them.
+        plan: the plan that follows from the settings; `resize` and `limit` do not change it.
         brackets: its brackets, the most aggressive one first.
         max_concurrent_trials: how many trials may train at once, or 0 for no bound.
     """
 
     def __init__(self, settings: SearchSettings) -> None:
+        self.settings = settings
         self.plan: SearchPlan = plan_search(settings)
         rule = _rule(settings)
         self.brackets: list[Bracket] = [
@@ -191,6 +201,60 @@ class Tournament:
         if not changing:
             raise SearchError(f"all {self.max_trials} trials were created and are being compared: none can be added")
         return changing
+
+    def extend(self, max_trials: int | None = None, max_length: int | None = None) -> list[TrialId]:
+        """Add trials to the search, also to finished brackets, or longer rungs, or both.
+
+        The search is then the one of the new `settings`, given all its results.  Promotions that this search would
+        have made earlier are made now.  The rungs of a halving search stay, and longer ones are added above the last
+        one, with the lengths of `lengths_above`.  In other searches, every trial trains on to ``max_length``.
+
+        Return the trials that had ended or were `retired`, and take part again.
+
+        Raises:
+            SearchError: a number is not larger than the present one, or the method does not allow it; nothing has
+                changed.
+        """
+        self.settings = self._extended(max_trials, max_length)
+        self.plan = plan_search(self.settings)
+        again: set[TrialId] = set()
+        for bracket, plan in zip(self.brackets, self.plan.brackets, strict=True):
+            again.update(bracket.extend(plan))
+        pending = {each.trial for each in self._retired}
+        self._retired = [each for each in self._retired if each.trial not in again]
+        return sorted(again - pending)
+
+    def _extended(self, max_trials: int | None, max_length: int | None) -> SearchSettings:
+        """Return the settings of the extended search.
+
+        Raises:
+            SearchError: see `extend`.
+        """
+        settings, divisor = self.settings, self.settings.divisor
+        if max_trials is max_length is None:
+            raise SearchError("neither max_trials nor max_length is given")
+        lengths = [tuple(rung.length for rung in bracket.rungs) for bracket in self.brackets]
+        trials = [bracket.planned for bracket in self.brackets]
+        if max_trials is not None:
+            if settings.method in (Method.GRID, Method.SINGLE):
+                raise SearchError(f"{settings.method} search has {self.max_trials} trials, neither more nor fewer")
+            if max_trials <= self.max_trials:
+                raise SearchError(f"max_trials must be more than the present {self.max_trials}, not {max_trials}")
+            trials = share_trials_anew(max_trials, [plan.weight for plan in self.plan.brackets], trials)
+        if max_length is not None:
+            if settings.open_ended:
+                raise SearchError("it has no max_length, because training code decides how long a trial trains")
+            if max_length <= settings.max_length:
+                raise SearchError(f"max_length must be more than the present {settings.max_length}, not {max_length}")
+            if not settings.method.is_halving:
+                lengths = [(max_length,)]
+            elif floor_log(divisor, max_length // settings.max_length, MOST_RUNGS) < MOST_RUNGS:
+                above = lengths_above(settings.max_length, max_length, divisor)
+                lengths = [(*each, *above) for each in lengths]
+            else:
+                raise SearchError(f"with divisor {float(divisor):g}, max_length {max_length} needs too many rungs")
+        longest = settings.max_length if max_length is None else max_length
+        return settings.extended(longest, tuple(lengths), tuple(trials))
 
     def limit(self, max_concurrent_trials: int) -> None:
         """Set how many trials may train at once, at least one for each bracket; 0 removes the bound."""

@@ -133,8 +133,26 @@ class RetriedOnRequest(NamedTuple):
         return f"it failed before it reached rung {self.rung} and is retried on request"
 
 
+class Extended(NamedTuple):
+    """The search was extended to a greater length, and the trial had trained to the former one, ``length``."""
+
+    length: int
+
+    def __str__(self) -> str:
+        return f"the search was extended, and it had trained to the former max_length of {self.length}"
+
+
 Reason: TypeAlias = (
-    Created | CreatedHigher | Promoted | LastChance | Waits | Dropped | ReachedEnd | BracketFinished | RetriedOnRequest
+    Created
+    | CreatedHigher
+    | Promoted
+    | LastChance
+    | Waits
+    | Dropped
+    | ReachedEnd
+    | BracketFinished
+    | RetriedOnRequest
+    | Extended
 )
 
 

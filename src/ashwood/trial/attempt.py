@@ -528,6 +528,8 @@ class Attempt:
             self._save_if(answer.save)
         else:
             self.target = max(answer.target, length + 1)
+            if self.target > self.job.max_length:  # The search was extended while the attempt ran.
+                self.job = self.job._replace(max_length=self.target)
             self._went_on_at = length
             # Training code without a loop is about to return, and is called again from its checkpoint.
             inside = self._looks if self.loop is None else self.loop.active

@@ -34,7 +34,8 @@ class WorkerJob(NamedTuple):
         rendezvous: address ``HOST:PORT`` on the machine of rank 0 at which they can connect, or None for one process.
         experiment: identity of the experiment, or an empty text if there is none.
         halving: whether the search compares trials before their end.
-        max_length: greatest total length of a trial in the experiment.
+        max_length: greatest total length of a trial in the experiment.  If the search is extended while the attempt
+            runs, it grows with the target.
         open_ended: whether the training code decides how long it trains; then ``target`` and ``max_length`` mean
             nothing, no report is answered, and the trial is complete when the training code returns.
         experiment_id: number of the experiment in its home, or 0 if there is no experiment.

@@ -12,7 +12,7 @@ from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.table import flatten
-from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
+from ashwood.views.wording import format_capacity, format_duration, format_length, format_value, up_to
 
 _MOST_METRICS = 20
 _LONGEST_HEADLINE = 1_000
@@ -81,6 +81,9 @@ def _describe_request(event: e.Event) -> str:
             return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
         case e.AddTrialRequested(hparams, extra):
             return f"trial requested{' in addition to max_trials' if extra else ''}, with {describe_given(hparams)}"
+        case e.ExtendRequested():
+            given = [f"{name}={value}" for name, value in event._asdict().items() if value is not None]
+            return f"extension of the search requested: {', '.join(given)}"
         case e.TimeRanOut(seconds):
             return f"time limit reached after {seconds:.0f} s"
     return _WITHOUT_DETAILS.get(type(event), type(event).__name__)
@@ -134,7 +137,7 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
         case d.ReopenTrial(trial=trial, why=why):
             return f"reopen trial {trial} ({why})"
         case _:
-            return _describe_the_rest(decision)
+            return _describe_the_rest(decision, unit)
 
 
 def describe_reason(decision: d.Decision, unit: Unit) -> str:
@@ -147,7 +150,7 @@ def describe_reason(decision: d.Decision, unit: Unit) -> str:
     return str(getattr(decision, "why", ""))
 
 
-def _describe_the_rest(decision: d.Decision) -> str:
+def _describe_the_rest(decision: d.Decision, unit: Unit) -> str:
     match decision:
         case d.DeleteCheckpoint(_, path, why):
             return f"delete checkpoint {path}{'' if why is None else f' ({why})'}"
@@ -156,6 +159,8 @@ def _describe_the_rest(decision: d.Decision) -> str:
             bounds += "" if invalid is None else f", at most {invalid} invalid trials"
             bounds += "" if size is None else f", checkpoints of at most {format_size(size)}"
             return f"{concurrent} trials at once, {' + '.join(map(str, trials))} in all, {bounds}"
+        case d.ExtendSearch(max_length, _, trials):
+            return f"extend the search to {' + '.join(map(str, trials))} trials {up_to(max_length, unit)}"
         case d.LeaveExperiment(state, why):
             return f"no more jobs, the experiment will be {state} ({why})"
         case d.Warn(message):

@@ -91,7 +91,6 @@ class History:
     """All views of an experiment, as a fold over log entries that takes O(log n) time for each.
 
     Attributes:
-        spec: the description of the experiment.
         progress: the view of the whole experiment.
         details: the view of each trial in detail.
     """
@@ -100,7 +99,6 @@ class History:
         self, spec: ExperimentSpec, progress: Progress | None = None, details: TrialDetails | None = None
     ) -> None:
         """Continue the fold of given views, or start new ones."""
-        self.spec = spec
         self.progress = progress or Progress(spec)
         self.details = details or TrialDetails(spec)
 
@@ -108,6 +106,11 @@ class History:
         """Apply an entry of the log."""
         self.progress.apply(entry)
         self.details.apply(entry)
+
+    @property
+    def spec(self) -> ExperimentSpec:
+        """The description of the experiment, with the present settings of an extended search."""
+        return self.progress.spec
 
     @property
     def timeline(self) -> Timeline:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf, nan
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     CreateTrial,
     Decision,
     ExperimentEnded,
+    ExtendSearch,
     PauseTrial,
     ReopenTrial,
     StopTrial,
@@ -31,7 +32,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method
-from ashwood.search.vocabulary import BracketFinished, TrialId
+from ashwood.search.vocabulary import BracketFinished, Extended, Promoted, RetriedOnRequest, TrialId
 from ashwood.views.rows import Rows, Tuples
 
 
@@ -159,7 +160,7 @@ class Ladder:
     """The brackets, rungs and trials of a search, as a fold over log entries that takes O(1) time for each.
 
     Attributes:
-        spec: the description of the experiment.
+        spec: the description of the experiment, with the present settings of an extended search.
         brackets: the brackets with counts of the trials at each rung.
         paths: the path of each trial by its id.  Paths of trials that do not train are stored as values in arrays.
     """
@@ -258,6 +259,10 @@ class Ladder:
                 case ChangeSettings(bracket_trials=planned):
                     for bracket, trials in zip(self.brackets, planned, strict=True):
                         bracket.planned = trials
+                case ExtendSearch(max_length, lengths, planned):
+                    self.spec = replace(self.spec, search=self.spec.search.extended(max_length, lengths, planned))
+                    for bracket, rungs, trials in zip(self.brackets, lengths, planned, strict=True):
+                        _extend(bracket, rungs, trials)
                 case CreateTrial():
                     self._create(decision)
                 case (
@@ -288,7 +293,8 @@ class Ladder:
         match decision:
             case TrainTrial(target=target) | ContinueTrial(target=target):
                 path.state = TrialState.RUNNING
-                self._promote(trial, path, bracket.lengths.index(target), event)
+                # If the search was extended since the trial got its job, the rung can be longer than the target.
+                self._promote(trial, path, bisect_left(bracket.lengths, target), event)
             case SuspendTrial() if isinstance(event, ValidationReported) and trial == event.trial:
                 # The trial was promoted while the experiment paused; its target is decided when the experiment resumes.
                 self._promote(trial, path, bisect_right(bracket.lengths, event.length), event)
@@ -317,15 +323,26 @@ class Ladder:
                 path.state, path.ended = TrialState.STOPPED, self._until
             case CloseTrial():
                 self._close(trial, path, decision)
-            case ReopenTrial(state=state, why=why):
-                path.state, path.ended, path.dropped_out = state, None, False
-                rung = bracket.rungs[path.rung]
-                if isinstance(why, BracketReopened):
-                    rung.waiting.add(trial)
-                else:
-                    rung.training.add(trial)
-                    # A trial that still had a job when the experiment ended did not count as failed.
-                    rung.failed -= state is TrialState.PAUSED
+            case ReopenTrial():
+                self._reopen(trial, path, event, decision)
+
+    def _reopen(self, trial: TrialId, path: TrialPath, event: Event, decision: ReopenTrial) -> None:
+        path.state, path.ended, path.dropped_out = decision.state, None, False
+        rung = self.brackets[path.bracket].rungs[path.rung]
+        match decision.why:
+            case BracketReopened():
+                rung.waiting.add(trial)
+            case Promoted():
+                rung.waiting.add(trial)
+                self._promote(trial, path, path.rung + 1, event)
+            case Extended():  # Its result at the former length does not count at the greater one.
+                path.arrivals = ()
+                rung.arrived -= 1
+                rung.training.add(trial)
+            case RetriedOnRequest():
+                rung.training.add(trial)
+                # A trial that still had a job when the experiment ended did not count as failed.
+                rung.failed -= decision.state is TrialState.PAUSED
 
     def _promote(self, trial: TrialId, path: TrialPath, to: int, event: Event) -> None:
         """Promote a trial from its rung to a higher one, through all rungs in between."""
@@ -370,6 +387,12 @@ class Ladder:
         rung.training.discard(trial)
         rung.waiting.discard(trial)
         return rung
+
+
+def _extend(bracket: BracketView, lengths: tuple[int, ...], planned: int) -> None:
+    bracket.planned, bracket.lengths = planned, lengths
+    bracket.rungs += [RungView(length) for length in lengths[len(bracket.rungs) :]]
+    bracket.rungs[-1].length = lengths[-1]
 
 
 def _arrival(at: float, rung: float, length: float, metric: float) -> Arrival:

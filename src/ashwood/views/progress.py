@@ -17,6 +17,7 @@ from ashwood.experiment.decisions import (
     CreateTrial,
     Decision,
     EndExperiment,
+    ExtendSearch,
     LeaveExperiment,
     TrainTrial,
     Warn,
@@ -38,7 +39,7 @@ from ashwood.views.ladder import Ladder
 from ashwood.views.measured import Measuring
 from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialTable
-from ashwood.views.wording import describe_seen
+from ashwood.views.wording import describe_seen, known_length
 
 VIEWS = ("timeline", "checkpoints")
 """Attributes of `Progress` that few readers need, so each of them is a separate part of a snapshot."""
@@ -94,7 +95,7 @@ class Progress:
     """The progress of an experiment, as a fold over log entries.
 
     Attributes:
-        spec: the description of the experiment.
+        spec: the description of the experiment, with the present settings of an extended search.
         state: state of the experiment.
         why_ended: reason for which the driver stopped, or empty while it runs.
         leaving: the decision to give no more jobs, or None if there is no such decision.
@@ -202,6 +203,9 @@ class Progress:
                     self.pending -= bool(given)
                 case TrainTrial(repeats=repeats):
                     self.repeated_for_size += repeats
+                case ExtendSearch():
+                    self.spec = self.ladder.spec
+                    self.expected_arrivals = None
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
@@ -303,6 +307,7 @@ class Progress:
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,
+            "max_length": known_length(self.spec.search.max_length),
             "waits_for": self.waits_for,
             "best": None if best is None else best._asdict(),
             "seen": None if seen is None else seen._asdict(),

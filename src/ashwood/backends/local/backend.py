@@ -247,7 +247,8 @@ class LocalBackend:
         self._live[attempt] = state
         self._trimmer.keep(trial_log(self._logs, command.trial))
         state.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
-        worker.send("job", {**command._asdict(), "trial_directory": str(state.directory)})
+        longest = self._spec.search.max_length if command.max_length is None else command.max_length
+        worker.send("job", {**command._asdict(), "max_length": longest, "trial_directory": str(state.directory)})
 
     def _kill(self, state: _SlotState, worker: WorkerProcess) -> None:
         worker.kill_job()
@@ -500,7 +501,6 @@ def _setup(
             "smaller_is_better": spec.smaller_is_better,
             "experiment": spec.identity,
             "halving": spec.search.method.is_halving,
-            "max_length": spec.search.max_length,
             "open_ended": spec.search.open_ended,
             "experiment_id": number,
             "experiment_name": spec.name,

@@ -8,12 +8,14 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ashwood.config.wording import MOST_WHOLE
 from ashwood.dashboard.answers import ExperimentHeader, header
 from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     AddTrialRequested,
     CancelRequested,
+    ExtendRequested,
     KillRequested,
     PauseRequested,
     Request,
@@ -74,6 +76,13 @@ class AddedTrial(_Changes):
     extra: bool = Field(False, description="Whether to create one trial more than max_trials.")
 
 
+class Extension(_Changes):
+    """Number of trials and length of the extended search; null leaves a value unchanged."""
+
+    max_trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
+    max_length: int | None = Field(None, ge=1, le=MOST_WHOLE, description="Length in the unit of the experiment.")
+
+
 class NameChanges(_Changes):
     """Name, labels and archived flag of an experiment; absent ones remain unchanged."""
 
@@ -100,6 +109,12 @@ async def activate(context: Context, experiment: ExperimentNumber) -> Json:
 async def add_trial(context: Context, experiment: ExperimentNumber, trial: AddedTrial) -> Json:
     """Add a trial with given hyperparameters, which is the next new trial of the first bracket that creates one."""
     return await _ask(context, experiment, AddTrialRequested(trial.hparams, extra=trial.extra))
+
+
+@router.post("/experiments/{experiment}/extend", responses=_DONE)
+async def extend(context: Context, experiment: ExperimentNumber, extension: Extension) -> Json:
+    """Add trials or longer training to a search, also after it has ended.  If no driver runs, it is paused then."""
+    return await _ask(context, experiment, ExtendRequested(extension.max_trials, extension.max_length))
 
 
 @router.post("/experiments/{experiment}/{action}", responses=_DONE)

@@ -231,6 +231,7 @@ class Header {
       can.activate ? button("Resume", () => this.#steer("activate"), "primary") : null,
       can.set ? button("Settings…", () => this.#settings()) : null,
       can.add_trial ? button("Add trial…", () => this.#addTrial()) : null,
+      can.extend ? button("Extend…", () => this.#extend(), can.set ? "ghost" : "") : null,
       can.cancel ? button("Cancel…", () => this.#end("cancel"), "warn") : null,
       can.kill ? button("Kill…", () => this.#end("kill"), "danger") : null,
       button("Rename…", () => this.#rename(), "ghost"),
@@ -342,6 +343,43 @@ class Header {
         const hparams = Object.fromEntries(filled.map(([each, input]) => [each.name, value(each, input)]));
         await post(`${this.model.path}/trials`, { hparams, extra: extra.querySelector("input").checked });
         toast("The trial is added.");
+        await this.model.load();
+        this.model.tell({});
+      },
+    });
+  }
+
+  #extend() {
+    const { data } = this.model;
+    const trials = h("input", { type: "number", name: "max_trials", min: data.trials_planned + 1, step: 1 });
+    const length = h("input", { type: "number", name: "max_length", min: data.max_length + 1, step: 1 });
+    const now = (value) => `Now ${value}. Leave empty for no change.`;
+    const isFixed = data.method === "grid" || data.method === "single";
+    ask({
+      title: `Extend the search of experiment ${data.id}`,
+      body: [
+        isFixed ? null : field("max_trials", trials, now(format.count(data.trials_planned))),
+        data.max_length === null
+          ? null
+          : field(`max_length, in ${data.unit}`, length, now(format.count(data.max_length))),
+        h(
+          "p",
+          { class: "muted" },
+          "Trials continue from their checkpoints. Schedules that are tied to the former max_length, such as learning ",
+          "rate schedules, end there. Time and cost: ",
+          h("code", null, `ashwood extend ${data.id} --dry-run …`),
+        ),
+      ],
+      yes: "Extend and run",
+      act: async () => {
+        const wanted = {
+          max_trials: trials.value === "" ? null : Number(trials.value),
+          max_length: length.value === "" ? null : Number(length.value),
+        };
+        if (wanted.max_trials === null && wanted.max_length === null) return;
+        const { can } = await post(`${this.model.path}/extend`, wanted);
+        if (can.activate) await post(`${this.model.path}/activate`);
+        toast("The search is extended.");
         await this.model.load();
         this.model.tell({});
       },
