@@ -45,6 +45,11 @@ def with_entrypoint(text: str) -> str:
     return SOUND.replace("train:main", text)
 
 
+def with_condition(when: str, kind: str = "type: double, minval: 0, maxval: 1") -> str:
+    ranges = "o: {type: categorical, vals: [sgd, adam]}\n  n: {type: int, minval: 1, maxval: 8}\n  c: 3"
+    return with_hparam(f"{ranges}\n  g: {{lr: {{type: log, minval: -4, maxval: -1}}}}\n  x: {{{kind}, when: {when}}}")
+
+
 # text -> line, key, fragments of the message
 UNREADABLE = {
     "": (1, "", ["is empty"]),
@@ -385,6 +390,66 @@ HYPERPARAMETERS = {
     with_hparam("lr: {type: log, minval: -400, maxval: 0}"): (4, "hyperparameters.lr.minval", ["too small"]),
     with_hparam("lr: {type: double, minval: -.inf, maxval: 0}"): (4, "hyperparameters.lr.minval", ["finite"]),
     with_hparam("lr: {type: double, minval: 0, maxval: .nan}"): (4, "hyperparameters.lr.maxval", ["finite"]),
+    with_condition("{op: sgd}"): (8, "hyperparameters.x.when.op", ["not the name of a hyperparameter", "mean o?"]),
+    with_condition("{lr: 1}"): (8, "hyperparameters.x.when.lr", ["did you mean g.lr?"]),
+    with_condition("{g: 1}"): (8, "hyperparameters.x.when.g", ["is a map", "g.lr"]),
+    with_condition("{o: [sgd, adma]}"): (
+        8,
+        "hyperparameters.x.when.o",
+        ['"adma" can never occur', '"sgd" or "adam"'],
+    ),
+    with_condition("{o: '!= 3', c: '!= 3'}"): (8, "hyperparameters.x.when.c", ["never be true: c is always 3"]),
+    with_condition("{n: '> 8'}"): (8, "hyperparameters.x.when.n", ["can never be true: n is from 1 to 8"]),
+    with_condition("{n: '> a'}"): (8, "hyperparameters.x.when.n", ["'a' is not a number", "write ['> a']"]),
+    with_condition("{n: 9}"): (8, "hyperparameters.x.when.n", ["9 can never occur"]),
+    with_condition("{n: true}"): (8, "hyperparameters.x.when.n", ["true can never occur"]),
+    with_condition("{g.lr: 0.01}"): (8, "hyperparameters.x.when.g.lr", ["never drawn exactly"]),
+    with_condition("{g.lr: '< 0.00001'}"): (8, "hyperparameters.x.when.g.lr", ["from 0.0001 to 0.1"]),
+    with_condition("sgd"): (8, "hyperparameters.x.when", ["must be a map of names to values"]),
+    with_condition("{}"): (8, "hyperparameters.x.when", ["must be a map of names to values"]),
+    with_condition("{o: []}"): (8, "hyperparameters.x.when.o", ["at least one value"]),
+    with_condition("{x: '> 0'}"): (8, "hyperparameters.x", ["form a cycle: x → x"]),
+    with_hparam("g: {when: {b: 1}, a: 2}\n  b: {type: int, minval: 1, maxval: 2, when: {g.a: 2}}"): (
+        4,
+        "hyperparameters.g.a",
+        ["form a cycle: g.a → b → g.a"],
+    ),
+    with_hparam("o: {type: categorical, vals: [a, b]}\n  g: {when: {o: a}, x: {type: const, val: 1, when: {o: b}}}"): (
+        5,
+        "hyperparameters.g.x.when.o",
+        ["can never be true together with the conditions around it"],
+    ),
+    with_hparam("o: 1\n  g: {when: {o: 1}}"): (5, "hyperparameters.g.when", ["condition without hyperparameters"]),
+    with_hparam("n: {type: int, minval: 0, maxval: 3, log: true}"): (
+        4,
+        "hyperparameters.n.minval",
+        ["at least 1", "0"],
+    ),
+    with_hparam("d: {type: double, minval: 0, maxval: 3, log: true}"): (4, "hyperparameters.d.minval", ["above 0"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 9, log: true, step: 2}"): (
+        4,
+        "hyperparameters.n.step",
+        ["log: true"],
+    ),
+    with_hparam("d: {type: double, minval: 1, maxval: 9, log: true, step: 1}"): (
+        4,
+        "hyperparameters.d.step",
+        ["remove one"],
+    ),
+    with_hparam("n: {type: int, minval: 1, maxval: 9, step: 9}"): (4, "hyperparameters.n.step", ["9 is larger than"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 9, step: 0}"): (4, "hyperparameters.n.step", ["at least 1"]),
+    with_hparam("d: {type: double, minval: 0, maxval: 9, step: 1.0e-30}"): (4, "hyperparameters.d.step", ["too small"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 99999, log: true, count: 20000}"): (
+        4,
+        "hyperparameters.n.count",
+        ["at most 10,000"],
+    ),
+    with_hparam("o: {type: categorical, vals: [a, b], ordered: 1}"): (
+        4,
+        "hyperparameters.o.ordered",
+        ["true or false"],
+    ),
+    with_hparam("lr: {type: log, minval: -3, maxval: 1, log: true}"): (4, "hyperparameters.lr.log", ["is for int or"]),
     with_hparam("o: {type: categorical, vals: []}"): (4, "hyperparameters.o.vals", ["at least one value"]),
     with_hparam("o: {type: categorical}"): (4, "hyperparameters.o.vals", ["is missing"]),
     with_hparam("o: {type: categorical, vals: a}"): (4, "hyperparameters.o.vals", ["must be a list", "write [a]"]),
@@ -425,6 +490,13 @@ ENTRYPOINTS = {
     with_entrypoint("my-model:f"): (2, "entrypoint", ['"my-model"', "name of a module"]),
     with_entrypoint("src/model:f"): (2, "entrypoint", ["write src/model.py:f"]),
     with_entrypoint("python train.py {l_r}"): (2, "entrypoint", ["{l_r} is not the name of a hyperparameter", "{lr}?"]),
+    with_hparam("o: 1\n  g: {when: {o: 1}, x: 2}").replace("train:main", "python train.py {g.x}"): (
+        1,
+        "entrypoint",
+        ["{g.x} has no value in trials", "use {args}"],
+    ),
+    with_hparam("global_batch_size: {type: const, val: 8, when: {o: 1}}\n  o: 1").replace("16", "{records: 16}")
+    + "min_validation_period: {batches: 1}\n": (4, "hyperparameters.global_batch_size", ["must not have a condition"]),
     with_entrypoint("python train.py {q}"): (2, "entrypoint", ["the hyperparameters are: lr, opt, opt.a, opt.b"]),
     with_entrypoint("run {trial.idd}"): (2, "entrypoint", ["did you mean {trial.id}?"]),
     with_entrypoint("[python, train.py, '--lr={opt.c}']"): (2, "entrypoint", ["did you mean {opt."]),

@@ -9,7 +9,7 @@ import pytest
 
 from ashwood.config import build_experiment, parse_experiment
 from ashwood.errors import ConfigError
-from ashwood.search.space import Categorical, Double, Log
+from ashwood.search.space import Categorical, Double, Int, Log
 
 SEARCHER = {"name": "random", "metric": "loss", "max_length": 4, "max_trials": 4}
 
@@ -92,3 +92,9 @@ def test_fewer_settings_than_trials_is_a_warning() -> None:
 def test_two_hyperparameters_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two hyperparameters called"):
         build({"opt.lr": Double(0, 1), "opt": {"lr": Double(0, 1)}})
+
+
+def test_maxval_that_no_step_meets_is_a_warning() -> None:
+    (warning,) = build({"x": Int(1, 10, step=4), "y": Double(0, 1)})
+    assert "10 is never drawn: with step 4 from 1, the largest value is 9" in warning
+    assert build({"x": Double(0.1, 0.7, step=0.1)}) == ()

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.search.conditions import When
 from ashwood.search.density import CANDIDATES, RANDOM_EVERY, DensitySampler, _smears
 from ashwood.search.draw import unit_draws
-from ashwood.search.space import Categorical, Const, Double, Int, Log, Space, Tree
+from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space, Tree
 
 TREE: Tree = {
     "lr": Log(-4, -1),
@@ -84,6 +85,55 @@ def test_whatever_it_has_learned_values_are_within_bounds_and_the_same_again(
         assert values["layers"] in range(1, 6)
         assert 0.1 <= values["optimizer"]["momentum"] <= 0.9
         assert values["epochs"] == 3
+
+
+def test_absent_hyperparameters_teach_nothing() -> None:
+    def drawn(when: When | None) -> list[Any]:
+        space = Space({"on": Categorical((True, False)), "x": Double(0.0, 1.0, when=when)})
+        sampler = DensitySampler(space, 3)
+        values = [sampler.sample(trial, 0, trial * RANDOM_EVERY, ()) for trial in range(200)]
+        having = [trial for trial in range(200) if values[trial]["on"]]
+        for trial in having if when is None else range(200):
+            sampler.note(trial)
+        good = sorted(having, key=lambda trial: values[trial]["x"])[:20]
+        return [sampler.sample(200 + n, 0, 1 + RANDOM_EVERY * n, good) for n in range(40)]
+
+    conditional, without = drawn({"on": True}), drawn(None)
+    # All good trials have "on", so the sampler prefers it where trials without it are known.
+    assert sum(each["on"] for each in conditional) > sum(each["on"] for each in without)
+    assert all(("x" in each) == each["on"] for each in conditional)
+    assert max(each["x"] for each in conditional if "x" in each) < 0.5
+
+
+def test_condition_leaves_all_256_bins_to_other_hyperparameters() -> None:
+    many = tuple(range(300))
+    space = Space({"a": Categorical(many), "b": Categorical(many, when={"a": list(range(150))})})
+    sampler = DensitySampler(space, 1)
+    values = [sampler.sample(trial, 0, trial, ()) for trial in range(600)]
+    for trial in range(600):
+        sampler.note(trial)
+    good = [trial for trial in range(600) if values[trial]["a"] == 299] or [0]
+    assert sampler.sample(600, 0, 601, good)
+
+
+def test_ordered_values_and_steps_learn_from_neighbours_as_integers_do() -> None:
+    vals = tuple(range(32))
+    leaves: list[Hyperparameter] = [
+        Int(0, 31),
+        Int(0, 62, step=2),
+        Double(0.0, 3.1, step=0.1),
+        Categorical(vals, ordered=True),
+    ]
+    drawn = []
+    for leaf in leaves:
+        sampler = DensitySampler(Space({"x": leaf}), 3)
+        values = [sampler.sample(trial, 0, trial * RANDOM_EVERY, ())["x"] for trial in range(40)]
+        for trial in range(40):
+            sampler.note(trial)
+        good = sorted(range(40), key=lambda trial: values[trial])[:10]
+        drawn.append([sampler.sample(40 + n, 0, 1 + RANDOM_EVERY * n, good)["x"] for n in range(30)])
+    ints, steps, doubles, ordered = drawn
+    assert ints == ordered == [value / 2 for value in steps] == [round(value * 10) for value in doubles]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 16])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise, product
 from math import inf, isfinite, nan
@@ -12,7 +14,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space, Tree
+from ashwood.search.conditions import parse_test
+from ashwood.search.space import Categorical, Const, Double, Group, Hyperparameter, Int, Log, Space, Tree, values_of
+from ashwood.views import table
 
 units = st.floats(0, 1, exclude_max=True)
 LARGEST_UNIT = 1 - 2**-53
@@ -31,6 +35,10 @@ hyperparameters: st.SearchStrategy[Hyperparameter] = st.one_of(
     st.builds(Const, st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)),
     st.builds(Int, st.integers(-9, 0), st.integers(1, 9), st.integers(1, 5)),
     st.builds(Double, st.floats(-9, 0), st.floats(1, 9), st.integers(1, 5)),
+    st.builds(Int, st.integers(-9, 0), st.integers(4, 9), st.integers(1, 5), st.integers(1, 4)),
+    st.builds(Int, st.integers(1, 9), st.integers(10, 99), st.integers(1, 5), log=st.just(True)),
+    st.builds(Double, st.floats(-9, 0), st.floats(1, 9), st.integers(1, 5), st.sampled_from([0.1, 0.25, 0.3, 1.0])),
+    st.builds(Double, st.floats(1e-6, 1), st.floats(2, 9), st.integers(1, 5), log=st.just(True)),
     st.builds(Log, st.floats(-9, 0), st.floats(1, 9), st.sampled_from([2.0, 10.0, 2.5]), st.integers(1, 5)),
     st.builds(Categorical, st.lists(st.text(max_size=2), min_size=1, max_size=4, unique=True).map(tuple)),
 )
@@ -176,6 +184,63 @@ def test_samples_look_uniform() -> None:
     assert {sample["epochs"] for sample in samples} == {10}
 
 
+# -- steps and logarithmic scales --------------------------------------------------------------
+
+
+@given(low=st.integers(-(2**63), 2**62), span=st.integers(1, 2**62), step=st.integers(1, 2**40), unit=units)
+def test_int_with_step_is_one_of_its_values(low: int, span: int, step: int, unit: float) -> None:
+    leaf = Int(low, low + span, step=step)
+    assert leaf.at(unit) in range(low, low + span + 1, step)
+    assert leaf.at(0.0) == low
+
+
+@given(low=st.decimals(-99, 99, places=2), step=st.decimals("0.01", 9, places=2), size=st.integers(1, 500), unit=units)
+def test_double_with_step_is_the_decimal_that_a_user_expects(
+    low: Decimal, step: Decimal, size: int, unit: float
+) -> None:
+    leaf = Double(float(low), float(low + step * (size - 1) + step / 2), step=float(step))
+    assert leaf.size == size
+    assert leaf.at(unit) == float(low + step * int(unit * size))
+
+
+def test_steps_never_pass_maxval() -> None:
+    assert Int(1, 10, step=4).grid() == (1, 5, 9)
+    assert Double(0.0, 1.0, step=0.3).grid() == (0.0, 0.3, 0.6, 0.9)
+    assert Double(0.1, 0.7, step=0.1).grid() == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    assert Double(0.1, 0.7, step=0.1).at(LARGEST_UNIT) == 0.7
+
+
+def test_unit_of_value_computed_with_floats_is_that_of_the_step() -> None:
+    assert Double(0.0, 1.0, step=0.1).unit_of(0.1 + 0.2) == 3.5 / 11
+    assert Double(0.0, 1.0, step=0.1).unit_of(0.15) is None
+
+
+@given(low=st.integers(1, 2**62), span=st.integers(1, 2**62), unit=units)
+def test_int_on_logarithmic_scale_is_in_its_range(low: int, span: int, unit: float) -> None:
+    value = Int(low, low + span, log=True).at(unit)
+    assert isinstance(value, int)
+    assert low <= value <= low + span
+
+
+def test_int_on_logarithmic_scale_has_the_share_of_numbers_that_round_to_it() -> None:
+    draws = Counter(Int(1, 3, log=True).at(i / 10_000) for i in range(10_000))
+    # From 0.5 to 3.5: log(3) / log(7), log(5 / 3) / log(7) and log(7 / 5) / log(7).
+    assert [draws[value] / 10_000 for value in (1, 2, 3)] == pytest.approx([0.5646, 0.2625, 0.1729], abs=2e-4)
+
+
+@given(low=st.floats(1e-300, 1e300), factor=st.floats(1.001, 1e6), unit=units)
+def test_double_on_logarithmic_scale_is_in_its_range(low: float, factor: float, unit: float) -> None:
+    leaf = Double(low, low * factor, log=True)
+    assert low <= leaf.at(unit) <= low * factor
+    assert (leaf.at(0.0), leaf.at(1.0)) == (low, low * factor)
+
+
+def test_values_on_new_scales_never_change() -> None:
+    space = Space({"a": Int(1, 4096, log=True), "b": Double(1e-5, 0.5, log=True), "c": Double(0.0, 2.0, step=0.05)})
+    assert space.sample(0, 0, 0) == {"a": 3, "b": 0.0008033451580563231, "c": 0.8}
+    assert Double(1e-4, 1.0, log=True).at(0.5) == 0.01
+
+
 # -- positions ---------------------------------------------------------------------------------
 
 
@@ -187,7 +252,7 @@ def test_unit_of_drawn_value_gives_the_same_value(leaf: Hyperparameter, unit: fl
     assert position is not None
     assert 0 <= position <= 1
     again = leaf.at(position)
-    assert again == value if isinstance(leaf, Int | Categorical) else again == pytest.approx(value, abs=1e-9)
+    assert again == value if leaf.size else again == pytest.approx(value, abs=1e-9)
 
 
 @given(hyperparameters, st.integers() | finite | st.sampled_from([inf, nan, True, "10", None]))
@@ -202,15 +267,119 @@ def test_unit_of_any_other_value_is_none(leaf: Hyperparameter, value: Any) -> No
         case Int() | Double():
             inside = isinstance(value, int | float) and leaf.minval <= value <= leaf.maxval
             inside = inside and (isinstance(leaf, Double) or value == int(value))
+            inside = inside and (leaf.step is None or value in values_of(leaf))
     inside = inside and not isinstance(value, bool)
     assert (leaf.unit_of(value) is not None) == inside
 
 
 def test_unit_of_bounds() -> None:
-    for leaf in (Double(0.2, 0.9), Log(-5, -1), Log(3, 8, base=2.0), Double(-1e308, 1e308)):
+    for leaf in (
+        Double(0.2, 0.9),
+        Double(1e-9, 3.0, log=True),
+        Log(-5, -1),
+        Log(3, 8, base=2.0),
+        Double(-1e308, 1e308),
+    ):
         assert leaf.unit_of(leaf.at(0)) == 0
         assert leaf.unit_of(leaf.at(1)) == 1
     assert Categorical((1, True)).unit_of(True) == 0.75
+
+
+# -- conditions --------------------------------------------------------------------------------
+
+
+CONDITIONAL = Space(
+    {
+        "optimizer": {
+            "name": Categorical(("sgd", "adam", "none")),
+            "sgd": Group(
+                {
+                    "momentum": Double(0.0, 0.9, step=0.3),
+                    "nesterov": Categorical((True, False), when={"optimizer.sgd.momentum": "> 0"}),
+                },
+                {"optimizer.name": "sgd"},
+            ),
+        },
+        "decay": Log(-5, -2, count=2, when={"optimizer.name": ["sgd", "adam"], "layers": ">= 2"}),
+        "layers": Int(1, 3, count=3),
+    }
+)
+
+
+def is_settled(values: dict[str, Any]) -> bool:
+    """Whether values have the hyperparameters that the conditions of CONDITIONAL require, and no others."""
+    optimizer, layers = values["optimizer"], values["layers"]
+    has_sgd = optimizer["name"] == "sgd"
+    return bool(
+        ("sgd" in optimizer) == has_sgd
+        and (not has_sgd or ("nesterov" in optimizer["sgd"]) == (optimizer["sgd"]["momentum"] > 0))
+        and ("decay" in values) == (optimizer["name"] != "none" and layers >= 2)
+    )
+
+
+@given(seed=st.integers(0, 2**31), index=st.integers(0, 10**6))
+def test_trials_have_exactly_the_hyperparameters_whose_conditions_are_true(seed: int, index: int) -> None:
+    assert is_settled(CONDITIONAL.sample(seed, 0, index))
+
+
+@given(seed=st.integers(0, 2**31), index=st.integers(0, 10**6))
+def test_conditions_change_no_value(seed: int, index: int) -> None:
+    def without(node: Any) -> Any:
+        if isinstance(node, Group | Mapping):
+            tree = node.tree if isinstance(node, Group) else node
+            return {name: without(each) for name, each in tree.items()}
+        return replace(node, when=None)
+
+    everything = Space(without(CONDITIONAL.tree)).sample(seed, 0, index)
+    flat = table.flatten(everything)
+    assert table.flatten(CONDITIONAL.sample(seed, 0, index)).items() <= flat.items()
+
+
+def test_grid_has_each_setting_once() -> None:
+    points = [CONDITIONAL.grid_point(index) for index in range(CONDITIONAL.grid_size())]
+    assert all(is_settled(point) for point in points)
+    # sgd has one setting with momentum 0 and six with more; 1 + 2 * 2 settings of layers and decay for sgd and adam.
+    assert len(points) == (1 + 3 * 2) * 5 + 5 + 3
+    assert len({repr(point) for point in points}) == len(points)
+    assert points[0] == {"optimizer": {"name": "sgd", "sgd": {"momentum": 0.0}}, "layers": 1}
+    assert points[-1] == {"optimizer": {"name": "none"}, "layers": 3}
+
+
+def test_grid_of_many_branches_is_listed_without_all_combinations() -> None:
+    tree: Tree = {"branch": Categorical(tuple(range(12)))}
+    tree |= {f"x{n}": Int(0, 9, count=10, when={"branch": n}) for n in range(12)}  # type: ignore[operator]
+    assert Space(tree).grid_size() == 120
+    with pytest.raises(ValueError, match="more than 100,000 points"):
+        Space({f"x{n}": Int(0, 9, 10) for n in range(6)} | {"y": Const(1, when={"x0": 1})}).grid_size()
+
+
+@pytest.mark.parametrize(
+    ("required", "passing"),
+    [
+        ("a", ["a"]),
+        (["a", 1, None], [1, 1.0, "a", None]),
+        (True, [True]),
+        (1, [1, 1.0]),
+        ("< 2", [1, 1.0]),
+        (" >=2 ", [2, 3.5]),
+        ("!= 1", [True, None, "a", "< 2", 2, 3.5]),
+        ("!= a", [1, 1.0, True, None, "< 2", 2, 3.5]),
+        ("!= null", [1, 1.0, True, "a", "< 2", 2, 3.5]),
+        (["< 2"], ["< 2"]),
+    ],
+)
+def test_condition_holds_for(required: Any, passing: list[Any]) -> None:
+    test = parse_test(required)
+    assert [value for value in (1, 1.0, True, None, "a", "< 2", 2, 3.5) if test.holds(value)] == sorted(
+        passing, key=[1, 1.0, True, None, "a", "< 2", 2, 3.5].index
+    )
+
+
+def test_wrong_conditions_are_errors() -> None:
+    with pytest.raises(ValueError, match="no hyperparameter 'b'"):
+        Space({"a": Const(1, when={"b": 1})}).check()
+    with pytest.raises(ValueError, match=r"form a cycle: . → . → ."):
+        Space({"a": Const(1, when={"b": 1}), "b": Const(1, when={"a": 1})}).check()
 
 
 # -- grids -------------------------------------------------------------------------------------
@@ -236,6 +405,14 @@ def test_unit_of_bounds() -> None:
         (Log(-4, 0, count=5), (1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
         (Log(-4, -2, count=1), (1e-3,)),
         (Log(3, 5, base=2.0, count=3), (8.0, 16.0, 32.0)),
+        (Int(2, 20, 3, step=3), (2, 11, 20)),
+        (Int(2, 20, 1, step=3), (11,)),
+        (Int(2, 20, step=6), (2, 8, 14, 20)),
+        (Int(1, 1000, 4, log=True), (1, 10, 100, 1000)),
+        (Int(1, 4, 9, log=True), (1, 2, 3, 4)),
+        (Int(1, 9, 1, log=True), (3,)),
+        (Double(0.0, 1.0, 3, step=0.1), (0.0, 0.5, 1.0)),
+        (Double(1e-4, 1.0, 5, log=True), (1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
         (Categorical(("a", "b")), ("a", "b")),
         (Const([1, 2]), ([1, 2],)),
     ],

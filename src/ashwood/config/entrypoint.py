@@ -82,7 +82,7 @@ def _quoted(word: str) -> str:
 
 
 def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None:
-    """Report placeholders that are not names of hyperparameters, and warn of code for Determined."""
+    """Report placeholders that are not hyperparameters of every trial, and warn of code for Determined."""
     target, path = entrypoint.target, ("entrypoint",)
     if entrypoint.kind is not EntrypointKind.COMMAND:
         return
@@ -90,6 +90,7 @@ def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None
         instead = "use determined.launch.torch_distributed or torchrun"
         report.warn(path, f"determined.launch.{launcher} is part of Determined, not of Ashwood: {instead}")
     known = dict.fromkeys(names(tree))
+    always = set(names(tree, always=True))
     for name in dict.fromkeys(PLACEHOLDER.findall(target)):
         if report.is_full:
             return
@@ -98,3 +99,6 @@ def check_entrypoint(entrypoint: Entrypoint, tree: Tree, report: Report) -> None
             there = shorten(", ".join(known)) or "none"
             hint = f"did you mean {{{shorten(close, _LONGEST)}}}?" if close else f"the hyperparameters are: {there}"
             report.error(path, f"{{{shorten(name, _LONGEST)}}} is not the name of a hyperparameter; {hint}")
+        elif name in known and name not in always:
+            words = f"{{{shorten(name, _LONGEST)}}} has no value in trials for which its condition is not true"
+            report.error(path, f"{words}: use {{args}}, or read trial.hparams")

@@ -1,8 +1,9 @@
 """``hyperparameters``: the search space.
 
 A map whose ``type`` is not itself a map describes one hyperparameter.  Any other map nests
-hyperparameters.  Everything else is a constant.  `ashwood.config.plain` turns the
-classes of Python's API into such maps.
+hyperparameters; its key ``when``, if the value is a map without a type, is its condition.
+Everything else is a constant.  `ashwood.config.plain` turns the classes of Python's API into
+such maps.
 """
 
 from __future__ import annotations
@@ -11,17 +12,31 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from ashwood.config.kinds import ANY, Kind, list_of, number, whole
+from ashwood.config.kinds import ANY, FLAG, Kind, list_of, number, whole
 from ashwood.config.report import Report
 from ashwood.config.section import Key, map_schema, read_keys
-from ashwood.config.wording import Path, all_of, any_of, dotted, must_be, not_one_of, shorten, shown
+from ashwood.config.wording import MOST_WHOLE, Path, all_of, any_of, dotted, must_be, not_one_of, shorten, shown
 from ashwood.config.wording import number as digits
 from ashwood.errors import nearest
 from ashwood.search import space
+from ashwood.search.conditions import Test, parse_test, same
 from ashwood.search.settings import MOST_TRIALS
-from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Tree
+from ashwood.search.space import (
+    MOST_LISTED,
+    Categorical,
+    ConditionCycle,
+    Const,
+    Double,
+    Group,
+    Hyperparameter,
+    Int,
+    Log,
+    Space,
+    Tree,
+)
 
 HYPERPARAMETERS: Path = ("hyperparameters",)
 
@@ -47,21 +62,60 @@ def _range(kind: Kind, low: str = "The smallest value.", high: str = "The larges
     return {"minval": Key(kind, low, required=needed), "maxval": Key(kind, high, required=needed), "count": count}
 
 
+_LOG = Key(
+    FLAG, "true: draw uniformly on a logarithmic scale; minval and maxval are values, and minval is above 0.", False
+)
+
+
+_WHEN_KEY = "when"
+
+
+def _read_when(value: Any, path: Path, report: Report) -> Mapping[str, Any] | None:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(must_be('a map of names to values, such as {optimizer.name: sgd, layers: ">= 2"}', value))
+    for name, required in value.items():
+        try:
+            parse_test(ANY.read(required, (*path, name), report))
+        except ValueError as error:
+            report.error((*path, name), str(error))
+    return None if report.known_bad_within(path) else value
+
+
+_WHEN = Key(
+    Kind({"type": "object", "minProperties": 1}, _read_when),
+    "The condition under which a trial has it: for each of some other hyperparameters a value, a list of values, or a "
+    'comparison such as ">= 2".',
+)
+
+
+def _stepped(kind: Kind, step: Kind) -> dict[str, Key]:
+    return _range(kind) | {"step": Key(step, "The distance between values; minval is the first."), "log": _LOG}
+
+
+def _leaf(make: type[Hyperparameter], description: str, keys: dict[str, Key]) -> _Leaf:
+    return _Leaf(make, description, keys | {_WHEN_KEY: _WHEN})
+
+
 LEAVES = {
-    "int": _Leaf(Int, "A whole number from minval to maxval, both included.", _range(whole(-(2**63), 2**63 - 1))),
-    "double": _Leaf(Double, "A number from minval to maxval.", _range(number())),
-    "log": _Leaf(
+    "int": _leaf(
+        Int, "A whole number from minval to maxval, both included.", _stepped(whole(-(2**63), 2**63 - 1), whole(1))
+    ),
+    "double": _leaf(Double, "A number from minval to maxval.", _stepped(number(), number(above=0))),
+    "log": _leaf(
         Log,
         "A number base**x with x from minval to maxval; minval and maxval are exponents.",
         _range(number(), "The smallest exponent: -4 for 0.0001.", "The largest exponent: -1 for 0.1.")
         | {"base": Key(number(above=0), "The base of the exponents.", default=10.0)},
     ),
-    "categorical": _Leaf(
+    "categorical": _leaf(
         Categorical,
         "One of several values.",
-        {"vals": Key(list_of(ANY, least=1), "The values to choose from.", required="the values to choose from")},
+        {
+            "vals": Key(list_of(ANY, least=1), "The values to choose from.", required="the values to choose from"),
+            "ordered": Key(FLAG, "true: neighbouring values are similar, such as sizes from small to large.", False),
+        },
     ),
-    "const": _Leaf(
+    "const": _leaf(
         Const,
         "A constant.  A bare value without a type is also a constant.",
         {"val": Key(ANY, "The value.", required="the value of the constant")},
@@ -84,6 +138,11 @@ _PROBABLY_AN_ACTUAL_VALUE = 0.1
 """Positive bounds below this are probably values and not exponents."""
 _WIDE = 100
 """Least ratio of the bounds at which they are probably values of a log scale and not exponents."""
+_LARGEST_UNIT = 1 - 2**-53
+_MOST_CHECKED = 1_000
+"""Largest number of values of a hyperparameter for which a condition is checked with each value."""
+_MOST_LOG_INTS = 10_000
+"""Largest count of an int with a logarithmic scale, whose grid is only known when it has been computed."""
 _MOST_NAMES = 10
 _LONGEST_NAME = 60
 _LARGEST_SHOWN = 10**18
@@ -95,15 +154,16 @@ def _read_space(tree: Any, path: Path, report: Report) -> Tree | None:
         raise ValueError(must_be("a map (key: value)", tree))
     space_tree = {name: _read(value, (*path, name), report) for name, value in tree.items()}
     seen: set[str] = set()
-    for inner, _ in space.Space(space_tree).leaves():
+    for inner, _ in Space(space_tree).leaves():
         name = ".".join(map(str, inner))
         if name in seen:
             report.error((*HYPERPARAMETERS, *inner), f"there are two hyperparameters called {shorten(name)}")
         seen.add(name)
+    _check_conditions(Space(space_tree), report)
     return space_tree
 
 
-def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Tree:
+def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Group | Tree:
     if not str(path[-1]).strip():
         report.error(path, "a hyperparameter needs a name")
     if isinstance(value, Mapping):
@@ -116,8 +176,26 @@ def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Tree:
             report.error(path, "a choice needs a type: add type: categorical")
             return _STAND_IN
         if value:
-            return {name: _read(child, (*path, name), report) for name, child in value.items()}
+            return _read_map(value, path, report)
     return _constant(value, path, report)
+
+
+def _read_map(value: Mapping[str, Any], path: Path, report: Report) -> Group | Tree:
+    when = value.get(_WHEN_KEY)
+    has_condition = isinstance(when, Mapping) and when.get("type") not in tuple(LEAVES)
+    if has_condition and len(value) == 1:
+        report.error(
+            (*path, _WHEN_KEY), f"is a condition without hyperparameters: add those of {shorten(str(path[-1]))}"
+        )
+    tree = {
+        name: _read(child, (*path, name), report)
+        for name, child in value.items()
+        if not has_condition or name != _WHEN_KEY
+    }
+    if not has_condition:
+        return tree
+    condition = _WHEN.kind.read(when, (*path, _WHEN_KEY), report)
+    return tree if condition is None else Group(tree, condition)
 
 
 def _read_typed(value: Mapping[str, Any], path: Path, report: Report) -> Hyperparameter:
@@ -157,7 +235,9 @@ def _read_leaf(kind: str, data: Mapping[str, Any], path: Path, report: Report) -
         _check_different(values["vals"], path, report)
         values["vals"] = tuple(values["vals"])
     leaf = LEAVES[kind].make(**values)
-    if isinstance(leaf, Int | Double) and not _in_order(leaf.minval, leaf.maxval, path, report):
+    if isinstance(leaf, Int | Double) and not (
+        _in_order(leaf.minval, leaf.maxval, path, report) and _sound_scale(leaf, path, report)
+    ):
         return _STAND_IN
     if isinstance(leaf, Log) and not all([_log_in_order(leaf, path, report), _sound_powers(leaf, path, report)]):
         return _STAND_IN
@@ -195,6 +275,32 @@ def _in_order(low: float, high: float, path: Path, report: Report) -> bool:
     else:
         report.error((*path, "maxval"), f"must be above minval, but is {digits(high)} while minval is {digits(low)}")
     return False
+
+
+def _sound_scale(leaf: Int | Double, path: Path, report: Report) -> bool:
+    """Return whether ``step`` and ``log`` fit the bounds.  A maxval that no step meets is only a warning."""
+    low, high, step = leaf.minval, leaf.maxval, leaf.step
+    wrong: dict[str, str] = {}
+    if leaf.log:
+        if low <= 0:
+            least = "at least 1" if isinstance(leaf, Int) else "above 0"
+            wrong["minval"] = f"must be {least} on a logarithmic scale, not {digits(low)}"
+        if step is not None and not (isinstance(leaf, Int) and step == 1):
+            wrong["step"] = "cannot be combined with log: true: remove one of them"
+        elif isinstance(leaf, Int) and (leaf.count or 0) > _MOST_LOG_INTS:
+            wrong["count"] = f"must be at most {_MOST_LOG_INTS:,} for an int with log: true"
+    elif step is not None:
+        values = (Decimal(repr(high)) - Decimal(repr(low))) / Decimal(repr(step))
+        if values < 1:
+            wrong["step"] = f"{digits(step)} is larger than the range, so minval would be the only value"
+        elif values > MOST_WHOLE:
+            wrong["step"] = f"{digits(step)} is too small for the range, which may have at most 2**53 values"
+        elif (last := leaf.at(_LARGEST_UNIT)) != high:
+            reached = f"with step {digits(step)} from {digits(low)}, the largest value is {digits(last)}"
+            report.warn((*path, "maxval"), f"{digits(high)} is never drawn: {reached}")
+    for key, message in wrong.items():
+        report.error((*path, key), message)
+    return not wrong
 
 
 def _log_in_order(leaf: Log, path: Path, report: Report) -> bool:
@@ -237,64 +343,168 @@ def _sound_powers(leaf: Log, path: Path, report: Report) -> bool:
     return True
 
 
+# -- conditions -----------------------------------------------------------------------------------
+
+
+def _check_conditions(found: Space, report: Report) -> None:
+    """Report conditions on unknown hyperparameters, on values that cannot occur, and on themselves."""
+    leaves = {".".join(path): (path, leaf) for path, leaf in found.leaves()}
+    done: set[Path] = set()
+    sound = True
+    for path, _, conditions in found.conditional():
+        tests: dict[str, list[Test]] = {}
+        for owner, when in conditions:
+            for name, required in when.items():
+                at = (*HYPERPARAMETERS, *owner, _WHEN_KEY, name)
+                test = parse_test(required)
+                tests.setdefault(name, []).append(test)
+                if owner not in done and (message := _flaw_of(name, test, tests[name], leaves, report)):
+                    sound = False
+                    report.error(at, message)
+            done.add(owner)
+        sound = sound and not report.known_bad((*HYPERPARAMETERS, *path))
+    if sound:
+        try:
+            found.check()
+        except ConditionCycle as error:
+            report.error((*HYPERPARAMETERS, *error.paths[0]), str(error))
+
+
+def _flaw_of(
+    name: str,
+    test: Test,
+    tests: Sequence[Test],
+    leaves: Mapping[str, tuple[Sequence[str], Hyperparameter]],
+    report: Report,
+) -> str | None:
+    """Return what is wrong with the condition on one hyperparameter, or None.
+
+    Args:
+        name: the hyperparameter.
+        test: the test for its value.
+        tests: the test and those of the groups around it on the same hyperparameter.
+        leaves: path and range of each hyperparameter by name.
+        report: the problems so far.
+    """
+    if name not in leaves:
+        if report.known_bad_within((*HYPERPARAMETERS, *name.split("."))):
+            return None
+        inner = [each for each in leaves if each.startswith(f"{name}.")]
+        if inner:
+            return f"is a map of hyperparameters: name one of them, such as {shorten(inner[0])}"
+        close = nearest(name, list(leaves))
+        hint = f"did you mean {close}?" if close else "write it with dots from the root, such as optimizer.name"
+        return f"is not the name of a hyperparameter; {hint}"
+    path, leaf = leaves[name]
+    if report.known_bad((*HYPERPARAMETERS, *path)):
+        return None
+    words = _range_words(leaf)
+    if leaf.size is None:
+        if test.sign == "=":
+            return f'can never be true: a number {words} is never drawn exactly; use a comparison such as "< 0.1"'
+        ends = sorted((leaf.at(0.0), leaf.at(1.0)))
+        possible = any(test.holds(end) for end in ends)
+    else:
+        wrong = [value for value in test.values if test.sign == "=" and not _can_be(leaf, value)]
+        if wrong:
+            return f"{shown(wrong[0])} can never occur: {name} is {words}"
+        if leaf.size > _MOST_CHECKED:
+            possible = any(test.holds(leaf.at(unit)) for unit in (0.0, _LARGEST_UNIT))
+        else:
+            possible = any(all(each.holds(value) for each in tests) for value in space.values_of(leaf))
+    if possible:
+        return None
+    together = " together with the conditions around it" if len(tests) > 1 else ""
+    return f"can never be true{together}: {name} is {words}"
+
+
+def _can_be(leaf: Hyperparameter, value: Any) -> bool:
+    return same(leaf.val, value) if isinstance(leaf, Const) else leaf.unit_of(value) is not None
+
+
+def _range_words(leaf: Hyperparameter) -> str:
+    match leaf:
+        case Const():
+            return f"always {shown(leaf.val)}"
+        case Categorical():
+            return shorten(any_of(shown(value) for value in leaf.vals))
+    low, high = sorted((leaf.at(0.0), leaf.at(1.0 if leaf.size is None else _LARGEST_UNIT)))
+    step = f" with step {digits(leaf.step)}" if not isinstance(leaf, Log) and leaf.step is not None else ""
+    return f"from {digits(low)} to {digits(high)}{step}"
+
+
 # -- grid search ----------------------------------------------------------------------------------
 
 
-def read_grid_size(tree: Tree, report: Report) -> int:
+def read_grid_size(found: Space, report: Report) -> int:
     """Return the number of points of the grid.  A missing count and a grid that is too large are reported."""
     sizes: dict[str, int] = {}
-    for path, leaf in space.Space(tree).leaves():
-        if isinstance(leaf, Int | Double | Log) and leaf.count is None:
+    for path, leaf in found.leaves():
+        has_step = isinstance(leaf, Int | Double) and leaf.step is not None
+        if isinstance(leaf, Int | Double | Log) and leaf.count is None and not has_step:
             report.error((*HYPERPARAMETERS, *path), "needs count: n, the number of values that a grid search tries")
         else:
             sizes[dotted(path)] = int(_count_values(leaf, grid=True))
-    points = math.prod(sizes.values())
-    if points > MOST_TRIALS:
+    points, most, what = math.prod(sizes.values()), MOST_TRIALS, "points"
+    if not report.known_bad_within(HYPERPARAMETERS) and found.is_restricted:
+        most, what = MOST_LISTED, "combinations"
+        if max(sizes.values(), default=1) <= MOST_LISTED:
+            try:
+                return found.grid_size()
+            except ValueError:
+                pass
+    if points > most:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:_MOST_NAMES]
         factors = " × ".join(f"{name} {sizes[name]:,}" for name in sizes if sizes[name] > 1 and name in largest)
         size = f"{points:,}" if points < _LARGEST_SHOWN else f"more than {_LARGEST_SHOWN:,}"
         rest = " × …" if len(sizes) > len(largest) else ""
+        limit = f"{most:,}" if most == MOST_TRIALS else f"{most:,}, the limit for a grid with conditions"
         report.error(
             HYPERPARAMETERS,
-            f"the grid has {size} points ({factors}{rest}), more than {MOST_TRIALS:,}: "
+            f"the grid has {size} {what} ({factors}{rest}), more than {limit}: "
             "reduce a count, or search with adaptive_asha or random",
         )
-    return min(points, MOST_TRIALS)
+    return min(points, most)
 
 
-def count_settings(tree: Tree) -> float:
-    """Return the number of different settings of a space, which is infinite if a hyperparameter is continuous."""
-    return math.prod(_count_values(leaf, grid=False) for _, leaf in space.Space(tree).leaves())
+def count_settings(found: Space) -> float:
+    """Return the number of different settings of a space, which is infinite if a hyperparameter is continuous.
+
+    Conditions can make some of them equal.
+    """
+    return math.prod(_count_values(leaf, grid=False) for _, leaf in found.leaves())
 
 
 def _count_values(leaf: Hyperparameter, *, grid: bool) -> float:
-    """Return the number of values of a hyperparameter, or of those that a grid search tries, without creating them."""
-    match leaf:
-        case Const():
-            return 1
-        case Categorical():
-            return len(leaf.vals)
-        case Int():
-            size = leaf.maxval - leaf.minval + 1
-            return min(leaf.count or 1, size) if grid else size
-        case _:
-            return leaf.count or 1 if grid else math.inf
+    """Return the number of values of a hyperparameter, or of those that a grid search tries."""
+    size = math.inf if leaf.size is None else leaf.size
+    if not grid or isinstance(leaf, Const | Categorical):
+        return size
+    if isinstance(leaf, Int) and leaf.log:
+        return len(leaf.grid()) if leaf.count else 1
+    has_step = not isinstance(leaf, Log) and leaf.step is not None
+    return min(leaf.count or (size if has_step else 1), size)
 
 
-def names(tree: Mapping[str, Any]) -> list[str]:
-    """Return the dotted names of all hyperparameters and of the maps that nest them."""
+def names(tree: Mapping[str, Any], *, always: bool = False) -> list[str]:
+    """Return the dotted names of all hyperparameters and of the maps that nest them.
+
+    If ``always``, those that some trials do not have because of a condition are left out.
+    """
     found = []
     for name, node in tree.items():
-        found.append(name)
-        inner = node.val if isinstance(node, Const) else node
-        if isinstance(inner, Mapping):
-            found += [f"{name}.{other}" for other in names(inner)]
+        if always and getattr(node, "when", None) is not None:
+            continue
+        inner = node.val if isinstance(node, Const) else node.tree if isinstance(node, Group) else node
+        below = names(inner, always=always) if isinstance(inner, Mapping) else []
+        if below or node is not inner or not isinstance(inner, Mapping) or not inner:
+            found += [name, *(f"{name}.{other}" for other in below)]
     return found
 
 
-def searched(tree: Tree) -> str:
+def searched(found: Space) -> str:
     """Return the names of the hyperparameters that vary for a message, or "" if none does."""
-    varying = [dotted(path) for path, leaf in space.Space(tree).leaves() if not isinstance(leaf, Const)]
+    varying = [dotted(path) for path, leaf in found.leaves() if not isinstance(leaf, Const)]
     if len(varying) > _MOST_NAMES:
         varying = [*varying[:_MOST_NAMES], f"{len(varying) - _MOST_NAMES:,} others"]
     return all_of(varying) if varying else ""
@@ -308,7 +518,10 @@ def hyperparameter_schema() -> dict[str, Any]:
     nested = {
         "description": "Nested hyperparameters.",
         "type": "object",
-        "properties": {"type": {"$ref": "#/$defs/Hyperparameter", "type": "object"}},
+        "properties": {
+            "type": {"$ref": "#/$defs/Hyperparameter", "type": "object"},
+            _WHEN_KEY: {"description": "The condition under which a trial has these hyperparameters."},
+        },
         "additionalProperties": {"$ref": "#/$defs/Hyperparameter"},
     }
     constant = {"description": "A constant.", "type": ["number", "string", "boolean", "null", "array"]}

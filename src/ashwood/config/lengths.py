@@ -59,6 +59,9 @@ def _lack_of_batch_size(tree: Tree, report: Report) -> str | None:
     leaf = tree.get(BATCH_SIZE)
     if leaf is None:
         return f"the hyperparameter {BATCH_SIZE}: n"
+    if getattr(leaf, "when", None) is not None:
+        report.error(path, "must not have a condition, because lengths in batches are converted for every trial")
+        return None
     sizes = leaf.vals if isinstance(leaf, Categorical) else [getattr(leaf, "val", getattr(leaf, "minval", None))]
     if not all(type(size) is int and size >= 1 for size in sizes):  # Bounds of double and log are floats.
         why = f"lengths in batches can be converted; {dotted(_MAX_LENGTH)} and another length differ in unit"

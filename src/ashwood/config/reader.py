@@ -155,17 +155,17 @@ def _load(
     if search_only and tree.get("entrypoint") is None:
         tree = {**tree, "entrypoint": NO_ENTRYPOINT}
     file: ExperimentFile = FILE.read(tree, (), report) or ExperimentFile()
-    searcher, space = file.searcher, file.hyperparameters or {}
+    searcher, space = file.searcher, Space(file.hyperparameters or {})
     longest = read_max_length(searcher, report)
-    is_search_alone = search_only and file.entrypoint is NO_ENTRYPOINT and not space
+    is_search_alone = search_only and file.entrypoint is NO_ENTRYPOINT and not space.tree
     search = read_search(searcher, longest, None if is_search_alone else space, report)
     if file.entrypoint is not None:
-        check_entrypoint(file.entrypoint, space, report)
+        check_entrypoint(file.entrypoint, space.tree, report)
     periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}
     periods = {name: period for name, period in periods.items() if period is not None and period.count > 0}
     if longest is not None:
-        check_conversions(longest, periods, file.records_per_epoch or None, space, report)
-        warn_of_unfair_batches(longest, space, report)
+        check_conversions(longest, periods, file.records_per_epoch or None, space.tree, report)
+        warn_of_unfair_batches(longest, space.tree, report)
     source = read_source(searcher, workdir, report)
     ray = file.backend.cluster()
     # A wrong backend has its own message.  Treat it as Ray, so that keys for Ray are not reported, too.
@@ -179,7 +179,7 @@ def _load(
         name=file.name or name,
         labels=tuple(file.labels),
         data=file.data or {},
-        space=Space(space),
+        space=space,
         search=search,
         metric=searcher.metric,
         smaller_is_better=searcher.smaller_is_better,

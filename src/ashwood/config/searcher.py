@@ -44,7 +44,7 @@ from ashwood.search.settings import (
     Sampler,
     SearchSettings,
 )
-from ashwood.search.space import Tree
+from ashwood.search.space import Space
 
 _DEFAULTS = {each.name: each.default for each in fields(SearchSettings)}
 _ADAPTIVE, _ASYNC, _SYNC = Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING
@@ -194,14 +194,14 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
 
 
 def read_search(
-    searcher: SearcherSection, longest: Length | None, tree: Tree | None, report: Report
+    searcher: SearcherSection, longest: Length | None, space: Space | None, report: Report
 ) -> SearchSettings | None:
     """Return the settings of the search, or None if a value that they need is wrong, which is reported.
 
     Args:
         searcher: the section.
         longest: the longest training of a trial.
-        tree: the hyperparameters, or None if the file holds only a search.
+        space: the hyperparameters, or None if the file holds only a search.
         report: collects problems.
     """
     _check_metric(searcher, report)
@@ -214,7 +214,7 @@ def read_search(
         for name in ("mode", "max_rungs"):
             if name in searcher.given:
                 report.warn(_key(name), "has no effect, because bracket_rungs defines the brackets")
-    max_trials = _read_max_trials(searcher, method, tree, report)
+    max_trials = _read_max_trials(searcher, method, space, report)
     auto = method is _ADAPTIVE and searcher.mode is Mode.AUTO and not searcher.bracket_rungs
     defaults = AUTO_DEFAULTS if auto else DEFAULTS
     # Take the decimal that the user wrote: 2.7 is 27/10, not the nearest binary fraction.
@@ -253,13 +253,13 @@ def _check_metric(searcher: SearcherSection, report: Report) -> None:
         report.warn(_key("smaller_is_better"), f"is false, but {shown(searcher.metric)} {sounds}")
 
 
-def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree | None, report: Report) -> int | None:
-    at, given, varying = _key("max_trials"), searcher.max_trials, searched(tree or {})
+def _read_max_trials(searcher: SearcherSection, method: Method, space: Space | None, report: Report) -> int | None:
+    at, given, varying = _key("max_trials"), searcher.max_trials, searched(space or Space({}))
     if method is Method.GRID:
-        if tree is None:
+        if space is None:
             report.missing(HYPERPARAMETERS, "a grid search needs them, because each of their combinations is a trial")
             return None
-        points = read_grid_size(tree, report)
+        points = read_grid_size(space, report)
         if given is not None and not report.known_bad_within(HYPERPARAMETERS):
             report.warn(at, f"has no effect: a grid search tries each of its {counted(points, 'point')}")
         return points
@@ -271,12 +271,12 @@ def _read_max_trials(searcher: SearcherSection, method: Method, tree: Tree | Non
         return 1
     if given is None:
         report.missing(at, f"how many trials {method} creates")
-    elif tree is None:
+    elif space is None:
         return given
     elif given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
         same = f"all {counted(given, 'trial')} will have the same values"
         report.warn(HYPERPARAMETERS, f"no hyperparameter varies: {same}")
-    elif varying and (settings := count_settings(tree)) < given:
+    elif varying and (settings := count_settings(space)) < given:
         only = f"the hyperparameters have only {counted(int(settings), 'different setting')}"
         report.warn(at, f"is {given:,}, but {only}, so some trials will have equal values")
     return given

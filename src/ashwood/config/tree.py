@@ -9,7 +9,7 @@ from typing import Any
 from ashwood.config.hyperparameters import LEAVES
 from ashwood.experiment.spec import ExperimentSpec, Length, SaveOn, Unit
 from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, Method, Mode, Sampler, SearchSettings
-from ashwood.search.space import Const, Hyperparameter, Tree
+from ashwood.search.space import Const, Group, Hyperparameter, Tree
 from ashwood.views.plain import plain
 
 _DEFAULTS = {each.name: each.default for each in fields(ExperimentSpec)}
@@ -85,12 +85,14 @@ def _hyperparameters(tree: Tree) -> dict[str, Any]:
     }
 
 
-def _hyperparameter(leaf: Hyperparameter) -> Any:
-    if isinstance(leaf, Const) and not isinstance(leaf.val, Mapping):
-        return plain(leaf.val)
-    kind = next(name for name, each in LEAVES.items() if each.make is type(leaf))
-    values = {each.name: plain(getattr(leaf, each.name)) for each in fields(leaf)}
-    return {"type": kind} | {name: value for name, value in values.items() if value is not None or name == "val"}
+def _hyperparameter(node: Hyperparameter | Group) -> Any:
+    if isinstance(node, Group):
+        return {"when": plain(node.when), **_hyperparameters(node.tree)}
+    if isinstance(node, Const) and node.when is None and not isinstance(node.val, Mapping):
+        return plain(node.val)
+    kind = next(name for name, each in LEAVES.items() if each.make is type(node))
+    given = {each.name: getattr(node, each.name) for each in fields(node) if getattr(node, each.name) != each.default}
+    return {"type": kind} | plain(given)
 
 
 def _length(length: Length) -> Any:

@@ -51,7 +51,7 @@ from ashwood.experiment.spec import (
 )
 from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
-from ashwood.search.space import Hyperparameter, Space, Tree
+from ashwood.search.space import Group, Hyperparameter, Space, Tree
 
 VERSION: Final = 9
 
@@ -258,8 +258,14 @@ def check_spec(spec: ExperimentSpec) -> None:
     Raises:
         EventLogError: a value has another type.
     """
-    if not all(fits(part, type(part)) for part in (spec, *(leaf for _, leaf in spec.space.leaves()))):
+    parts = (spec, *(leaf for _, leaf in spec.space.leaves()))
+    conditions = (when for _, _, owned in spec.space.conditional() for _, when in owned)
+    if not all(fits(part, type(part)) for part in parts) or not all(isinstance(when, dict) for when in conditions):
         raise EventLogError("the spec of the experiment is damaged: a value has the wrong type for its field")
+    try:
+        spec.space.check()
+    except ValueError as error:
+        raise EventLogError(f"the spec of the experiment is damaged: {error}") from error
 
 
 def fits(value: object, hint: Any) -> bool:
@@ -422,19 +428,22 @@ def _fields(record: Any) -> dict[str, Any]:
 
 
 def _tree(tree: Tree) -> dict[str, Any]:
-    # A hyperparameter is a list and a nested map an object, so any key is allowed in a nested map.
-    return {name: _tree(node) if isinstance(node, Mapping) else _leaf(node) for name, node in tree.items()}
+    # A hyperparameter and a group are lists and a nested map an object, so any key is allowed in a nested map.
+    return {name: _tree(node) if isinstance(node, Mapping) else _node(node) for name, node in tree.items()}
 
 
-def _leaf(leaf: Hyperparameter) -> list[Any]:
-    return [type(leaf).__name__.lower(), _fields(leaf)]
+def _node(node: Hyperparameter | Group) -> list[Any]:
+    data = _fields(node)
+    return [type(node).__name__.lower(), data | {"tree": _tree(node.tree)} if isinstance(node, Group) else data]
 
 
 def _decode_tree(data: Mapping[str, Any]) -> Tree:
-    return {name: _decode_tree(node) if isinstance(node, dict) else _decode_leaf(*node) for name, node in data.items()}
+    return {name: _decode_tree(node) if isinstance(node, dict) else _decode_node(*node) for name, node in data.items()}
 
 
-def _decode_leaf(kind: str, data: dict[str, Any]) -> Hyperparameter:
+def _decode_node(kind: str, data: dict[str, Any]) -> Hyperparameter | Group:
+    if kind == "group":
+        return Group(_decode_tree(data["tree"]), data["when"])
     if kind == "categorical":
         data["vals"] = tuple(data["vals"])
     return _LEAVES[kind](**data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ashwood.figures.axes import Summary, metric_range
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
-from ashwood.search.space import Categorical, Log
+from ashwood.search.space import Categorical
 from ashwood.views.history import History
 from ashwood.views.hparams import Bins, Varied, bins_of, varied
 from ashwood.views.results import Comparable, Result, comparable, last_results
@@ -69,8 +69,9 @@ def draw_scatter(history: History, hparam: str | None = None, *, theme: Theme = 
             "ticktext": [text_of(value, WORD) for value in kind.vals],
             "range": [-0.5, len(kind.vals) - 0.5],
         }
-    elif isinstance(kind, Log):
-        axis |= {"type": "log", "tickformat": "~g", **({"dtick": 1} if kind.at(1.0) > 300 * kind.at(0.0) else {})}
+    elif shown.is_log:
+        low, high = shown.ends
+        axis |= {"type": "log", "tickformat": "~g", **({"dtick": 1} if high > 300 * low else {})}
     metrics = np.array([result.metric for result, _ in points])
     return compose(
         list(_scattered(history, shown, points, lengths, theme)),

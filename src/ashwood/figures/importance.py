@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ashwood.figures.extras import optuna
 from ashwood.figures.hparams import ENOUGH, NO_HPARAMS, NOTHING
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, text_of
-from ashwood.search.space import Categorical, Int
+from ashwood.search.space import Categorical, Hyperparameter, Int
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.history import History
 from ashwood.views.hparams import Varied, varied
@@ -145,15 +145,19 @@ def importances(history: History, results: Sequence[Result], quantile: float) ->
 def _distribution(library: Any, shown: Varied) -> Any:
     """Return the Optuna distribution of a hyperparameter.
 
-    Categories are given as their indices and real numbers as positions from 0 to 1 in the hyperparameter's own
-    scale, so that logarithmic ones need no special case.
+    Categories are given as their indices, and other numbers than plain integers as positions from 0 to 1 in the
+    hyperparameter's own scale, so that logarithmic ones need no special case.  Ordered categories are positions, too.
     """
     kind = shown.kind
-    if isinstance(kind, Categorical):
+    if isinstance(kind, Categorical) and not kind.ordered:
         return library.distributions.CategoricalDistribution([str(place) for place in range(len(kind.vals))])
-    if isinstance(kind, Int):
+    if _is_plain(kind):
         return library.distributions.IntDistribution(kind.minval, kind.maxval)
     return library.distributions.FloatDistribution(0.0, 1.0)
+
+
+def _is_plain(kind: Hyperparameter) -> TypeGuard[Int]:
+    return isinstance(kind, Int) and kind.step is None and not kind.log
 
 
 def _values(shown: Sequence[Varied], history: History, trial: TrialId) -> dict[str, Any] | None:
@@ -169,8 +173,8 @@ def _values(shown: Sequence[Varied], history: History, trial: TrialId) -> dict[s
 
 def _place(shown: Varied, number: float) -> Any:
     kind = shown.kind
-    if isinstance(kind, Categorical):
+    if isinstance(kind, Categorical) and not kind.ordered:
         return str(int(number))
-    if isinstance(kind, Int):
+    if _is_plain(kind):
         return min(max(int(number), kind.minval), kind.maxval)
     return shown.position(number)

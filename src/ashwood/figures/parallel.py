@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ashwood.figures.axes import metric_range, narrow
 from ashwood.figures.hparams import NO_HPARAMS, NOTHING, WORD
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
-from ashwood.search.space import Categorical, Int, Log
+from ashwood.search.space import Categorical, values_of
 from ashwood.views.history import History
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.results import last_results
@@ -131,16 +131,16 @@ def _hparam_scale(shown: Varied, numbers: Sequence[float | None]) -> _Scale:
         # Extra space at the ends, so that a user can drag across the first and the last category.
         end = len(kind.vals) - 1
         return _Scale(values, [-0.3, end + 0.3], [float(place) for place in range(end + 1)], _plain_words(kind.vals))
-    low, high = float(kind.at(0.0)), float(kind.at(1.0 if isinstance(kind, Log) else 1.0 - 2.0**-53))
-    if isinstance(kind, Log) and low > 0:
+    low, high = shown.ends
+    if kind.size is not None and kind.size <= _FEW_VALUES:
+        few = values_of(kind)
+        ticks, margin = [float(value) for value in few], 0.3 * (high - low) / (len(few) - 1)
+        return _Scale(values, [low - margin, high + margin], ticks, _plain_words(few))
+    if shown.is_log and low > 0:
         with np.errstate(invalid="ignore", divide="ignore"):
             values = np.log10(values)
         ticks, labels = _log_ticks(low, high)
         return _Scale(values, [log10(low), log10(high)], ticks, labels)
-    if isinstance(kind, Int) and high - low < _FEW_VALUES:
-        numbers_between = list(range(kind.minval, kind.maxval + 1))
-        ticks = [float(number) for number in numbers_between]
-        return _Scale(values, [low - 0.3, high + 0.3], ticks, _plain_words(numbers_between))
     return _Scale(values, [low, high])
 
 

@@ -2,6 +2,7 @@
 
 A new trial gets the one of several random candidates whose values are frequent among the best
 trials and rare among the others.  Each hyperparameter is considered by itself, in a few bins.
+If a hyperparameter has a condition, only the trials that have it count.
 
 The candidates have addresses, like all draws.  Which of them is chosen depends on the results
 that are known when the trial is created, and is recorded with the trial.  Only additions,
@@ -16,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from ashwood.search.draw import unit_draws
-from ashwood.search.guides import PastTrials, Prior, normalized, prior_weights, warped
-from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Path, Space
+from ashwood.search.guides import PastTrials, normalized, prior_weights, warped
+from ashwood.search.space import ABSENT, Categorical, Const, Hyperparameter, Int, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 
@@ -41,13 +41,17 @@ MOST_GOOD = 24
 """Largest number of good trials."""
 
 GUIDED_EVERY = 2
-"""Before there are enough results, every n-th trial is drawn by a guide."""
+"""Until there are enough results, every n-th trial is drawn by a guide."""
+
+ENOUGH_TO_JUDGE = 32
+"""Number of results at a length that are needed to judge guides."""
+
+MOST_JUDGES = 96
+"""Largest number of good trials by which guides are judged."""
 
 DOUBT = 1.0
-JUDGED = 32
-MOST_JUDGES = 96
 
-_BINS = 16
+_BINS, _MOST_BINS = 16, 256
 # A value counts in neighbouring bins too, within a fifth of the range and linearly less with the distance.  The weights
 # are multiples of 1/16, so their sums are exact.  They must be: sum() rounds floats differently since Python 3.12.
 _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
@@ -56,14 +60,17 @@ Ratios: TypeAlias = list[list[float]]
 """One number for each bin of each hyperparameter."""
 
 Cells: TypeAlias = bytes
-"""The bin of each hyperparameter that is not constant, in the order of the space."""
+"""The bin of each hyperparameter that is not constant, or `_NO_BIN`, in the order of the space."""
+
+_NO_BIN = 255
+"""Stands for the bin of a hyperparameter that a trial does not have.  Those with conditions have at most 255 bins."""
 
 
 class _Guide:
     """A guide in the bins of a sampler, with the scores of the trials that have results.
 
     Attributes:
-        weights: weight of each bin of each hyperparameter.
+        weights: weight of each bin of each hyperparameter; see `ashwood.search.guides`.
     """
 
     def __init__(self, weights: Ratios) -> None:
@@ -72,16 +79,8 @@ class _Guide:
         self._total = 0.0
         self._squares = 0.0
 
-    def weight(self, cells: Cells) -> float:
-        """Return how much more probable a setting is among good ones than among all settings."""
-        weight = 1.0
-        for of_bins, cell in zip(self.weights, cells, strict=True):
-            weight *= of_bins[cell]
-        return weight
-
-    def note(self, trial: TrialId, cells: Cells) -> None:
-        """Record that a trial has a result."""
-        weight = self.weight(cells)
+    def note(self, trial: TrialId, weight: float) -> None:
+        """Record that a trial has a result, whose setting has this weight."""
         self._scores[trial] = score = weight / (1 + weight)
         self._total += score
         self._squares += score * score
@@ -89,49 +88,50 @@ class _Guide:
     def trust(self, good: Sequence[TrialId]) -> float:
         """Return the share of the guide in new draws relative to random ones, from 0 to 1.
 
-        It is 1 as long as good trials have at least the mean score of all trials.
+        It is 1 if good trials have at least the mean score of all trials.  It is 0 if their mean is below that by as
+        much as the standard error of such a mean.
         """
+        count = len(self._scores)
         if not good:
             return 1.0
-        count = len(self._scores)
         mean, total = self._total / count, 0.0
-        deviation = sqrt(max(0.0, self._squares / count - mean * mean))
         for trial in good:
             total += self._scores[trial] - mean
-        error = deviation * sqrt(len(good))
+        error = sqrt(max(0.0, self._squares / count - mean * mean) * len(good))
         return max(0.0, min(1.0, 1 + DOUBT * total / error)) if error > 0 else 1.0
 
 
 class DensitySampler:
-    """Chooses the values of new trials near the values of good trials."""
+    """Chooses the values of new trials near the values of good trials, and near those that guides recommend."""
 
-    def __init__(
-        self, space: Space, seed: int, priors: Mapping[Path, Prior] = MappingProxyType({}), past: Sequence[PastTrials] = ()
-    ) -> None:
-        """Draw from ``space`` for an experiment with ``seed``.
-
-        Args:
-            space: the hyperparameters.
-            seed: seed of the experiment.
-            priors: values that are probably good, by the path of the hyperparameter.
-            past: results of other searches.
-        """
+    def __init__(self, space: Space, seed: int, past: Sequence[PastTrials] = ()) -> None:
+        """Draw from ``space`` for an experiment with ``seed``; ``past`` are results of other searches."""
         self._space = space
         self._seed = seed
-        self._free = [(path, leaf) for path, leaf in space.leaves() if not isinstance(leaf, Const)]
-        self._sizes = [_bins(leaf) for _, leaf in self._free]
+        leaves = list(space.leaves())
+        conditional = {path for path, _, _ in space.conditional()}
+        self._free = [index for index, (_, leaf) in enumerate(leaves) if not isinstance(leaf, Const)]
+        self._names = [".".join(leaves[index][0]) for index in self._free]
+        free = self._leaves = [leaf for _, leaf in leaves if not isinstance(leaf, Const)]
+        # Only a hyperparameter with conditions can be absent.  Any other one may use the last bin for its values.
+        self._absent = [_NO_BIN if leaves[index][0] in conditional else -1 for index in self._free]
+        self._sizes = [
+            min(_bins(leaf), _NO_BIN if absent == _NO_BIN else _MOST_BINS)
+            for leaf, absent in zip(free, self._absent, strict=True)
+        ]
         self._smears = [
-            _smears(size, ordered=not isinstance(leaf, Categorical))
-            for (_, leaf), size in zip(self._free, self._sizes, strict=True)
+            _smears(size, ordered=not isinstance(leaf, Categorical) or leaf.ordered)
+            for leaf, size in zip(free, self._sizes, strict=True)
         ]
         self._cells: dict[TrialId, Cells] = {}
         self._all = [[0.0] * size for size in self._sizes]
+        self._having = [0] * len(free)
         self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
         self._ratios: Ratios = []
-        self._guides = [self._prior_guide(priors)] if priors else []
-        self._guides += [self._past_guide(each) for each in past]
-        self._trusts: list[float] = [1.0] * len(self._guides)
+        guides = [self._prior_weights(), *map(self._past_weights, past)]
+        self._guides = [_Guide(weights) for weights in guides if weights]
+        self._trusts = [1.0] * len(self._guides)
 
     def good(self, search: Tournament) -> list[TrialId]:
         """Return the good trials from which the sampler learns, or an empty list if there are too few results."""
@@ -140,10 +140,10 @@ class DensitySampler:
     def judges(self, search: Tournament) -> list[TrialId]:
         """Return the good trials by which guides are judged, or an empty list if there are too few results.
 
-        The longest rung with enough results to learn from has often only two good trials.  A lower rung tells sooner
-        whether guides mislead.
+        The longest rung with enough results to learn from has often only two good trials.  A lower rung shows sooner
+        whether a guide misleads.
         """
-        return search.promising(JUDGED, GOOD_SHARE, MOST_JUDGES) if self._guides else []
+        return search.promising(ENOUGH_TO_JUDGE, GOOD_SHARE, MOST_JUDGES) if self._guides else []
 
     def sample(
         self, trial: TrialId, bracket: int, index: int, good: Sequence[TrialId], judges: Sequence[TrialId] = ()
@@ -155,12 +155,12 @@ class DensitySampler:
             bracket: its bracket.
             index: its index in the bracket.
             good: result of `good`; `note` was called for each of these trials.
+            judges: result of `judges`.
         """
-        if self._guides:
-            self._trusts = [guide.trust(judges or good) for guide in self._guides]
+        self._trusts = [guide.trust(judges or good) for guide in self._guides]
         if good and index % RANDOM_EVERY and self._sizes:
             units = self._best_candidate(self._ratios_for(good), bracket, index)
-        elif not good and index % GUIDED_EVERY == 0 and self._guides and self._sizes:
+        elif not good and index % GUIDED_EVERY == 0 and self._guides:
             units = self._guided(bracket, index, 0)
         else:
             units = self._space.units(self._seed, bracket, index)
@@ -173,41 +173,46 @@ class DensitySampler:
             return
         self._known.add(trial)
         self._ratios = []
-        for hist, smears, cell in zip(self._all, self._smears, self._cells[trial], strict=True):
-            for at, weight in smears[cell]:
-                hist[at] += weight
+        cells = self._cells[trial]
+        self._count(cells, self._all, self._having)
         for guide in self._guides:
-            guide.note(trial, self._cells[trial])
+            guide.note(trial, self._product(guide.weights, cells))
+
+    def _count(self, cells: Sequence[int], histograms: Ratios, having: list[int]) -> None:
+        """Add a trial to the histogram of each hyperparameter that it has, and to the number of such trials."""
+        for nth, cell in enumerate(cells):
+            if 0 <= cell != self._absent[nth]:
+                having[nth] += 1
+                for at, weight in self._smears[nth][cell]:
+                    histograms[nth][at] += weight
 
     def _ratios_for(self, good: Sequence[TrialId]) -> Ratios:
         """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials."""
-        if self._ratios and good == self._good:
-            return self._ratios
-        self._good = good
-        self._ratios = self._compare([self._cells[trial] for trial in good], self._all, len(self._known))
+        if not self._ratios or good != self._good:
+            self._good = good
+            self._ratios = self._compare([self._cells[trial] for trial in good], self._all, self._having)
         return self._ratios
 
-    def _compare(self, good: Sequence[Cells], everyone: Ratios, trials: int) -> Ratios:
-        """Return the frequency of each bin in good trials divided by that in all other trials.
+    def _compare(self, good: Sequence[Sequence[int]], everyone: Ratios, having: Sequence[int]) -> Ratios:
+        """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials.
 
         Args:
             good: bins of the good trials.
-            everyone: frequency of each bin in all trials.
-            trials: number of all trials.
+            everyone: histograms of all trials.
+            having: number of all trials that have each hyperparameter.
         """
-        others = max(0, trials - len(good))
+        frequent, good_having = [[0.0] * size for size in self._sizes], [0] * len(self._sizes)
+        for cells in good:
+            self._count(cells, frequent, good_having)
         ratios = []
-        for nth, (size, smears, totals) in enumerate(zip(self._sizes, self._smears, everyone, strict=True)):
-            frequent = [0.0] * size
-            for cell in good:
-                for at, weight in smears[cell[nth]]:
-                    frequent[at] += weight
+        for nth, size in enumerate(self._sizes):
+            others = max(0, having[nth] - good_having[nth])
             # One more trial, spread evenly over all bins, is added to both groups, so that no frequency is 0.
             even = 1 / size
             ratios.append(
                 [
-                    ((count + even) / (len(good) + 1)) / ((max(0.0, total - count) + even) / (others + 1))
-                    for count, total in zip(frequent, totals, strict=True)
+                    ((count + even) / (good_having[nth] + 1)) / ((max(0.0, total - count) + even) / (others + 1))
+                    for count, total in zip(frequent[nth], everyone[nth], strict=True)
                 ]
             )
         return ratios
@@ -215,80 +220,96 @@ class DensitySampler:
     def _best_candidate(self, ratios: Ratios, bracket: int, index: int) -> Sequence[float]:
         best = -1.0
         place: Sequence[float] = ()
-        trust = max(self._trusts, default=0.0)
-        guided = round(trust * CANDIDATES / 2)
+        guided = round(max(self._trusts, default=0.0) * CANDIDATES / 2)
         for number in range(CANDIDATES):
             if number < guided:
                 units = self._guided(bracket, index, number)
             else:
                 units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
-            promise = 1.0
-            for of_bins, size, unit in zip(ratios, self._sizes, units, strict=True):
-                promise *= of_bins[int(unit * size)]
-            if trust:
-                promise *= self._weight(self._cells_of(units))
+            cells = self._cells_of(units)
+            promise = self._product(ratios, cells)
+            if guided:
+                promise *= self._weight(cells)
             if promise > best:
                 best, place = promise, units
         return place
 
-    def _weight(self, cells: Cells) -> float:
-        """Return the weight of a setting by all guides and by random draws, which have the weight 1."""
-        weight, trusts = 1.0, 1.0
-        for guide, trust in zip(self._guides, self._trusts, strict=True):
-            weight += trust * guide.weight(cells)
-            trusts += trust
-        return weight / trusts
-
-    def _guided(self, bracket: int, index: int, number: int) -> Sequence[float]:
-        """Return a setting that is drawn by one of the guides, which is chosen by the trust in it."""
-        which, *units = unit_draws(1 + len(self._sizes), self._seed, "guided", bracket, index, number)
-        total = 0.0
-        for trust in self._trusts:
-            total += trust
-        which *= total
-        for guide, trust in zip(self._guides, self._trusts, strict=True):
-            if which < trust:
-                break
-            which -= trust
-        return [warped(unit, weights) for unit, weights in zip(units, guide.weights, strict=True)]
+    def _product(self, of_bins: Ratios, cells: Cells) -> float:
+        product = 1.0
+        for numbers, cell, absent in zip(of_bins, cells, self._absent, strict=True):
+            if cell != absent:
+                product *= numbers[cell]
+        return product
 
     def _cells_of(self, units: Sequence[float]) -> Cells:
-        return bytes(min(size - 1, int(unit * size)) for unit, size in zip(units, self._sizes, strict=True))
+        cells = [int(unit * size) for unit, size in zip(units, self._sizes, strict=True)]
+        if _NO_BIN in self._absent:
+            values = self._space.resolve(units)
+            cells = [
+                _NO_BIN if values[index] is ABSENT else cell for index, cell in zip(self._free, cells, strict=True)
+            ]
+        return bytes(cells)
 
     # -- guides -------------------------------------------------------------------------------
 
-    def _prior_guide(self, priors: Mapping[Path, Prior]) -> _Guide:
+    def _weight(self, cells: Cells) -> float:
+        """Return the weight of a setting in the mixture of random draws and the draws of all guides."""
+        weight = total = 1.0
+        for guide, trust in zip(self._guides, self._trusts, strict=True):
+            weight += trust * self._product(guide.weights, cells)
+            total += trust
+        return weight / total
+
+    def _guided(self, bracket: int, index: int, number: int) -> Sequence[float]:
+        """Return a draw of one of the guides, which is chosen by the trust in it."""
+        choice, *units = unit_draws(1 + len(self._sizes), self._seed, "guided", bracket, index, number)
+        total = 0.0
+        for trust in self._trusts:
+            total += trust
+        choice *= total
+        chosen = self._guides[-1]
+        for guide, trust in zip(self._guides, self._trusts, strict=True):
+            if choice < trust:
+                chosen = guide
+                break
+            choice -= trust
+        return [warped(unit, weights) for unit, weights in zip(units, chosen.weights, strict=True)]
+
+    def _prior_weights(self) -> Ratios:
+        """Return the weight of each bin by the priors of the hyperparameters, or an empty list if none has a prior."""
+        if all(leaf.prior is None for leaf in self._leaves):
+            return []
         weights = []
-        for (path, leaf), size in zip(self._free, self._sizes, strict=True):
-            prior = priors.get(path)
-            unit = None if prior is None else leaf.unit_of(prior.value)
-            if prior is None or unit is None:
-                weights.append([1.0] * size)
-            else:
-                weights.append(prior_weights(prior, unit, size, ordered=not isinstance(leaf, Categorical)))
-        return _Guide(weights)
+        for leaf, size in zip(self._leaves, self._sizes, strict=True):
+            unit = None if leaf.prior is None else leaf.unit_of(leaf.prior.value)
+            is_ordered = not isinstance(leaf, Categorical) or leaf.ordered
+            weights.append(
+                [1.0] * size
+                if leaf.prior is None or unit is None
+                else prior_weights(leaf.prior.confidence, unit, size, ordered=is_ordered)
+            )
+        return weights
 
-    def _past_guide(self, past: PastTrials) -> _Guide:
-        everyone = [[0.0] * size for size in self._sizes]
-        good, others = ([cells for each in settings if (cells := self._cells_in(each))] for settings in (past.good, past.others))
-        for cells in (*good, *others):
-            for totals, smears, cell in zip(everyone, self._smears, cells, strict=True):
-                for at, weight in smears[cell]:
-                    totals[at] += weight
-        return _Guide([normalized(of_bins) for of_bins in self._compare(good, everyone, len(good) + len(others))])
+    def _past_weights(self, past: PastTrials) -> Ratios:
+        """Return the weight of each bin by the results of another search."""
+        everyone, having = [[0.0] * size for size in self._sizes], [0] * len(self._sizes)
+        cells = [self._cells_in(setting) for setting in (*past.good, *past.others)]
+        for each in cells:
+            self._count(each, everyone, having)
+        return [normalized(each) for each in self._compare(cells[: len(past.good)], everyone, having)]
 
-    def _cells_in(self, setting: Mapping[str, Any]) -> Cells | None:
-        units = [leaf.unit_of(setting.get(".".join(path))) for path, leaf in self._free]
-        return None if None in units else self._cells_of(units)
+    def _cells_in(self, setting: Mapping[str, Any]) -> Sequence[int]:
+        """Return the bins of a setting of another search, or -1 for values that are outside the space."""
+        units = [leaf.unit_of(setting.get(name)) for leaf, name in zip(self._leaves, self._names, strict=True)]
+        sized = zip(units, self._sizes, strict=True)
+        return [-1 if unit is None else min(size - 1, int(unit * size)) for unit, size in sized]
 
 
 def _bins(leaf: Hyperparameter) -> int:
-    match leaf:
-        case Categorical(vals):
-            return min(len(vals), 256)
-        case Int(minval, maxval):
-            return min(maxval - minval + 1, _BINS)
-    return _BINS
+    if isinstance(leaf, Categorical) and not leaf.ordered:
+        return min(leaf.size, _MOST_BINS)
+    is_even = leaf.size is not None and not (isinstance(leaf, Int) and leaf.log)
+    return min(leaf.size or _BINS, _BINS) if is_even else _BINS
 
 
 def _smears(size: int, *, ordered: bool) -> list[list[tuple[int, float]]]:

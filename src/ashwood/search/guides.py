@@ -53,7 +53,7 @@ class PastTrials:
     others: Sequence[Mapping[str, Any]]
 
 
-Weights: TypeAlias = Sequence[float]
+Weights: TypeAlias = list[float]
 """Weight of each bin of a hyperparameter, relative to a uniform draw; the mean is 1."""
 
 # Standard deviation of a normal distribution around the value, as a share of the range; and the weight of the value of
@@ -62,20 +62,21 @@ _SPREAD = {Confidence.LOW: "0.5", Confidence.MEDIUM: "0.25", Confidence.HIGH: "0
 _ODDS = {Confidence.LOW: 2, Confidence.MEDIUM: 4, Confidence.HIGH: 8}
 
 
-def prior_weights(prior: Prior, unit: float, bins: int, *, ordered: bool) -> Weights:
+def prior_weights(confidence: Confidence, unit: float, bins: int, *, ordered: bool) -> Weights:
     """Return the weight of each bin for a prior whose value is at ``unit`` of the range.
 
     Powers are computed with decimals, so that a log replays to the same draws on any machine.
     """
     if not ordered:
         at = min(bins - 1, int(unit * bins))
-        return normalized([_ODDS[prior.confidence] if number == at else 1 for number in range(bins)])
-    spread = Decimal(_SPREAD[prior.confidence])
+        return normalized([_ODDS[confidence] if number == at else 1 for number in range(bins)])
+    spread = Decimal(_SPREAD[confidence])
     middles = [Decimal(2 * number + 1) / (2 * bins) for number in range(bins)]
     return normalized([float(_EXACT.exp(-(((middle - Decimal(unit)) / spread) ** 2) / 2)) for middle in middles])
 
 
 def normalized(weights: Sequence[float]) -> Weights:
+    """Return weights with the mean 1 that have the same ratios."""
     total = 0.0
     for weight in weights:  # sum() rounds floats differently since Python 3.12.
         total += weight

@@ -1,19 +1,24 @@
 """Hyperparameters: their types, how values are drawn, and grids.
 
 A space is a tree: maps of names to hyperparameters or to further maps.  Values have the same
-shape.  Draws have addresses (see `ashwood.search.draw`), so the values of a hyperparameter stay
-the same if others are added or removed.
+shape, without the hyperparameters whose conditions are not true.  Draws have addresses (see
+`ashwood.search.draw`), so the values of a hyperparameter stay the same if others are added or
+removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from math import isfinite, prod
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
+from ashwood.search.conditions import Test, When, parse_test, same
 from ashwood.search.draw import unit_draw
+from ashwood.search.guides import Prior
 
 Value: TypeAlias = Any
 """A JSON value that training code gets for a hyperparameter."""
@@ -21,13 +26,21 @@ Value: TypeAlias = Any
 # Powers are computed with decimals, because C libraries differ in the last bit of pow(), and a
 # recorded search must replay to the same values on any machine.
 _EXACT = Context(prec=24)
+_NEAR = 1e-6
+"""Largest distance of a number from a value of a range with steps, in steps, at which it counts as this value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A constant, ``val``."""
+    """A constant, ``val``; ``when`` is the condition under which a trial has it."""
 
     val: Value
+    when: When | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of different values."""
+        return 1
 
     def at(self, _unit: float, /) -> Value:
         """Return the constant; the draw has no effect."""
@@ -40,27 +53,68 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """An integer from ``minval`` to ``maxval``, both included."""
+    """An integer from ``minval`` to ``maxval``, both included.
+
+    Attributes:
+        minval: the smallest integer.
+        maxval: the largest integer.  With a ``step``, it need not be one of the values.
+        count: number of values of a grid.
+        step: distance between neighbouring values, of which ``minval`` is the first; None for 1.
+        log: whether draws are uniform on a logarithmic scale.  ``minval`` must be at least 1.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+    """
 
     minval: int
     maxval: int
     count: int | None = None
+    step: int | None = None
+    log: bool = False
+    when: When | None = None
+    prior: Prior | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of different values."""
+        return (self.maxval - self.minval) // (self.step or 1) + 1
 
     def at(self, unit: float, /) -> int:
-        """Return the integer at ``unit`` in [0, 1), of which each integer has an equal share."""
-        return min(self.maxval, self.minval + int(unit * (self.maxval - self.minval + 1)))
+        """Return the integer at ``unit`` in [0, 1), of which each integer has an equal share.
+
+        On a logarithmic scale, an integer has the share of the numbers that are rounded to it, as in Optuna.
+        """
+        if self.log:
+            return min(self.maxval, max(self.minval, round(_power_between(*self._log_ends(), unit))))
+        size = self.size
+        return self.minval + (self.step or 1) * min(size - 1, int(unit * size))
 
     def unit_of(self, value: Value) -> float | None:
-        """Return the middle of the share of an integer, or None if ``value`` is not one of the integers."""
+        """Return the middle of the share of an integer, or None if ``value`` is not one of the integers.
+
+        On a logarithmic scale, return the position of the integer itself, which lies in its share.
+        """
         if not _is_number(value) or value != int(value) or not self.minval <= value <= self.maxval:
             return None
-        return (int(value) - self.minval + 0.5) / (self.maxval - self.minval + 1)
+        if self.log:
+            return _power_position(*self._log_ends(), Decimal(int(value)))
+        index, rest = divmod(int(value) - self.minval, self.step or 1)
+        return None if rest else (index + 0.5) / self.size
+
+    def _log_ends(self) -> tuple[Decimal, Decimal]:
+        half = Decimal("0.5")
+        return self.minval - half, self.maxval + half
 
     def grid(self) -> tuple[int, ...]:
         """Return ``count`` evenly spaced integers, ends included, or all if there are fewer; of one, the middle.
 
-        Halves are rounded away from zero, as Determined does.
+        Halves are rounded away from zero, as Determined does.  On a logarithmic scale, integers that several points
+        round to are returned once, so there can be fewer than ``count``.  With a ``step``, ``count`` may be None for
+        all values.
         """
+        if self.log:
+            low, high, count = Decimal(self.minval), Decimal(self.maxval), min(_count(self.count), self.size)
+            return tuple(dict.fromkeys(round(_power_between(low, high, unit)) for unit in _units(count)))
+        if self.step is not None:
+            return tuple(self.minval + self.step * index for index in _spread(self.count, self.size))
         span = self.maxval - self.minval
         count = min(_count(self.count), span + 1)
         if count == 1:
@@ -80,33 +134,100 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Double:
-    """A real number from ``minval`` to ``maxval``."""
+    """A real number from ``minval`` to ``maxval``.
+
+    Attributes:
+        minval: the smallest value.
+        maxval: the largest value.  With a ``step``, it need not be one of the values.
+        count: number of values of a grid.
+        step: distance between neighbouring values, of which ``minval`` is the first, or None for all real numbers.
+        log: whether draws are uniform on a logarithmic scale.  ``minval`` must be above 0.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+    """
 
     minval: float
     maxval: float
     count: int | None = None
+    step: float | None = None
+    log: bool = False
+    when: When | None = None
+    prior: Prior | None = None
+
+    @property
+    def size(self) -> int | None:
+        """The number of different values, or None if the values are continuous."""
+        if self.minval == self.maxval:
+            return 1
+        if self.step is None:
+            return None
+        span = _EXACT.subtract(_written(self.maxval), _written(self.minval))
+        return int(_EXACT.divide_int(span, _written(self.step))) + 1
 
     def at(self, unit: float, /) -> float:
-        """Return the value at ``unit`` in [0, 1], linearly."""
+        """Return the value at ``unit`` in [0, 1], linearly or on the logarithmic scale.
+
+        With a ``step``, each value has an equal share, and ``unit`` must be below 1.
+        """
+        if self.log:
+            value = float(_power_between(Decimal(self.minval), Decimal(self.maxval), unit))
+            return min(self.maxval, max(self.minval, value))
+        if self.step is not None and (size := self.size):
+            return self._nth(min(size - 1, int(unit * size)))
         return _between(self.minval, self.maxval, unit)
 
+    def _nth(self, index: int) -> float:
+        # Floats are added as the decimals that a user writes: 0.1 and twice 0.1 is 0.3, not 0.30000000000000004.
+        return float(_EXACT.fma(_written(self.step or 0.0), Decimal(index), _written(self.minval)))
+
     def unit_of(self, value: Value) -> float | None:
-        """Return the position of ``value`` from 0 (minval) to 1 (maxval), or None if it is outside."""
-        return _position(self.minval, self.maxval, value) if _is_number(value) else None
+        """Return the position of ``value`` from 0 (minval) to 1 (maxval), or None if it is outside.
+
+        With a ``step``, return the middle of the share of the value, or None if it is not one of the values.
+        """
+        if not _is_number(value):
+            return None
+        if self.step is not None and (size := self.size):
+            index = round((value / 2 - self.minval / 2) / (self.step / 2))
+            # A user may have computed the value with floats, as 0.1 + 0.2.
+            near = 0 <= index < size and abs(self._nth(index) - value) <= _NEAR * self.step
+            return (index + 0.5) / size if near else None
+        if self.log and self.minval <= value <= self.maxval:
+            return _power_position(Decimal(self.minval), Decimal(self.maxval), Decimal(value))
+        return _position(self.minval, self.maxval, value)
 
     def grid(self) -> tuple[float, ...]:
-        """Return ``count`` evenly spaced values, ends included."""
+        """Return ``count`` evenly spaced values, ends included.
+
+        With a ``step``, ``count`` may be None for all values.
+        """
+        if self.step is not None and (size := self.size):
+            return tuple(self._nth(index) for index in _spread(self.count, size))
         return tuple(self.at(unit) for unit in _units(self.count))
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A real number ``base**x`` with x uniform from ``minval`` to ``maxval``: the bounds are exponents."""
+    """A real number ``base**x`` with x uniform from ``minval`` to ``maxval``: the bounds are exponents.
+
+    Attributes:
+        minval: the smallest exponent.
+        maxval: the largest exponent.
+        base: the base.
+        count: number of values of a grid.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+    """
 
     minval: float
     maxval: float
     base: float = 10.0
     count: int | None = None
+    when: When | None = None
+    prior: Prior | None = None
+
+    @property
+    def size(self) -> int | None:
+        """The number of different values, or None if the values are continuous."""
+        return 1 if self.minval == self.maxval else None
 
     def at(self, unit: float, /) -> float:
         """Return the value at ``unit`` in [0, 1], linearly in the exponent."""
@@ -131,9 +252,23 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """One of ``vals``."""
+    """One of ``vals``.
+
+    Attributes:
+        vals: the values.
+        ordered: whether neighbouring values are similar, such as sizes from small to large.
+        when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+    """
 
     vals: Sequence[Value]
+    ordered: bool = False
+    when: When | None = None
+    prior: Prior | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of different values."""
+        return len(self.vals)
 
     def at(self, unit: float, /) -> Value:
         """Return the value at ``unit`` in [0, 1), of which each value has an equal share."""
@@ -141,8 +276,7 @@ class Categorical:
 
     def unit_of(self, value: Value) -> float | None:
         """Return the middle of the share of ``value``, or None if it is not one of ``vals``."""
-        # True equals 1 and 1 equals 1.0, but as hyperparameters they are different values.
-        found = (i for i, each in enumerate(self.vals) if each == value and _is_bool(each) == _is_bool(value))
+        found = (i for i, each in enumerate(self.vals) if same(each, value))
         return next(((i + 0.5) / len(self.vals) for i in found), None)
 
     def grid(self) -> tuple[Value, ...]:
@@ -151,11 +285,39 @@ class Categorical:
 
 
 Hyperparameter: TypeAlias = Const | Int | Double | Log | Categorical
-Tree: TypeAlias = Mapping[str, "Hyperparameter | Tree"]
+Tree: TypeAlias = Mapping[str, "Hyperparameter | Group | Tree"]
 Path: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A map of hyperparameters that a trial has only if the condition ``when`` is true."""
+
+    tree: Tree
+    when: When
+
+
+class Owned(NamedTuple):
+    """A condition, and the path of the hyperparameter or the group that has it."""
+
+    path: Path
+    when: When
+
+
+class ConditionCycle(ValueError):
+    """Hyperparameters whose conditions refer to each other; ``paths`` begins and ends with the same one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Describe a cycle, in which each hyperparameter has a condition on the one before it."""
+        super().__init__(f"its conditions form a cycle: {' → '.join(map('.'.join, reversed(paths)))}")
+        self.paths = paths
+
+
+ABSENT: Final = object()
+"""Stands for the value of a hyperparameter that a trial does not have."""
+
+
+@dataclass(frozen=True)
 class Space:
     """The hyperparameters of an experiment, nested to any depth."""
 
@@ -163,7 +325,52 @@ class Space:
 
     def leaves(self) -> Iterator[tuple[Path, Hyperparameter]]:
         """Yield each hyperparameter with its path, in the order of the file."""
-        return _leaves((), self.tree)
+        return ((path, leaf) for path, leaf, _ in self._all)
+
+    def conditional(self) -> Iterator[tuple[Path, Hyperparameter, Sequence[Owned]]]:
+        """Yield each hyperparameter that has conditions, with its path and its conditions, the outermost first."""
+        return ((path, leaf, conditions) for path, leaf, conditions in self._all if conditions)
+
+    @cached_property
+    def _all(self) -> Sequence[tuple[Path, Hyperparameter, Sequence[Owned]]]:
+        return list(_leaves((), self.tree, ()))
+
+    @cached_property
+    def _tests(self) -> Sequence[tuple[int, Sequence[tuple[int, Test]]]]:
+        """The hyperparameters with conditions: index, and for each condition the index of another one, with the test.
+
+        Each hyperparameter comes after those to which its conditions refer.
+
+        Raises:
+            ValueError: a condition is malformed, or refers to an unknown hyperparameter or to its own.
+        """
+        indices = {".".join(path): index for index, (path, _, _) in enumerate(self._all)}
+        tests: dict[int, list[tuple[int, Test]]] = {}
+        for index, (_, _, conditions) in enumerate(self._all):
+            for _, when in conditions:
+                for name, required in when.items():
+                    if name not in indices:
+                        raise ValueError(f"there is no hyperparameter {name!r:.60}")
+                    tests.setdefault(index, []).append((indices[name], parse_test(required)))
+        graph = {index: [other for other, _ in each] for index, each in tests.items()}
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            raise ConditionCycle([self._all[index][0] for index in error.args[1]]) from None
+        return [(index, tests[index]) for index in order if index in tests]
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether not every combination of values is a setting of its own, because there are conditions."""
+        return bool(self._tests)
+
+    def check(self) -> None:
+        """Check the conditions.
+
+        Raises:
+            ValueError: a condition is malformed, or refers to an unknown hyperparameter or to its own.
+        """
+        _ = self._tests
 
     def sample(self, seed: int, bracket: int, index: int) -> dict[str, Value]:
         """Return the hyperparameter values of the ``index``-th trial of a bracket.
@@ -182,34 +389,110 @@ class Space:
 
     def values(self, units: Sequence[float]) -> dict[str, Value]:
         """Return the hyperparameter values for draws in [0, 1)."""
+        return self._nested(self.resolve(units))
+
+    def resolve(self, units: Sequence[float]) -> list[Value]:
+        """Return the value of each hyperparameter for draws in [0, 1), or `ABSENT`, in the order of `leaves`."""
         free = iter(units)
-        return _nest(
-            (path, leaf.val if isinstance(leaf, Const) else leaf.at(next(free))) for path, leaf in self.leaves()
+        return self._settled(
+            [leaf.val if isinstance(leaf, Const) else leaf.at(next(free)) for _, leaf in self.leaves()]
         )
 
+    def _settled(self, values: list[Value]) -> list[Value]:
+        """Replace the values whose conditions are not true by `ABSENT`, and return the list."""
+        for index, tests in self._tests:
+            if not all(values[other] is not ABSENT and test.holds(values[other]) for other, test in tests):
+                values[index] = ABSENT
+        return values
+
+    def _nested(self, values: Sequence[Value]) -> dict[str, Value]:
+        pairs = zip(self._all, values, strict=True)
+        return _nest((path, value) for (path, _, _), value in pairs if value is not ABSENT)
+
+    # -- grids ------------------------------------------------------------------------------------
+
     def grid_size(self) -> int:
-        """Return the number of points of the grid."""
-        return prod(len(leaf.grid()) for _, leaf in self.leaves())
+        """Return the number of points of the grid.
+
+        Raises:
+            ValueError: there are conditions, and more than `MOST_LISTED` points.
+        """
+        return prod(self._grid_sizes) if self._listed is None else len(self._listed)
 
     def grid_point(self, index: int, *, former: bool = False) -> dict[str, Value]:
         """Return the ``index``-th point of the grid, in which the last hyperparameter varies fastest.
 
         If ``former``, integers are those of `Int.former_grid`.
         """
-        digits: list[tuple[Path, Value]] = []
-        for path, leaf in reversed(list(self.leaves())):
-            values = leaf.former_grid() if former and isinstance(leaf, Int) else leaf.grid()
-            index, digit = divmod(index, len(values))
-            digits.append((path, values[digit]))
-        return _nest(reversed(digits))
+        if self._listed is not None:
+            index = self._listed[index]
+        values: list[Value] = []
+        for (_, leaf), size in zip(reversed(list(self.leaves())), reversed(self._grid_sizes), strict=True):
+            index, digit = divmod(index, size)
+            values.append((leaf.former_grid() if former and isinstance(leaf, Int) else leaf.grid())[digit])
+        return self._nested(self._settled(values[::-1]))
+
+    @cached_property
+    def _grid_sizes(self) -> Sequence[int]:
+        return [len(leaf.grid()) for _, leaf in self.leaves()]
+
+    @cached_property
+    def _listed(self) -> Sequence[int] | None:
+        """The indices of the points among all combinations, or None if every combination is a point.
+
+        In the index of a point, the digit of a hyperparameter that the point does not have is 0.
+
+        Raises:
+            ValueError: there are more than `MOST_LISTED` points.
+        """
+        if not self.is_restricted:
+            return None
+        grids = [leaf.grid() for _, leaf in self.leaves()]
+        places = [prod(self._grid_sizes[index + 1 :]) for index in range(len(grids))]
+        tests = dict(self._tests)
+        # A hyperparameter is added to each partial point after those to which its conditions refer.  So the number of
+        # partial points is never above that of the points, which can be much smaller than that of all combinations.
+        points: list[tuple[int, list[Value]]] = [(0, [ABSENT] * len(grids))]
+        for index in [index for index in range(len(grids)) if index not in tests] + list(tests):
+            longer = []
+            for code, values in points:
+                needed = tests.get(index, ())
+                if all(values[other] is not ABSENT and test.holds(values[other]) for other, test in needed):
+                    for digit, value in enumerate(grids[index]):
+                        longer.append((code + digit * places[index], [*values[:index], value, *values[index + 1 :]]))
+                else:
+                    longer.append((code, values))
+                if len(longer) > MOST_LISTED:
+                    raise ValueError(f"more than {MOST_LISTED:,} points")
+            points = longer
+        return sorted(code for code, _ in points)
 
 
-def _leaves(prefix: Path, tree: Tree) -> Iterator[tuple[Path, Hyperparameter]]:
+MOST_LISTED = 100_000
+"""Largest number of points of a grid with conditions, whose points are listed when the first one is needed."""
+
+
+def values_of(leaf: Hyperparameter) -> Sequence[Value]:
+    """Return all values of a hyperparameter that is not continuous, in their order."""
+    match leaf:
+        case Int():
+            return range(leaf.minval, leaf.maxval + 1, leaf.step or 1)
+        case Double():
+            return replace(leaf, count=None).grid()
+    return leaf.grid()
+
+
+def _leaves(
+    prefix: Path, tree: Tree, conditions: tuple[Owned, ...]
+) -> Iterator[tuple[Path, Hyperparameter, Sequence[Owned]]]:
     for name, node in tree.items():
+        path = (*prefix, name)
         if isinstance(node, Mapping):
-            yield from _leaves((*prefix, name), node)
+            yield from _leaves(path, node, conditions)
+        elif isinstance(node, Group):
+            yield from _leaves(path, node.tree, (*conditions, Owned(path, node.when)))
         else:
-            yield (*prefix, name), node
+            yield path, node, conditions if node.when is None else (*conditions, Owned(path, node.when))
 
 
 def _nest(pairs: Iterator[tuple[Path, Value]]) -> dict[str, Value]:
@@ -234,8 +517,22 @@ def _position(low: float, high: float, value: float) -> float | None:
     return (value / 2 - low / 2) / (high / 2 - low / 2) if low <= value <= high else None
 
 
-def _is_bool(value: Value) -> bool:
-    return isinstance(value, bool)
+def _power_between(low: Decimal, high: Decimal, unit: float) -> Decimal:
+    """Return the number at ``unit`` in [0, 1] between two bounds above 0, on a logarithmic scale."""
+    begin = _EXACT.ln(low)
+    return _EXACT.exp(_EXACT.fma(Decimal(unit), _EXACT.subtract(_EXACT.ln(high), begin), begin))
+
+
+def _power_position(low: Decimal, high: Decimal, value: Decimal) -> float:
+    """Return the position of ``value`` between two bounds above 0, from 0 to 1, on a logarithmic scale."""
+    begin = _EXACT.ln(low)
+    span = _EXACT.subtract(_EXACT.ln(high), begin)
+    return float(_EXACT.divide(_EXACT.subtract(_EXACT.ln(value), begin), span))
+
+
+def _written(value: float) -> Decimal:
+    """Return the decimal number that a user writes for a float: 0.1, and not the nearest binary fraction."""
+    return Decimal(repr(float(value)))
 
 
 def _is_number(value: Value) -> TypeGuard[float]:
@@ -248,6 +545,12 @@ def _rounded(numerator: int, denominator: int) -> int:
     """Return a fraction as an integer; halves are rounded away from zero."""
     size = (2 * abs(numerator) + denominator) // (2 * denominator)
     return size if numerator >= 0 else -size
+
+
+def _spread(count: int | None, size: int) -> list[int]:
+    """Return ``count`` evenly spaced indices below ``size``, ends included, or all if ``count`` is None or larger."""
+    n = size if count is None else min(count, size)
+    return [_rounded(size - 1, 2)] if n == 1 else [_rounded(index * (size - 1), n - 1) for index in range(n)]
 
 
 def _units(count: int | None) -> list[float]:

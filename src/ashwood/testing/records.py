@@ -22,7 +22,7 @@ from ashwood.experiment.spec import (
     Unit,
 )
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
+from ashwood.search.space import Categorical, Const, Double, Group, Int, Log, Space
 from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
 
 
@@ -32,8 +32,15 @@ def full_spec() -> ExperimentSpec:
         {
             "lr": Log(-4, -1, base=10.0, count=3),
             "layers": Int(1, 5),
+            "width": Int(1, 4096, log=True),
+            "batch": Int(8, 64, step=8),
+            "dropout": Double(0.0, 0.5, count=2, step=0.1),
+            "decay": Double(1e-6, 1e-2, log=True),
+            "size": Categorical(("small", "large"), ordered=True),
             "optimizer": {"momentum": Double(0.0, 0.9), "int": {"const": Const([1, {"a": None}])}},
             "activation": Categorical(("relu", "tanh", None, 1.5, [1, 2])),
+            "slope": Const(0.1, when={"activation": ["relu", None], "layers": ">= 2"}),
+            "attention": Group({"heads": Int(1, 8), "inner": {"bias": Const(val=True)}}, {"size": "large"}),
         }
     )
     return ExperimentSpec(

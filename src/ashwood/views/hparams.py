@@ -5,10 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import exp, log
 from typing import Any, NamedTuple
 
-from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Path, Space
+from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Log, Path, Space, values_of
+
+_LARGEST_UNIT = 1.0 - 2.0**-53
+_ABSENT = object()
 
 
 class Varied(NamedTuple):
@@ -24,45 +27,55 @@ class Varied(NamedTuple):
     path: Path
     kind: Hyperparameter
 
+    @property
+    def is_log(self) -> bool:
+        """Whether its scale is logarithmic."""
+        return isinstance(self.kind, Log) or (not isinstance(self.kind, Categorical | Const) and self.kind.log)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value as numbers, those of a categorical hyperparameter as indices."""
+        if isinstance(self.kind, Categorical):
+            return 0.0, float(len(self.kind.vals) - 1)
+        # With a step, each value has an equal share of [0, 1), so the largest one ends below 1.
+        is_continuous = isinstance(self.kind, Log) or self.kind.size is None
+        low, high = (float(self.kind.at(unit)) for unit in (0.0, 1.0 if is_continuous else _LARGEST_UNIT))
+        return min(low, high), max(low, high)
+
     def value(self, hparams: Mapping[str, Any]) -> Any:
         """Return its value in a trial, or None if the trial has none."""
+        value = self._find(hparams)
+        return None if value is _ABSENT else value
+
+    def _find(self, hparams: Mapping[str, Any]) -> Any:
         value: Any = hparams
         for name in self.path:
             if not isinstance(value, Mapping) or name not in value:
-                return None
+                return _ABSENT
             value = value[name]
         return value
 
     def number(self, hparams: Mapping[str, Any]) -> float | None:
-        """Return its value in a trial as a number, or None.  A categorical value becomes its index."""
-        value = self.value(hparams)
+        """Return its value in a trial as a number, or None if there is none.  A categorical value becomes its index."""
+        value = self._find(hparams)
         if isinstance(self.kind, Categorical):
             return next((float(place) for place, each in enumerate(self.kind.vals) if _same(each, value)), None)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def position(self, number: float) -> float:
-        """Return the position of a number between the bounds on the hyperparameter's scale, from 0 to 1."""
-        match self.kind:
-            case Log(low, high, base):
-                place = (log(number) / log(base) - low) / (high - low) if number > 0 else 0.0
-            case Int(low, high) | Double(low, high):
-                place = (number - low) / (high - low)
-            case Categorical(vals):
-                place = number / max(1, len(vals) - 1)
-            case _:
-                place = 0.0
+        """Return the position of a number between the ends on the hyperparameter's scale, from 0 to 1."""
+        low, high = self.ends
+        if self.is_log:
+            if number <= 0:
+                return 0.0
+            low, high, number = log(low), log(high), log(number)
+        place = (number - low) / (high - low) if high > low else 0.0
         return min(max(place, 0.0), 1.0)
 
 
 def varied(space: Space) -> Sequence[Varied]:
     """Return the hyperparameters that a search varies, in the order of the experiment file."""
-    return [Varied(".".join(path), path, leaf) for path, leaf in space.leaves() if not _is_constant(leaf)]
-
-
-def _is_constant(leaf: Hyperparameter) -> bool:
-    if isinstance(leaf, Const):
-        return True
-    return len(leaf.vals) == 1 if isinstance(leaf, Categorical) else leaf.minval == leaf.maxval
+    return [Varied(".".join(path), path, leaf) for path, leaf in space.leaves() if leaf.size != 1]
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -90,30 +103,30 @@ class Bins:
     def place(self, value: float) -> int | None:
         """Return the index of the bin of a value that `Varied.number` returned, or None if it is outside all bins."""
         if not self.edges:
-            offset = 0 if isinstance(self.varied.kind, Categorical) else self.values[0]
-            index = int(value - offset)
-            return index if 0 <= index < len(self.values) else None
+            if isinstance(self.varied.kind, Categorical):
+                index = int(value)
+                return index if 0 <= index < len(self.values) else None
+            return next((index for index, each in enumerate(self.values) if each == value), None)
         if not self.edges[0] <= value <= self.edges[-1]:
             return None
         return min(bisect_right(self.edges, value) - 1, len(self) - 1)
 
 
 def bins_of(varied: Varied, most: int) -> Bins:
-    """Return at most ``most`` bins, equally wide on the hyperparameter's scale, or one bin for each category."""
+    """Return at most ``most`` bins, equally wide on the hyperparameter's scale, or one bin for each of few values."""
     kind = varied.kind
-    match kind:
-        case Categorical(vals):
-            return Bins(varied, values=vals)
-        case Int(low, high) if high - low < most:
-            return Bins(varied, values=range(low, high + 1))
-        case Int(low, high):
-            # The edges lie halfway between whole numbers.
-            return Bins(varied, edges=_even(low - 0.5, high + 0.5, most))
-        case Log(low, high, base):
-            inner = [float(base**exponent) for exponent in _even(low, high, most)[1:-1]]
-            # The outer edges are computed like values, so that rounding puts no value outside the bins.
-            return Bins(varied, edges=[kind.at(0.0), *inner, kind.at(1.0)])
-    return Bins(varied, edges=_even(kind.at(0.0), kind.at(1.0), most))
+    if isinstance(kind, Categorical):
+        return Bins(varied, values=kind.vals)
+    if kind.size is not None and kind.size <= most:
+        return Bins(varied, values=values_of(kind))
+    low, high = varied.ends
+    if isinstance(kind, Int):  # The edges lie halfway between whole numbers.
+        low, high = low - 0.5, high + 0.5
+    if varied.is_log:
+        inner = [exp(exponent) for exponent in _even(log(low), log(high), most)[1:-1]]
+        # The outer edges are computed like values, so that rounding puts no value outside the bins.
+        return Bins(varied, edges=[low, *inner, high])
+    return Bins(varied, edges=_even(low, high, most))
 
 
 def _even(low: float, high: float, count: int) -> list[float]:
