@@ -49,8 +49,8 @@ class PastTrials:
     """
 
     source: str
-    good: Sequence[Mapping[str, Any]]
-    others: Sequence[Mapping[str, Any]]
+    good: Sequence[Mapping[str, Any]] = ()
+    others: Sequence[Mapping[str, Any]] = ()
 
 
 Weights: TypeAlias = list[float]

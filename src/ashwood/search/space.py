@@ -42,9 +42,18 @@ class Const:
         """The number of different values."""
         return 1
 
+    @property
+    def prior(self) -> None:
+        """None, because it has only one value."""
+        return None
+
     def at(self, _unit: float, /) -> Value:
         """Return the constant; the draw has no effect."""
         return self.val
+
+    def unit_of(self, value: Value) -> float | None:
+        """Return 0.5, the middle of the only share, or None if ``value`` is not the constant."""
+        return 0.5 if same(self.val, value) else None
 
     def grid(self) -> tuple[Value, ...]:
         """Return the only value."""
