@@ -50,6 +50,10 @@ def with_condition(when: str, kind: str = "type: double, minval: 0, maxval: 1") 
     return with_hparam(f"{ranges}\n  g: {{lr: {{type: log, minval: -4, maxval: -1}}}}\n  x: {{{kind}, when: {when}}}")
 
 
+def with_constraint(text: str) -> str:
+    return with_condition("{o: sgd}") + f'  top-k: 3\nconstraints: [n > 0, "{text}"]\n'
+
+
 # text -> line, key, fragments of the message
 UNREADABLE = {
     "": (1, "", ["is empty"]),
@@ -420,6 +424,28 @@ HYPERPARAMETERS = {
         ["can never be true together with the conditions around it"],
     ),
     with_hparam("o: 1\n  g: {when: {o: 1}}"): (5, "hyperparameters.g.when", ["condition without hyperparameters"]),
+    with_constraint("n * m <= 3"): (10, "constraints[1]", ["m is not the name of a hyperparameter"]),
+    with_constraint("top-k <= 3"): (10, "constraints[1]", ['did you mean hparams["top-k"]?']),
+    with_constraint("g > 3"): (10, "constraints[1]", ["did you mean g.lr?"]),
+    with_constraint("n == true"): (10, "constraints[1]", ["true is written True"]),
+    with_constraint("n = 3"): (10, "constraints[1]", ["is not an expression", "write =="]),
+    with_constraint("o * 2 > n"): (10, "constraints[1]", ["o is text, not a number"]),
+    with_constraint("o < 2"): (10, "constraints[1]", ["o is text, not a number"]),
+    with_constraint("o == 'adma'"): (10, "constraints[1]", ["o can never be 'adma'"]),
+    with_constraint("n in [1, 9]"): (10, "constraints[1]", ["n can never be 9"]),
+    with_constraint("n in o"): (10, "constraints[1]", ["o is not a list"]),
+    with_constraint("n + 1"): (10, "constraints[1]", ["must be true or false", "a number"]),
+    with_constraint("open('x')"): (10, "constraints[1]", ["open('x') is not allowed here"]),
+    with_constraint("n.__class__ == n"): (10, "constraints[1]", ["n.__class__ is not the name of a hyperparameter"]),
+    with_constraint("n > 100"): (10, "constraints[1]", ["holds for 0 of 10,000 draws"]),
+    with_hparam("a: {type: categorical, vals: [1, 2]}\n  b: {type: categorical, vals: [1, 2]}")
+    + "constraints: ['a > 1', 'a + b < 3']\n": (6, "constraints[1]", ["all constraints together for 0"]),
+    as_grid("a: {type: categorical, vals: [1, 2]}\nconstraints: ['a > 0', 'a > 2']"): (
+        5,
+        "constraints[1]",
+        ["holds for 0 of 2 points of the grid"],
+    ),
+    with_length("max_length: 4") + "constraints: a > 3\n": (3, "constraints", ["must be a list"]),
     with_hparam("n: {type: int, minval: 0, maxval: 3, log: true}"): (
         4,
         "hyperparameters.n.minval",

@@ -105,6 +105,16 @@ def test_absent_hyperparameters_teach_nothing() -> None:
     assert max(each["x"] for each in conditional if "x" in each) < 0.5
 
 
+@pytest.mark.parametrize("bound", [1.2, 0.1])
+def test_candidates_that_break_a_constraint_are_skipped(bound: float) -> None:
+    sampler = DensitySampler(Space({"a": Double(0.0, 1.0), "b": Double(0.0, 1.0)}, (f"a + b <= {bound}",)), 3)
+    values = [sampler.sample(trial, 0, trial * RANDOM_EVERY, ()) for trial in range(12)]
+    for trial in range(12):
+        sampler.note(trial)
+    drawn = [sampler.sample(12 + n, 0, 1 + RANDOM_EVERY * n, [0, 1, 2]) for n in range(4)]
+    assert all(each["a"] + each["b"] <= bound for each in [*values, *drawn])
+
+
 def test_condition_leaves_all_256_bins_to_other_hyperparameters() -> None:
     many = tuple(range(300))
     space = Space({"a": Categorical(many), "b": Categorical(many, when={"a": list(range(150))})})

@@ -12,6 +12,7 @@ from typing import Any
 
 from ashwood.checkpoints.limited import LEAST_LIMIT
 from ashwood.config.backend import BACKEND, BackendSection
+from ashwood.config.constraints import CONSTRAINTS_KIND
 from ashwood.config.entrypoint import ENTRYPOINT, ENTRYPOINT_FORMS
 from ashwood.config.environment import VARIABLES
 from ashwood.config.hyperparameters import SPACE
@@ -61,6 +62,11 @@ class ExperimentFile(Section):
         required=f"the training code, {ENTRYPOINT_FORMS}",
     )
     hyperparameters: Tree | None = key(SPACE, "The hyperparameters of training code: constants, and those to search.")
+    constraints: Sequence[str] = key(
+        CONSTRAINTS_KIND,
+        "Expressions that hold for the hyperparameters of every trial, such as layers * width <= 4096.",
+        (),
+    )
     searcher: SearcherSection = key(
         section(SearcherSection),
         "The search method and its settings.",

@@ -439,7 +439,7 @@ def _flaw_of(
         ends = sorted((leaf.at(0.0), leaf.at(1.0)))
         possible = any(test.holds(end) for end in ends)
     else:
-        wrong = [value for value in test.values if test.sign == "=" and not _can_be(leaf, value)]
+        wrong = [value for value in test.values if test.sign == "=" and not can_be(leaf, value)]
         if wrong:
             return f"{shown(wrong[0])} can never occur: {name} is {words}"
         if leaf.size > _MOST_CHECKED:
@@ -452,7 +452,8 @@ def _flaw_of(
     return f"can never be true{together}: {name} is {words}"
 
 
-def _can_be(leaf: Hyperparameter, value: Any) -> bool:
+def can_be(leaf: Hyperparameter, value: Any) -> bool:
+    """Return whether a hyperparameter can have a value."""
     return same(leaf.val, value) if isinstance(leaf, Const) else leaf.unit_of(value) is not None
 
 
@@ -492,7 +493,7 @@ def read_grid_size(found: Space, report: Report) -> int:
         factors = " × ".join(f"{name} {sizes[name]:,}" for name in sizes if sizes[name] > 1 and name in largest)
         size = f"{points:,}" if points < _LARGEST_SHOWN else f"more than {_LARGEST_SHOWN:,}"
         rest = " × …" if len(sizes) > len(largest) else ""
-        limit = f"{most:,}" if most == MOST_TRIALS else f"{most:,}, the limit for a grid with conditions"
+        limit = f"{most:,}" if most == MOST_TRIALS else f"{most:,}, the limit for a grid with conditions or constraints"
         report.error(
             HYPERPARAMETERS,
             f"the grid has {size} {what} ({factors}{rest}), more than {limit}: "

@@ -10,6 +10,7 @@ from typing import Any
 
 from ashwood.config import overrides as command_line
 from ashwood.config.backend import BackendSection
+from ashwood.config.constraints import check_possible, read_space
 from ashwood.config.document import Document, parse
 from ashwood.config.entrypoint import check_entrypoint
 from ashwood.config.file import FILE, ExperimentFile
@@ -22,7 +23,6 @@ from ashwood.config.storage import located
 from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
-from ashwood.search.space import Space
 
 _LARGEST_FILE = 4_000_000  # A million characters, the limit of `parse`, have at most four bytes each in UTF-8.
 NO_ENTRYPOINT = Entrypoint(EntrypointKind.COMMAND, "")
@@ -155,10 +155,12 @@ def _load(
     if search_only and tree.get("entrypoint") is None:
         tree = {**tree, "entrypoint": NO_ENTRYPOINT}
     file: ExperimentFile = FILE.read(tree, (), report) or ExperimentFile()
-    searcher, space = file.searcher, Space(file.hyperparameters or {})
+    searcher, space = file.searcher, read_space(file.hyperparameters or {}, file.constraints, report)
     longest = read_max_length(searcher, report)
     is_search_alone = search_only and file.entrypoint is NO_ENTRYPOINT and not space.tree
     search = read_search(searcher, longest, None if is_search_alone else space, report)
+    if search is not None:
+        check_possible(space, search.method, report)
     if file.entrypoint is not None:
         check_entrypoint(file.entrypoint, space.tree, report)
     periods = {name: getattr(file, name) for name in ("min_validation_period", "min_checkpoint_period")}

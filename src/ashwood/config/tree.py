@@ -27,6 +27,7 @@ def tree_of(spec: ExperimentSpec) -> dict[str, Any]:
     tree |= {"labels": list(spec.labels)} if spec.labels else {}
     tree |= {"data": plain(spec.data)} if spec.data else {}
     tree["hyperparameters"] = _hyperparameters(spec.space.tree)
+    tree |= {"constraints": list(spec.space.constraints)} if spec.space.constraints else {}
     tree["searcher"] = dict(_searcher(spec))
     tree |= {name: value for name in _SAME if (value := getattr(spec, name)) not in (None, _DEFAULTS[name])}
     for name in ("min_validation_period", "min_checkpoint_period"):

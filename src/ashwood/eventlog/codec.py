@@ -197,6 +197,7 @@ def encode_spec(spec: ExperimentSpec) -> str:
         {
             **_fields(spec),
             "space": _tree(spec.space.tree),
+            "constraints": spec.space.constraints,
             "search": {**_fields(spec.search), "divisor": str(spec.search.divisor)},
             "entrypoint": _fields(spec.entrypoint),
             "min_validation_period": _length(spec.min_validation_period),
@@ -221,10 +222,11 @@ def decode_spec(text: str) -> ExperimentSpec:
     try:
         data = _with_present_names(json.loads(text))
         search = data["search"]
+        constraints = tuple(data.pop("constraints", ()))
         return ExperimentSpec(
             **data
             | {
-                "space": Space(_decode_tree(data["space"])),
+                "space": Space(_decode_tree(data["space"]), constraints),
                 "search": SearchSettings(
                     **search
                     | {

@@ -15,7 +15,8 @@ tree-structured Parzen estimator), on the longest trained trials as in Falkner e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from math import sqrt
 from typing import Any, TypeAlias
 
@@ -27,6 +28,9 @@ from ashwood.search.vocabulary import TrialId
 
 CANDIDATES = 24
 """Number of candidates for each new trial."""
+
+_MOST_DRAWS = 50
+"""Largest number of draws for each candidate, of which those that break a constraint are skipped."""
 
 RANDOM_EVERY = 4
 """Every n-th trial is drawn at random, so that the sampler never settles on one region for good."""
@@ -161,9 +165,10 @@ class DensitySampler:
         if good and index % RANDOM_EVERY and self._sizes:
             units = self._best_candidate(self._ratios_for(good), bracket, index)
         elif not good and index % GUIDED_EVERY == 0 and self._guides:
-            units = self._guided(bracket, index, 0)
+            units = next(self._candidates(bracket, index, 1), ())
         else:
-            units = self._space.units(self._seed, bracket, index)
+            units = ()
+        units = units or self._space.units(self._seed, bracket, index)
         self._cells[trial] = self._cells_of(units)
         return self._space.values(units)
 
@@ -218,14 +223,11 @@ class DensitySampler:
         return ratios
 
     def _best_candidate(self, ratios: Ratios, bracket: int, index: int) -> Sequence[float]:
+        """Return the draws of the most promising candidate, or nothing if constraints leave no candidate."""
         best = -1.0
         place: Sequence[float] = ()
         guided = round(max(self._trusts, default=0.0) * CANDIDATES / 2)
-        for number in range(CANDIDATES):
-            if number < guided:
-                units = self._guided(bracket, index, number)
-            else:
-                units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
+        for units in islice(self._candidates(bracket, index, guided), CANDIDATES):
             cells = self._cells_of(units)
             promise = self._product(ratios, cells)
             if guided:
@@ -233,6 +235,18 @@ class DensitySampler:
             if promise > best:
                 best, place = promise, units
         return place
+
+    def _candidates(self, bracket: int, index: int, guided: int) -> Iterator[Sequence[float]]:
+        """Yield draws that the constraints allow, of which guides make the first ``guided`` ones."""
+        found = 0
+        for number in range(CANDIDATES * _MOST_DRAWS):
+            if found < guided:
+                units = self._guided(bracket, index, number)
+            else:
+                units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
+            if self._space.allows(units):
+                found += 1
+                yield units
 
     def _product(self, of_bins: Ratios, cells: Cells) -> float:
         product = 1.0

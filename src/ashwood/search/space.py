@@ -3,29 +3,29 @@
 A space is a tree: maps of names to hyperparameters or to further maps.  Values have the same
 shape, without the hyperparameters whose conditions are not true.  Draws have addresses (see
 `ashwood.search.draw`), so the values of a hyperparameter stay the same if others are added or
-removed.
+removed.  Values that break a constraint are drawn again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from math import isfinite, prod
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
+from ashwood.errors import AshwoodError
 from ashwood.search.conditions import Test, When, parse_test, same
+from ashwood.search.constraints import Constraint, parse_constraint
+from ashwood.search.decimals import EXACT, power, power_between, power_position, written
 from ashwood.search.draw import unit_draw
 from ashwood.search.guides import Prior
 
 Value: TypeAlias = Any
 """A JSON value that training code gets for a hyperparameter."""
 
-# Powers are computed with decimals, because C libraries differ in the last bit of pow(), and a
-# recorded search must replay to the same values on any machine.
-_EXACT = Context(prec=24)
 _NEAR = 1e-6
 """Largest distance of a number from a value of a range with steps, in steps, at which it counts as this value."""
 
@@ -92,7 +92,7 @@ class Int:
         On a logarithmic scale, an integer has the share of the numbers that are rounded to it, as in Optuna.
         """
         if self.log:
-            return min(self.maxval, max(self.minval, round(_power_between(*self._log_ends(), unit))))
+            return min(self.maxval, max(self.minval, round(power_between(*self._log_ends(), unit))))
         size = self.size
         return self.minval + (self.step or 1) * min(size - 1, int(unit * size))
 
@@ -104,7 +104,7 @@ class Int:
         if not _is_number(value) or value != int(value) or not self.minval <= value <= self.maxval:
             return None
         if self.log:
-            return _power_position(*self._log_ends(), Decimal(int(value)))
+            return power_position(*self._log_ends(), Decimal(int(value)))
         index, rest = divmod(int(value) - self.minval, self.step or 1)
         return None if rest else (index + 0.5) / self.size
 
@@ -121,7 +121,7 @@ class Int:
         """
         if self.log:
             low, high, count = Decimal(self.minval), Decimal(self.maxval), min(_count(self.count), self.size)
-            return tuple(dict.fromkeys(round(_power_between(low, high, unit)) for unit in _units(count)))
+            return tuple(dict.fromkeys(round(power_between(low, high, unit)) for unit in _units(count)))
         if self.step is not None:
             return tuple(self.minval + self.step * index for index in _spread(self.count, self.size))
         span = self.maxval - self.minval
@@ -169,8 +169,8 @@ class Double:
             return 1
         if self.step is None:
             return None
-        span = _EXACT.subtract(_written(self.maxval), _written(self.minval))
-        return int(_EXACT.divide_int(span, _written(self.step))) + 1
+        span = EXACT.subtract(written(self.maxval), written(self.minval))
+        return int(EXACT.divide_int(span, written(self.step))) + 1
 
     def at(self, unit: float, /) -> float:
         """Return the value at ``unit`` in [0, 1], linearly or on the logarithmic scale.
@@ -178,7 +178,7 @@ class Double:
         With a ``step``, each value has an equal share, and ``unit`` must be below 1.
         """
         if self.log:
-            value = float(_power_between(Decimal(self.minval), Decimal(self.maxval), unit))
+            value = float(power_between(Decimal(self.minval), Decimal(self.maxval), unit))
             return min(self.maxval, max(self.minval, value))
         if self.step is not None and (size := self.size):
             return self._nth(min(size - 1, int(unit * size)))
@@ -186,7 +186,7 @@ class Double:
 
     def _nth(self, index: int) -> float:
         # Floats are added as the decimals that a user writes: 0.1 and twice 0.1 is 0.3, not 0.30000000000000004.
-        return float(_EXACT.fma(_written(self.step or 0.0), Decimal(index), _written(self.minval)))
+        return float(EXACT.fma(written(self.step or 0.0), Decimal(index), written(self.minval)))
 
     def unit_of(self, value: Value) -> float | None:
         """Return the position of ``value`` from 0 (minval) to 1 (maxval), or None if it is outside.
@@ -201,7 +201,7 @@ class Double:
             near = 0 <= index < size and abs(self._nth(index) - value) <= _NEAR * self.step
             return (index + 0.5) / size if near else None
         if self.log and self.minval <= value <= self.maxval:
-            return _power_position(Decimal(self.minval), Decimal(self.maxval), Decimal(value))
+            return power_position(Decimal(self.minval), Decimal(self.maxval), Decimal(value))
         return _position(self.minval, self.maxval, value)
 
     def grid(self) -> tuple[float, ...]:
@@ -241,7 +241,7 @@ class Log:
     def at(self, unit: float, /) -> float:
         """Return the value at ``unit`` in [0, 1], linearly in the exponent."""
         exponent = _between(self.minval, self.maxval, unit)
-        return float(_EXACT.power(Decimal(self.base), Decimal(exponent)))
+        return power(self.base, exponent)
 
     def unit_of(self, value: Value) -> float | None:
         """Return the position of the exponent of ``value`` from 0 to 1, or None if it is outside."""
@@ -250,7 +250,7 @@ class Log:
         low, high = sorted((self.at(0), self.at(1)))
         if not low <= value <= high:
             return None
-        exponent = float(_EXACT.divide(_EXACT.ln(Decimal(value)), _EXACT.ln(Decimal(self.base))))
+        exponent = float(EXACT.divide(EXACT.ln(Decimal(value)), EXACT.ln(Decimal(self.base))))
         # A bound is a rounded power, so its exponent can lie outside the range by the last bit.
         return _position(self.minval, self.maxval, min(self.maxval, max(self.minval, exponent)))
 
@@ -328,9 +328,15 @@ ABSENT: Final = object()
 
 @dataclass(frozen=True)
 class Space:
-    """The hyperparameters of an experiment, nested to any depth."""
+    """The hyperparameters of an experiment, nested to any depth.
+
+    Attributes:
+        tree: the hyperparameters.
+        constraints: expressions that hold for the values of every trial; see `ashwood.search.constraints`.
+    """
 
     tree: Tree
+    constraints: tuple[str, ...] = ()
 
     def leaves(self) -> Iterator[tuple[Path, Hyperparameter]]:
         """Yield each hyperparameter with its path, in the order of the file."""
@@ -345,6 +351,25 @@ class Space:
         return list(_leaves((), self.tree, ()))
 
     @cached_property
+    def _indices(self) -> Mapping[str, int]:
+        return {".".join(path): index for index, (path, _, _) in enumerate(self._all)}
+
+    @cached_property
+    def _parsed(self) -> Sequence[tuple[Constraint, Mapping[str, int]]]:
+        """The constraints, each with the indices of the hyperparameters to which it refers.
+
+        Raises:
+            ValueError: a constraint is malformed, or refers to an unknown hyperparameter.
+        """
+        found = []
+        for text in self.constraints:
+            constraint = parse_constraint(text)
+            if unknown := [name for name in constraint.names if name not in self._indices]:
+                raise ValueError(f"there is no hyperparameter {unknown[0]!r:.60}")
+            found.append((constraint, {name: self._indices[name] for name in constraint.names}))
+        return found
+
+    @cached_property
     def _tests(self) -> Sequence[tuple[int, Sequence[tuple[int, Test]]]]:
         """The hyperparameters with conditions: index, and for each condition the index of another one, with the test.
 
@@ -353,7 +378,7 @@ class Space:
         Raises:
             ValueError: a condition is malformed, or refers to an unknown hyperparameter or to its own.
         """
-        indices = {".".join(path): index for index, (path, _, _) in enumerate(self._all)}
+        indices = self._indices
         tests: dict[int, list[tuple[int, Test]]] = {}
         for index, (_, _, conditions) in enumerate(self._all):
             for _, when in conditions:
@@ -370,31 +395,61 @@ class Space:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether not every combination of values is a setting of its own, because there are conditions."""
-        return bool(self._tests)
+        """Whether there are conditions or constraints, so that not every combination of values is a setting."""
+        return bool(self._tests or self.constraints)
 
     def check(self) -> None:
-        """Check the conditions.
+        """Check the conditions and the constraints.
 
         Raises:
-            ValueError: a condition is malformed, or refers to an unknown hyperparameter or to its own.
+            ValueError: one is malformed, or refers to an unknown hyperparameter, or a condition to its own.
         """
-        _ = self._tests
+        _ = self._tests, self._parsed
 
     def sample(self, seed: int, bracket: int, index: int) -> dict[str, Value]:
         """Return the hyperparameter values of the ``index``-th trial of a bracket.
 
-        Each value is a function of (seed, bracket, index, its own path) alone.
+        Without constraints, each value is a function of (seed, bracket, index, its own path) alone.
         """
         return self.values(self.units(seed, bracket, index))
 
     def units(self, seed: int, bracket: int, index: int) -> list[float]:
-        """Return the draws in [0, 1) of the ``index``-th trial of a bracket, one for each varying hyperparameter."""
+        """Return the draws in [0, 1) of the ``index``-th trial of a bracket, one for each varying hyperparameter.
+
+        They are those of the first attempt whose values break no constraint.
+
+        Raises:
+            AshwoodError: there is no such attempt among the first `MOST_ATTEMPTS`.
+        """
+        for attempt in range(MOST_ATTEMPTS):
+            units = self.attempt(seed, bracket, index, attempt)
+            if self.allows(units):
+                return units
+        raise AshwoodError(f"none of {MOST_ATTEMPTS:,} draws of the hyperparameters satisfies the constraints")
+
+    def attempt(self, seed: int, bracket: int, index: int, attempt: int) -> list[float]:
+        """Return the draws in [0, 1) of an attempt to find values that break no constraint."""
+        # The first attempt has the address that all draws had before there were constraints.
+        again = ("redraw", attempt) if attempt else ()
         return [
-            unit_draw(seed, "hparams", bracket, index, *path)
+            unit_draw(seed, "hparams", bracket, index, *path, *again)
             for path, leaf in self.leaves()
             if not isinstance(leaf, Const)
         ]
+
+    def allows(self, units: Sequence[float]) -> bool:
+        """Return whether the values for draws in [0, 1) break no constraint."""
+        return not self.constraints or next(self.broken(self.resolve(units)), None) is None
+
+    def broken(self, values: Sequence[Value]) -> Iterator[int]:
+        """Yield the index of each constraint that values break, which are in the order of `leaves`, or `ABSENT`.
+
+        A constraint on a hyperparameter that is absent is not broken.
+        """
+        for number, (constraint, indices) in enumerate(self._parsed):
+            known = {name: values[index] for name, index in indices.items()}
+            if not any(value is ABSENT for value in known.values()) and not constraint.holds(known):
+                yield number
 
     def values(self, units: Sequence[float]) -> dict[str, Value]:
         """Return the hyperparameter values for draws in [0, 1)."""
@@ -424,7 +479,7 @@ class Space:
         """Return the number of points of the grid.
 
         Raises:
-            ValueError: there are conditions, and more than `MOST_LISTED` points.
+            ValueError: there are conditions or constraints, and more than `MOST_LISTED` points.
         """
         return prod(self._grid_sizes) if self._listed is None else len(self._listed)
 
@@ -452,10 +507,18 @@ class Space:
         In the index of a point, the digit of a hyperparameter that the point does not have is 0.
 
         Raises:
-            ValueError: there are more than `MOST_LISTED` points.
+            ValueError: there are more than `MOST_LISTED` points, those that break a constraint included.
         """
         if not self.is_restricted:
             return None
+        return sorted(code for code, values in self.combinations() if next(self.broken(values), None) is None)
+
+    def combinations(self) -> list[tuple[int, list[Value]]]:
+        """Return the values of each point of the grid before constraints, with its index among all combinations.
+
+        Raises:
+            ValueError: there are more than `MOST_LISTED`.
+        """
         grids = [leaf.grid() for _, leaf in self.leaves()]
         places = [prod(self._grid_sizes[index + 1 :]) for index in range(len(grids))]
         tests = dict(self._tests)
@@ -474,11 +537,13 @@ class Space:
                 if len(longer) > MOST_LISTED:
                     raise ValueError(f"more than {MOST_LISTED:,} points")
             points = longer
-        return sorted(code for code, _ in points)
+        return points
 
 
 MOST_LISTED = 100_000
-"""Largest number of points of a grid with conditions, whose points are listed when the first one is needed."""
+"""Largest number of points of a grid with conditions or constraints, which are listed when the first one is needed."""
+MOST_ATTEMPTS = 100_000
+"""Largest number of draws for a trial until one breaks no constraint."""
 
 
 def values_of(leaf: Hyperparameter) -> Sequence[Value]:
@@ -524,24 +589,6 @@ def _position(low: float, high: float, value: float) -> float | None:
     """Return the position of ``value`` between two bounds, from 0 to 1, or None if it is outside."""
     # Halves are subtracted, because high - low can overflow for a wide range.
     return (value / 2 - low / 2) / (high / 2 - low / 2) if low <= value <= high else None
-
-
-def _power_between(low: Decimal, high: Decimal, unit: float) -> Decimal:
-    """Return the number at ``unit`` in [0, 1] between two bounds above 0, on a logarithmic scale."""
-    begin = _EXACT.ln(low)
-    return _EXACT.exp(_EXACT.fma(Decimal(unit), _EXACT.subtract(_EXACT.ln(high), begin), begin))
-
-
-def _power_position(low: Decimal, high: Decimal, value: Decimal) -> float:
-    """Return the position of ``value`` between two bounds above 0, from 0 to 1, on a logarithmic scale."""
-    begin = _EXACT.ln(low)
-    span = _EXACT.subtract(_EXACT.ln(high), begin)
-    return float(_EXACT.divide(_EXACT.subtract(_EXACT.ln(value), begin), span))
-
-
-def _written(value: float) -> Decimal:
-    """Return the decimal number that a user writes for a float: 0.1, and not the nearest binary fraction."""
-    return Decimal(repr(float(value)))
 
 
 def _is_number(value: Value) -> TypeGuard[float]:

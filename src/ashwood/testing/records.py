@@ -41,7 +41,8 @@ def full_spec() -> ExperimentSpec:
             "activation": Categorical(("relu", "tanh", None, 1.5, [1, 2])),
             "slope": Const(0.1, when={"activation": ["relu", None], "layers": ">= 2"}),
             "attention": Group({"heads": Int(1, 8), "inner": {"bias": Const(val=True)}}, {"size": "large"}),
-        }
+        },
+        ("layers * width <= 4096", "not (activation == 'tanh' and hparams['lr'] > 0.01)"),
     )
     return ExperimentSpec(
         name="déjà vu ✓",
