@@ -266,7 +266,7 @@ def _check_guides(searcher: SearcherSection, space: Space | None, report: Report
             report.warn(path, f"has no effect with {searcher.name}, which draws no trials near good ones")
         elif searcher.sampler is Sampler.RANDOM:
             report.error(path, "needs sampler: density, because sampler: random ignores it: remove sampler")
-    return bool(found)
+    return bool(found) and searcher.name in _SAMPLED
 
 
 def _key(name: str) -> Path:

@@ -21,7 +21,6 @@ from ashwood.search.conditions import Test, When, parse_test, same
 from ashwood.search.constraints import Constraint, parse_constraint
 from ashwood.search.decimals import EXACT, power, power_between, power_position, written
 from ashwood.search.draw import unit_draw
-from ashwood.search.guides import Prior
 
 Value: TypeAlias = Any
 """A JSON value that training code gets for a hyperparameter."""
@@ -71,6 +70,8 @@ class Int:
         step: distance between neighbouring values, of which ``minval`` is the first; None for 1.
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be at least 1.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     minval: int
@@ -79,7 +80,7 @@ class Int:
     step: int | None = None
     log: bool = False
     when: When | None = None
-    prior: Prior | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int:
@@ -152,6 +153,8 @@ class Double:
         step: distance between neighbouring values, of which ``minval`` is the first, or None for all real numbers.
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be above 0.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     minval: float
@@ -160,7 +163,7 @@ class Double:
     step: float | None = None
     log: bool = False
     when: When | None = None
-    prior: Prior | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int | None:
@@ -224,6 +227,8 @@ class Log:
         base: the base.
         count: number of values of a grid.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     minval: float
@@ -231,7 +236,7 @@ class Log:
     base: float = 10.0
     count: int | None = None
     when: When | None = None
-    prior: Prior | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int | None:
@@ -267,12 +272,14 @@ class Categorical:
         vals: the values.
         ordered: whether neighbouring values are similar, such as sizes from small to large.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     vals: Sequence[Value]
     ordered: bool = False
     when: When | None = None
-    prior: Prior | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int:
