@@ -67,10 +67,11 @@ def test_guide_raises_the_share_of_draws_near_it_as_long_as_results_agree(kind: 
     sampler, plain = SAMPLERS[kind](), DensitySampler(SPACE, 1)
     drawn = []
     for each in (sampler, plain):
-        good = learned(each, sign=1)
-        judges = good if each is sampler else ()
-        drawn.append([each.sample(TRIALS + n, 0, 1 + RANDOM_EVERY * n, good[:4], judges) for n in range(60)])
-    assert mean(drawn[0]) > mean(drawn[1])
+        judges = learned(each, sign=1)
+        # The longest rung has only some trials of all kinds, so that the sampler itself knows little.
+        good = range(0, TRIALS, 10)
+        drawn.append([each.sample(TRIALS + n, 0, 1 + RANDOM_EVERY * n, good, judges) for n in range(60)])
+    assert mean(drawn[0]) > mean(drawn[1]) + 0.05
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)

@@ -21,7 +21,7 @@ from math import sqrt
 from typing import Any, TypeAlias
 
 from ashwood.search.draw import unit_draws
-from ashwood.search.guides import PastTrials, normalized, prior_weights, warped
+from ashwood.search.guides import PastTrials, near, normalized, prior_weights, warped
 from ashwood.search.space import ABSENT, Categorical, Const, Hyperparameter, Int, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
@@ -66,6 +66,9 @@ Ratios: TypeAlias = list[list[float]]
 Cells: TypeAlias = bytes
 """The bin of each hyperparameter that is not constant, or `_NO_BIN`, in the order of the space."""
 
+Positions: TypeAlias = Sequence[float | None]
+"""Positions of a setting in the ranges of the hyperparameters that are not constant, or None for values outside."""
+
 _NO_BIN = 255
 """Stands for the bin of a hyperparameter that a trial does not have.  Those with conditions have at most 255 bins."""
 
@@ -75,10 +78,12 @@ class _Guide:
 
     Attributes:
         weights: weight of each bin of each hyperparameter; see `ashwood.search.guides`.
+        settings: positions of good settings, near which it draws; if there are none, it draws by the weights.
     """
 
-    def __init__(self, weights: Ratios) -> None:
+    def __init__(self, weights: Ratios, settings: Sequence[Positions] = ()) -> None:
         self.weights = weights
+        self.settings = settings
         self._scores: dict[TrialId, float] = {}
         self._total = 0.0
         self._squares = 0.0
@@ -123,9 +128,9 @@ class DensitySampler:
             min(_bins(leaf), _NO_BIN if absent == _NO_BIN else _MOST_BINS)
             for leaf, absent in zip(free, self._absent, strict=True)
         ]
+        self._ordered = [not isinstance(leaf, Categorical) or leaf.ordered for leaf in free]
         self._smears = [
-            _smears(size, ordered=not isinstance(leaf, Categorical) or leaf.ordered)
-            for leaf, size in zip(free, self._sizes, strict=True)
+            _smears(size, ordered=ordered) for size, ordered in zip(self._sizes, self._ordered, strict=True)
         ]
         self._cells: dict[TrialId, Cells] = {}
         self._all = [[0.0] * size for size in self._sizes]
@@ -133,8 +138,7 @@ class DensitySampler:
         self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
         self._ratios: Ratios = []
-        guides = [self._prior_weights(), *map(self._past_weights, past)]
-        self._guides = [_Guide(weights) for weights in guides if weights]
+        self._guides = [*self._prior_guide(), *map(self._past_guide, past)]
         self._trusts = [1.0] * len(self._guides)
 
     def good(self, search: Tournament) -> list[TrialId]:
@@ -276,7 +280,7 @@ class DensitySampler:
 
     def _guided(self, bracket: int, index: int, number: int) -> Sequence[float]:
         """Return a draw of one of the guides, which is chosen by the trust in it."""
-        choice, *units = unit_draws(1 + len(self._sizes), self._seed, "guided", bracket, index, number)
+        choice, which, *units = unit_draws(2 + len(self._sizes), self._seed, "guided", bracket, index, number)
         total = 0.0
         for trust in self._trusts:
             total += trust
@@ -287,35 +291,42 @@ class DensitySampler:
                 chosen = guide
                 break
             choice -= trust
-        return [warped(unit, weights) for unit, weights in zip(units, chosen.weights, strict=True)]
+        if not chosen.settings:
+            return [warped(unit, weights) for unit, weights in zip(units, chosen.weights, strict=True)]
+        center = chosen.settings[int(which * len(chosen.settings))]
+        return [
+            unit if at is None else near(at, unit, ordered=ordered)
+            for at, unit, ordered in zip(center, units, self._ordered, strict=True)
+        ]
 
-    def _prior_weights(self) -> Ratios:
-        """Return the weight of each bin by the priors of the hyperparameters, or an empty list if none has a prior."""
+    def _prior_guide(self) -> Sequence[_Guide]:
+        """Return the guide by the priors of the hyperparameters, or nothing if none has a prior."""
         if all(leaf.prior is None for leaf in self._leaves):
-            return []
+            return ()
         weights = []
-        for leaf, size in zip(self._leaves, self._sizes, strict=True):
+        for leaf, size, ordered in zip(self._leaves, self._sizes, self._ordered, strict=True):
             unit = None if leaf.prior is None else leaf.unit_of(leaf.prior.value)
-            is_ordered = not isinstance(leaf, Categorical) or leaf.ordered
-            weights.append(
-                [1.0] * size
-                if leaf.prior is None or unit is None
-                else prior_weights(leaf.prior.confidence, unit, size, ordered=is_ordered)
-            )
-        return weights
+            if unit is None:
+                weights.append([1.0] * size)
+            else:
+                weights.append(prior_weights(leaf.prior.confidence, unit, size, ordered=ordered))
+        return (_Guide(weights),)
 
-    def _past_weights(self, past: PastTrials) -> Ratios:
-        """Return the weight of each bin by the results of another search."""
+    def _past_guide(self, past: PastTrials) -> _Guide:
+        """Return the guide by the results of another search."""
+        good, others = ([self._positions(setting) for setting in settings] for settings in (past.good, past.others))
         everyone, having = [[0.0] * size for size in self._sizes], [0] * len(self._sizes)
-        cells = [self._cells_in(setting) for setting in (*past.good, *past.others)]
-        for each in cells:
-            self._count(each, everyone, having)
-        return [normalized(each) for each in self._compare(cells[: len(past.good)], everyone, having)]
+        for positions in (*good, *others):
+            self._count(self._bins_at(positions), everyone, having)
+        ratios = self._compare([self._bins_at(positions) for positions in good], everyone, having)
+        return _Guide([normalized(of_bins) for of_bins in ratios], good)
 
-    def _cells_in(self, setting: Mapping[str, Any]) -> Sequence[int]:
-        """Return the bins of a setting of another search, or -1 for values that are outside the space."""
-        units = [leaf.unit_of(setting.get(name)) for leaf, name in zip(self._leaves, self._names, strict=True)]
-        sized = zip(units, self._sizes, strict=True)
+    def _positions(self, setting: Mapping[str, Any]) -> Positions:
+        return [leaf.unit_of(setting.get(name)) for leaf, name in zip(self._leaves, self._names, strict=True)]
+
+    def _bins_at(self, positions: Positions) -> Sequence[int]:
+        """Return the bins of positions, or -1 for those that are None."""
+        sized = zip(positions, self._sizes, strict=True)
         return [-1 if unit is None else min(size - 1, int(unit * size)) for unit, size in sized]
 
 

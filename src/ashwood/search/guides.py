@@ -19,6 +19,10 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 _EXACT = Context(prec=24)
+_REACH = 0.15
+"""Largest distance of a draw from the good setting near which it is drawn."""
+_KEPT = 0.8
+"""Share of draws in which an unordered hyperparameter keeps the value of the good setting."""
 _LARGEST = 1 - 2**-53  # Draws are below 1.
 
 
@@ -91,3 +95,14 @@ def warped(unit: float, weights: Weights) -> float:
             return min(_LARGEST, (number + left / weight) / len(weights))
         left -= weight
     return (len(weights) - 0.5) / len(weights)  # Rounding can leave a rest.
+
+
+def near(center: float, unit: float, *, ordered: bool) -> float:
+    """Return the position of a uniform draw near ``center``; values of unordered hyperparameters mostly stay the same.
+
+    This is the mutation of good settings in PriorBand (section 5.2), with a uniform distribution.
+    """
+    if not ordered:
+        return center if unit < _KEPT else (unit - _KEPT) / (1 - _KEPT)
+    moved = abs(center + (2 * unit - 1) * _REACH)
+    return min(_LARGEST, 1 - abs(1 - moved))  # Positions that lie outside the range are reflected back into it.
