@@ -82,7 +82,7 @@ class Learning(Tournaments):
         job = super().ask()
         if job is not None and job.trial == len(self.places):
             good = self._sampler.good(self._search)
-            drawn = self._sampler.sample(job.trial, *self._search.address(job.trial), good)
+            drawn = self._sampler.sample(job.trial, *self._search.address(job.trial), good, self._sampler.judges(self._search))
             self.places.append(list(drawn.values()))
         return job
 

@@ -20,7 +20,9 @@ from ashwood.config.file import ExperimentFile
 from ashwood.config.searcher import SearcherSection
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.search.guides import Confidence, PastTrials, Prior
 from ashwood.search.plan import plan_search
+from ashwood.search.settings import Sampler
 from ashwood.search.space import Categorical, Const, Double, Int, Log
 
 SEARCHER = {"name": "random", "metric": "loss", "max_trials": 3, "max_length": {"epochs": 4}}
@@ -302,3 +304,22 @@ def test_space_of_an_experiment_can_be_written_as_a_file_and_read_again() -> Non
     assert [".".join(path) for path, _, _ in spec.space.conditional()] == ["opt.sgd.momentum", "size", "more.x"]
     again = parse_experiment(yaml.safe_dump(tree_of(spec)), workdir=Path("/work")).spec
     assert again.space == spec.space
+
+
+def test_prior_makes_density_the_default_sampler() -> None:
+    leaf = Double(0, 1, prior={"value": 0.3, "confidence": "high"})
+    tree = {"searcher": SEARCHER, "entrypoint": PICKLE, "hyperparameters": {"x": leaf, "y": Int(1, 9, prior=3)}}
+    spec = build_experiment(tree, workdir=Path("/work")).spec
+    assert [leaf.prior for _, leaf in spec.space.leaves()] == [Prior(0.3, Confidence.HIGH), Prior(3)]
+    assert spec.search.sampler is Sampler.DENSITY
+    grid = tree | {"searcher": {"name": "single", "metric": "loss", "max_length": 4}}
+    loaded = build_experiment(grid, workdir=Path("/work"))
+    assert loaded.spec.search.sampler is Sampler.RANDOM
+    assert any("prior: has no effect with single" in warning for warning in loaded.warnings)
+
+
+def test_warm_start_keeps_the_sources_for_the_creation_of_the_experiment() -> None:
+    tree = {"searcher": SEARCHER | {"warm_start": [3, "past.csv"]}, "entrypoint": PICKLE, "hyperparameters": {}}
+    spec = build_experiment(tree, workdir=Path("/work")).spec
+    assert spec.warm_start == (PastTrials("3"), PastTrials("/work/past.csv"))
+    assert spec.search.sampler is Sampler.DENSITY

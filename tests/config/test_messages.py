@@ -306,6 +306,9 @@ LENGTHS = {
 }
 
 SEARCHER = {
+    asha("warm_start: 3"): (2, "searcher.warm_start", ["must be a list"]),
+    asha("warm_start: [x.txt]"): (2, "searcher.warm_start[0]", ['ID of an experiment or a .csv file, not "x.txt"']),
+    asha("warm_start: [3], sampler: random"): (2, "searcher.warm_start", ["needs sampler: density", "remove sampler"]),
     "entrypoint: a:b\n": (1, "searcher", ["is missing", "max_length"]),
     "searcher:\nentrypoint: a:b\n": (1, "searcher", ["is missing"]),
     "searcher: {name: single, metric: a, max_length: 1}\n": (1, "entrypoint", ["is missing", "module:function"]),
@@ -405,6 +408,26 @@ HYPERPARAMETERS = {
     with_hparam("lr: {type: log, minval: -400, maxval: 0}"): (4, "hyperparameters.lr.minval", ["too small"]),
     with_hparam("lr: {type: double, minval: -.inf, maxval: 0}"): (4, "hyperparameters.lr.minval", ["finite"]),
     with_hparam("lr: {type: double, minval: 0, maxval: .nan}"): (4, "hyperparameters.lr.maxval", ["finite"]),
+    with_hparam("lr: {type: log, minval: -4, maxval: -1, prior: 1}"): (
+        4,
+        "hyperparameters.lr.prior",
+        ["1 is not a value that this hyperparameter can have"],
+    ),
+    with_hparam("lr: {type: log, minval: -4, maxval: -1, prior: {value: 1, confidence: low}}"): (
+        4,
+        "hyperparameters.lr.prior.value",
+        ["1 is not a value that this hyperparameter can have"],
+    ),
+    with_hparam("lr: {type: log, minval: -4, maxval: -1, prior: {value: 0.1, confidence: hgih}}"): (
+        4,
+        "hyperparameters.lr.prior.confidence",
+        ['did you mean "high"?'],
+    ),
+    with_hparam("lr: {type: log, minval: -4, maxval: -1, prior: {val: 0.1}}"): (
+        4,
+        "hyperparameters.lr.prior",
+        ["must be a value, or a map such as {value: 0.001, confidence: high}"],
+    ),
     with_condition("{op: sgd}"): (8, "hyperparameters.x.when.op", ["not the name of a hyperparameter", "mean o?"]),
     with_condition("{lr: 1}"): (8, "hyperparameters.x.when.lr", ["did you mean g.lr?"]),
     with_condition("{g: 1}"): (8, "hyperparameters.x.when.g", ["is a map", "g.lr"]),

@@ -170,9 +170,9 @@ def test_given_values_are_used_and_others_are_drawn_as_before() -> None:
     space = Space(TREE)
     sampler = DensitySampler(space, 1)
     given = {"lr": 5.0, "optimizer.name": "sgd"}
-    assert sampler.sample(0, 0, 0, (), given) == space.sample(1, 0, 0, given)
+    assert sampler.sample(0, 0, 0, (), given=given) == space.sample(1, 0, 0, given)
     _, good = learned(sampler, 40, good=10)
-    drawn = sampler.sample(90, 0, 1, good, given)
+    drawn = sampler.sample(90, 0, 1, good, given=given)
     assert (drawn["lr"], drawn["optimizer"]["name"]) == (5.0, "sgd")
 
 
@@ -180,7 +180,7 @@ def test_sampler_learns_from_given_values() -> None:
     space = Space({"x": Double(0, 1)})
     sampler = DensitySampler(space, 1)
     for trial in range(40):
-        sampler.sample(trial, 0, trial, (), {"x": 0.9 if trial < 10 else 0.3})
+        sampler.sample(trial, 0, trial, (), given={"x": 0.9 if trial < 10 else 0.3})
         sampler.note(trial)
     drawn = [sampler.sample(40 + n, 0, 1 + RANDOM_EVERY * n, range(10))["x"] for n in range(20)]
     assert all(0.8 < x < 1 for x in drawn)
@@ -190,6 +190,6 @@ def test_trial_with_unknown_choice_is_not_learned_from() -> None:
     one, other = DensitySampler(Space(TREE), 1), DensitySampler(Space(TREE), 1)
     _, good = learned(one, 40, good=10)
     learned(other, 40, good=10)
-    one.sample(80, 0, 1, (), {"optimizer.name": "lion"})
+    one.sample(80, 0, 1, (), given={"optimizer.name": "lion"})
     one.note(80)
     assert one.sample(50, 0, 1, [*good, 80]) == other.sample(50, 0, 1, good)

@@ -248,7 +248,7 @@ def test_values_on_new_scales_never_change() -> None:
 def test_unit_of_drawn_value_gives_the_same_value(leaf: Hyperparameter, unit: float) -> None:
     assume(not isinstance(leaf, Const))
     value = leaf.at(unit)
-    position = leaf.unit_of(value)  # type: ignore[union-attr]
+    position = leaf.unit_of(value)
     assert position is not None
     assert 0 <= position <= 1
     again = leaf.at(position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import Any, ClassVar, Literal, TypeAlias
 
 LengthLike: TypeAlias = int | Mapping[Literal["batches", "records", "epochs"], int]
@@ -51,7 +52,14 @@ class _ManyTrials(Searcher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveASHA(_ManyTrials):
+class _Sampled(_ManyTrials):
+    max_trials: int
+    sampler: Literal["random", "density"] | None = None
+    warm_start: Sequence[int | str | PathLike[str]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveASHA(_Sampled):
     """Adaptive ASHA: several brackets of asynchronous successive halving, from aggressive to conservative.
 
     Example::
@@ -69,6 +77,8 @@ class AdaptiveASHA(_ManyTrials):
         max_rungs: maximum number of rungs of a bracket; by default 5, or 7 with ``mode="auto"``.
         sampler: how hyperparameters are drawn: ``random``, or ``density``, which draws three of four trials near the
             values of good ones.  The default is ``random``, or ``density`` with ``mode="auto"``.
+        warm_start: past searches, near whose good settings trials are drawn as long as results agree: IDs of
+            experiments, or CSV files with a column for each hyperparameter and for the metric.
         bracket_rungs: number of rungs of each bracket, instead of ``mode``.
         stop_once: whether a trial is judged once at each rung and then either continues or stops for good.  No trial
             is paused.
@@ -76,17 +86,15 @@ class AdaptiveASHA(_ManyTrials):
 
     name: ClassVar[str] = "adaptive_asha"
 
-    max_trials: int
     mode: Literal["aggressive", "standard", "conservative", "auto"] = "standard"
     divisor: float | None = None
     max_rungs: int | None = None
-    sampler: Literal["random", "density"] | None = None
     bracket_rungs: Sequence[int] | None = None
     stop_once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsyncHalving(_ManyTrials):
+class AsyncHalving(_Sampled):
     """One bracket of asynchronous successive halving (ASHA).
 
     Example::
@@ -101,21 +109,21 @@ class AsyncHalving(_ManyTrials):
         num_rungs: number of rungs; by default, at most 5, and fewer if ``max_length`` is short.
         divisor: one of ``divisor`` trials is promoted at each rung.
         sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
+        warm_start: past searches, near whose good settings trials are drawn as long as results agree: IDs of
+            experiments, or CSV files with a column for each hyperparameter and for the metric.
         stop_once: whether a trial is judged once at each rung and then either continues or stops for good.  No trial
             is paused.
     """
 
     name: ClassVar[str] = "async_halving"
 
-    max_trials: int
     num_rungs: int | None = None
     divisor: float = 4
-    sampler: Literal["random", "density"] | None = None
     stop_once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyncHalving(_ManyTrials):
+class SyncHalving(_Sampled):
     """One bracket of synchronous successive halving.
 
     Example::
@@ -130,18 +138,18 @@ class SyncHalving(_ManyTrials):
         num_rungs: number of rungs; by default, at most 5, and fewer if ``max_length`` is short.
         divisor: one of ``divisor`` trials is promoted at each rung.
         sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
+        warm_start: past searches, near whose good settings trials are drawn as long as results agree: IDs of
+            experiments, or CSV files with a column for each hyperparameter and for the metric.
     """
 
     name: ClassVar[str] = "sync_halving"
 
-    max_trials: int
     num_rungs: int | None = None
     divisor: float = 4
-    sampler: Literal["random", "density"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomSearch(_ManyTrials):
+class RandomSearch(_Sampled):
     """Random search: every trial trains to ``max_length``.
 
     Example::
@@ -154,12 +162,11 @@ class RandomSearch(_ManyTrials):
         max_trials: total number of trials to create.
         max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
         sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
+        warm_start: past searches, near whose good settings trials are drawn as long as results agree: IDs of
+            experiments, or CSV files with a column for each hyperparameter and for the metric.
     """
 
     name: ClassVar[str] = "random"
-
-    max_trials: int
-    sampler: Literal["random", "density"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from ashwood.config.kinds import ANY, FLAG, Kind, list_of, number, whole
+from ashwood.config.kinds import ANY, FLAG, Kind, choice, list_of, number, whole
 from ashwood.config.report import Report
 from ashwood.config.section import Key, map_schema, read_keys
 from ashwood.config.wording import MOST_WHOLE, Path, all_of, any_of, dotted, must_be, not_one_of, shorten, shown
@@ -23,6 +23,7 @@ from ashwood.config.wording import number as digits
 from ashwood.errors import nearest
 from ashwood.search import space
 from ashwood.search.conditions import Test, parse_test, same
+from ashwood.search.guides import Confidence, Prior
 from ashwood.search.settings import MOST_TRIALS
 from ashwood.search.space import (
     MOST_LISTED,
@@ -92,8 +93,38 @@ def _stepped(kind: Kind, step: Kind) -> dict[str, Key]:
     return _range(kind) | {"step": Key(step, "The distance between values; minval is the first."), "log": _LOG}
 
 
+def _read_prior(value: Any, path: Path, report: Report) -> Prior | None:
+    if not isinstance(value, Mapping):
+        return Prior(ANY.read(value, path, report))
+    confidence = _CONFIDENCE.read(value.get("confidence", Confidence.MEDIUM), (*path, "confidence"), report)
+    if "value" not in value or not value.keys() <= {"value", "confidence"}:
+        raise ValueError(must_be("a value, or a map such as {value: 0.001, confidence: high}", value))
+    return Prior(ANY.read(value["value"], (*path, "value"), report), confidence)
+
+
+_CONFIDENCE = choice(Confidence, "a confidence")
+_PRIOR = Key(
+    Kind(
+        {
+            "anyOf": [
+                {"not": {"type": "object"}},
+                {
+                    "type": "object",
+                    "properties": {"value": {}, "confidence": _CONFIDENCE.schema},
+                    "required": ["value"],
+                    "additionalProperties": False,
+                },
+            ]
+        },
+        _read_prior,
+    ),
+    "A value that is probably good, near which more trials are drawn as long as results agree; or a map with value and "
+    "confidence: low, medium (the default) or high.",
+)
+
+
 def _leaf(make: type[Hyperparameter], description: str, keys: dict[str, Key]) -> _Leaf:
-    return _Leaf(make, description, keys | {_WHEN_KEY: _WHEN})
+    return _Leaf(make, description, keys | {_WHEN_KEY: _WHEN} | ({} if make is Const else {"prior": _PRIOR}))
 
 
 LEAVES = {
@@ -235,6 +266,9 @@ def _read_leaf(kind: str, data: Mapping[str, Any], path: Path, report: Report) -
         _check_different(values["vals"], path, report)
         values["vals"] = tuple(values["vals"])
     leaf = LEAVES[kind].make(**values)
+    if leaf.prior is not None and leaf.unit_of(leaf.prior.value) is None:
+        at = (*path, "prior", "value") if isinstance(data["prior"], Mapping) else (*path, "prior")
+        report.error(at, f"{shown(leaf.prior.value)} is not a value that this hyperparameter can have")
     if isinstance(leaf, Int | Double) and not (
         _in_order(leaf.minval, leaf.maxval, path, report) and _sound_scale(leaf, path, report)
     ):

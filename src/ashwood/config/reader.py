@@ -18,7 +18,7 @@ from ashwood.config.lengths import check_conversions, warn_of_unfair_batches
 from ashwood.config.plain import plain
 from ashwood.config.report import Report, Source
 from ashwood.config.resources import SLOTS
-from ashwood.config.searcher import read_max_length, read_search, read_source, read_starts
+from ashwood.config.searcher import read_max_length, read_search, read_source, read_starts, read_warm_start
 from ashwood.config.storage import located
 from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
@@ -208,6 +208,7 @@ def _load(
         max_size=file.checkpoint_storage.max_size,
         save_on=file.checkpoint_policy,
         source_checkpoint=source,
+        warm_start=read_warm_start(searcher, workdir),
         slots_per_trial=slots,
         demand=demand,
         ray=ray,

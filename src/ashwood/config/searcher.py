@@ -36,6 +36,7 @@ from ashwood.config.wording import Path, any_of, counted, shorten, shown
 from ashwood.errors import nearest
 from ashwood.experiment.spec import Length, Unit
 from ashwood.search.given import read_given
+from ashwood.search.guides import PastTrials
 from ashwood.search.plan import floor_log, rung_limit
 from ashwood.search.settings import (
     AUTO_DEFAULTS,
@@ -99,6 +100,14 @@ def _source_trial(value: Any) -> str:
     example = f"EXPERIMENT/{shown(value)}" if isinstance(value, int) else "EXPERIMENT/TRIAL"
     why = ", because each experiment numbers its own trials" if isinstance(value, int) else ""
     raise ValueError(f"must be {example}, for example 3/17, not {shown(value)}{why}")
+
+
+def _past(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return str(value)
+    if isinstance(value, str) and (value.isdigit() or value.endswith(".csv")):
+        return value
+    raise ValueError(f"must be the ID of an experiment or a .csv file, not {shown(value)}")
 
 
 def _source_checkpoint(value: Any, path: Path, report: Report) -> Any:
@@ -195,6 +204,14 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
         otherwise="all are drawn",
         only=(*_SAMPLED, Method.SINGLE),
     )
+    warm_start: Sequence[str] = key(
+        list_of(single({"type": ["integer", "string"]}, _past)),
+        "Past searches, near whose good settings trials are drawn as long as results agree: IDs of experiments in the "
+        "same home, and CSV files with a column for each hyperparameter and for the metric.",
+        (),
+        otherwise="none",
+        only=_SAMPLED,
+    )
     source_trial_id: str | None = key(
         single({"type": "string", "pattern": r"^\w+/\d+$"}, _source_trial),
         "Start every trial from the latest checkpoint of this trial: EXPERIMENT/TRIAL, such as 3/17.",
@@ -233,6 +250,7 @@ def read_search(
     if longest is None or max_trials is None or not _check_divisor(divisor, longest.count, max_trials, report):
         return None
     _check_rungs(searcher, divisor, longest.count, max_trials, report)
+    guided = _check_guides(searcher, space, report)
     return SearchSettings(
         method=method,
         max_length=longest.count,
@@ -244,8 +262,22 @@ def read_search(
         bracket_rungs=tuple(searcher.bracket_rungs),
         num_rungs=searcher.num_rungs,
         stop_once=searcher.stop_once,
-        sampler=searcher.sampler or defaults.sampler,
+        sampler=searcher.sampler or (Sampler.DENSITY if guided else defaults.sampler),
     )
+
+
+def _check_guides(searcher: SearcherSection, space: Space | None, report: Report) -> bool:
+    """Return whether past searches or priors guide the sampler; a method or a sampler that ignores them is reported."""
+    leaves = () if space is None else space.leaves()
+    prior = next((path for path, leaf in leaves if leaf.prior is not None), None)
+    found: list[Path] = [_key("warm_start")] if searcher.warm_start else []
+    found += [(*HYPERPARAMETERS, *prior, "prior")] if prior is not None else []
+    for path in found:
+        if searcher.name not in _SAMPLED:
+            report.warn(path, f"has no effect with {searcher.name}, which draws no trials near good ones")
+        elif searcher.sampler is Sampler.RANDOM:
+            report.error(path, "needs sampler: density, because sampler: random ignores it: remove sampler")
+    return bool(found) and searcher.name in _SAMPLED
 
 
 def _key(name: str) -> Path:
@@ -406,3 +438,8 @@ def read_source(searcher: SearcherSection, workdir: FilePath, report: Report) ->
     if trial is not None or checkpoint is None or _TRIAL.fullmatch(checkpoint) or _PRINTED.fullmatch(checkpoint):
         return trial or checkpoint
     return located(checkpoint, workdir)
+
+
+def read_warm_start(searcher: SearcherSection, workdir: FilePath) -> tuple[PastTrials, ...]:
+    """Return the past searches, of which only the sources are known yet: IDs of experiments and paths of files."""
+    return tuple(PastTrials(each if each.isdigit() else located(each, workdir)) for each in searcher.warm_start)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ashwood.config.hyperparameters import LEAVES
 from ashwood.experiment.spec import ExperimentSpec, Length, SaveOn, Unit
+from ashwood.search.guides import Confidence
 from ashwood.search.settings import AUTO_DEFAULTS, DEFAULTS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Const, Group, Hyperparameter, Tree
 from ashwood.views.plain import plain
@@ -63,6 +64,8 @@ def _searcher(spec: ExperimentSpec) -> Iterator[tuple[str, Any]]:
         yield "stop_when", given
     if spec.start_with:
         yield "start_with", [plain(given) for given in spec.start_with]
+    if spec.warm_start:
+        yield "warm_start", [past.source for past in spec.warm_start]
     if spec.source_checkpoint is not None:
         yield "source_checkpoint_uuid", spec.source_checkpoint
 
@@ -95,6 +98,12 @@ def _hyperparameter(node: Hyperparameter | Group) -> Any:
         return plain(node.val)
     kind = next(name for name, each in LEAVES.items() if each.make is type(node))
     given = {each.name: getattr(node, each.name) for each in fields(node) if getattr(node, each.name) != each.default}
+    if (
+        node.prior is not None
+        and node.prior.confidence is Confidence.MEDIUM
+        and not isinstance(node.prior.value, Mapping)
+    ):
+        given["prior"] = node.prior.value
     return {"type": kind} | plain(given)
 
 

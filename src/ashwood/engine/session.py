@@ -20,6 +20,7 @@ from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.loop import Engine
+from ashwood.engine.past import with_past_trials
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.recovery import Recovery, delete_unneeded, is_wanted, set_aside_foreign, unrecorded
 from ashwood.engine.sources import keep_source
@@ -111,10 +112,11 @@ class Session:
             at: time of creation, in seconds since 1970.
 
         Raises:
-            ConfigError: the checkpoint from which its trials start does not exist, or cannot be kept.
+            ConfigError: the checkpoint from which its trials start does not exist, or cannot be kept; or a search of
+                ``warm_start`` cannot be read.
         """
         left_out: list[ExperimentId] = []
-        spec = with_own_storage(_with_source(home, spec), at)
+        spec = with_own_storage(with_past_trials(home, _with_source(home, spec)), at)
         session = cls(home, home.create(spec, at=at, left_out=left_out.append))
         session._left_out = left_out
         return session

@@ -50,6 +50,7 @@ from ashwood.experiment.spec import (
     Unit,
 )
 from ashwood.search import space as spaces
+from ashwood.search.guides import Confidence, PastTrials, Prior
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Group, Hyperparameter, Space, Tree
 
@@ -208,6 +209,7 @@ def encode_spec(spec: ExperimentSpec) -> str:
             "checkpoint_policy": None if spec.checkpoint_policy is None else _fields(spec.checkpoint_policy),
             "provenance": dict(spec.provenance),
             "start_with": [dict(given) for given in spec.start_with],
+            "warm_start": [_fields(past) for past in spec.warm_start],
         }
     )
 
@@ -250,6 +252,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "demand": Demand(**data.get("demand", {})),
                 "ray": None if data.get("ray") is None else RayCluster(**data["ray"]),
                 "rules": data.get("rules", 0),
+                "warm_start": tuple(_decode_past(each) for each in data.get("warm_start", ())),
             }
         )
     except (*_DAMAGE, RecursionError, ZeroDivisionError, OverflowError) as error:
@@ -446,7 +449,11 @@ def _tree(tree: Tree) -> dict[str, Any]:
 
 def _node(node: Hyperparameter | Group) -> list[Any]:
     data = _fields(node)
-    return [type(node).__name__.lower(), data | {"tree": _tree(node.tree)} if isinstance(node, Group) else data]
+    if isinstance(node, Group):
+        data |= {"tree": _tree(node.tree)}
+    elif node.prior is not None:
+        data |= {"prior": _fields(node.prior)}
+    return [type(node).__name__.lower(), data]
 
 
 def _decode_tree(data: Mapping[str, Any]) -> Tree:
@@ -458,6 +465,8 @@ def _decode_node(kind: str, data: dict[str, Any]) -> Hyperparameter | Group:
         return Group(_decode_tree(data["tree"]), data["when"])
     if kind == "categorical":
         data["vals"] = tuple(data["vals"])
+    if (prior := data.get("prior")) is not None:
+        data["prior"] = Prior(prior["value"], Confidence(prior["confidence"]))
     return _LEAVES[kind](**data)
 
 
@@ -471,6 +480,10 @@ def _length(length: Length | None) -> list[Any] | None:
 
 def _decode_length(data: list[Any] | None) -> Length | None:
     return None if data is None else Length(data[0], Unit(data[1]))
+
+
+def _decode_past(data: Mapping[str, Any]) -> PastTrials:
+    return PastTrials(data["source"], tuple(data["good"]), tuple(data["others"]))
 
 
 def _decode_policy(data: Mapping[str, int] | None) -> CheckpointPolicy | None:

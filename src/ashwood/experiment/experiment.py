@@ -72,7 +72,9 @@ class Experiment:
         self.state = ExperimentState.CREATED
         self.trials: dict[TrialId, TrialRecord] = {}
         self.search = Tournament(spec.search)
-        self._sampler = DensitySampler(spec.space, spec.seed) if spec.search.sampler is Sampler.DENSITY else None
+        self._sampler = (
+            DensitySampler(spec.space, spec.seed, spec.warm_start) if spec.search.sampler is Sampler.DENSITY else None
+        )
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, rules=spec.rules)
         self.best_saved = inf
         self._best_saver: TrialId | None = None
@@ -615,7 +617,8 @@ class Experiment:
         if spec.search.method is Method.GRID:
             return spec.space.grid_point(why.nth, former=spec.rules < 4)
         if self._sampler is not None:
-            return self._sampler.sample(trial, why.bracket, why.nth, self._sampler.good(self.search), given)
+            good, judges = self._sampler.good(self.search), self._sampler.judges(self.search)
+            return self._sampler.sample(trial, why.bracket, why.nth, good, judges, given)
         return spec.space.sample(spec.seed, why.bracket, why.nth, given)
 
     # -- attempts -----------------------------------------------------------------------------

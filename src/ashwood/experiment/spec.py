@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from ashwood.search.guides import PastTrials
 from ashwood.search.settings import SearchSettings
 from ashwood.search.space import Space
 
@@ -178,6 +179,8 @@ class ExperimentSpec:
         max_size: largest total size of all checkpoints in bytes, or None for no limit; see `ashwood.experiment.quota`.
         save_on: which reports save a checkpoint at once; ``checkpoint_policy`` in experiment files.
         source_checkpoint: checkpoint directory from which all new trials start, or None.
+        warm_start: results of other searches, near whose good settings new trials are drawn.  Before the experiment is
+            created, they have only a source.
         slots_per_trial: number of slots (GPUs, or CPU cores on machines without GPUs) that a trial takes.
         demand: other resources that a trial needs in a cluster.
         ray: the Ray cluster that runs the trials, or None to run them on this machine.
@@ -223,6 +226,7 @@ class ExperimentSpec:
     max_size: int | None = None
     save_on: SaveOn = SaveOn.BEST
     source_checkpoint: str | None = None
+    warm_start: tuple[PastTrials, ...] = ()
     slots_per_trial: int = 1
     demand: Demand = Demand()
     ray: RayCluster | None = None

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from ashwood.search.draw import unit_draws
 from ashwood.search.given import position_of
+from ashwood.search.guides import Guide, PastTrials, Ratios, normalized, prior_weights, warped
 from ashwood.search.space import ABSENT, NOTHING, Categorical, Const, Hyperparameter, Int, Space, Value
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
@@ -43,13 +44,21 @@ GOOD_SHARE = 4
 MOST_GOOD = 24
 """Largest number of good trials."""
 
+GUIDED_EVERY = 2
+"""Until there are enough results, every n-th trial is drawn by a guide."""
+
+ENOUGH_TO_JUDGE = 32
+"""Number of results at a length that are needed to judge guides."""
+
+MOST_JUDGES = 96
+"""Largest number of good trials by which guides are judged."""
+
+DOUBT = 1.0
+
 _BINS, _MOST_BINS = 16, 256
 # A value counts in neighbouring bins too, within a fifth of the range and linearly less with the distance.  The weights
 # are multiples of 1/16, so their sums are exact.  They must be: sum() rounds floats differently since Python 3.12.
 _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
-
-Ratios: TypeAlias = list[list[float]]
-"""One number for each bin of each hyperparameter."""
 
 Cells: TypeAlias = bytes
 """The bin of each hyperparameter that is not constant, or `_NO_BIN`, in the order of the space."""
@@ -59,10 +68,10 @@ _NO_BIN = 255
 
 
 class DensitySampler:
-    """Chooses the values of new trials near the values of good trials."""
+    """Chooses the values of new trials near the values of good trials, and near those that guides recommend."""
 
-    def __init__(self, space: Space, seed: int) -> None:
-        """Draw from ``space`` for an experiment with ``seed``."""
+    def __init__(self, space: Space, seed: int, past: Sequence[PastTrials] = ()) -> None:
+        """Draw from ``space`` for an experiment with ``seed``; ``past`` are results of other searches."""
         self._space = space
         self._seed = seed
         leaves = list(space.leaves())
@@ -76,9 +85,9 @@ class DensitySampler:
             min(_bins(leaf), _NO_BIN if absent == _NO_BIN else _MOST_BINS)
             for leaf, absent in zip(free, self._absent, strict=True)
         ]
+        self._ordered = [not isinstance(leaf, Categorical) or leaf.ordered for leaf in free]
         self._smears = [
-            _smears(size, ordered=not isinstance(leaf, Categorical) or leaf.ordered)
-            for leaf, size in zip(free, self._sizes, strict=True)
+            _smears(size, ordered=ordered) for size, ordered in zip(self._sizes, self._ordered, strict=True)
         ]
         self._cells: dict[TrialId, Cells] = {}
         self._all = [[0.0] * size for size in self._sizes]
@@ -86,10 +95,20 @@ class DensitySampler:
         self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
         self._ratios: Ratios = []
+        self._guides = [*self._prior_guide(), *map(self._past_guide, past)]
+        self._trusts = [1.0] * len(self._guides)
 
     def good(self, search: Tournament) -> list[TrialId]:
         """Return the good trials from which the sampler learns, or an empty list if there are too few results."""
         return search.promising(ENOUGH, GOOD_SHARE, MOST_GOOD)
+
+    def judges(self, search: Tournament) -> list[TrialId]:
+        """Return the good trials by which guides are judged, or an empty list if there are too few results.
+
+        The longest rung with enough results to learn from has often only two good trials.  A lower rung shows sooner
+        whether a guide misleads.
+        """
+        return search.promising(ENOUGH_TO_JUDGE, GOOD_SHARE, MOST_JUDGES) if self._guides else []
 
     def sample(
         self,
@@ -97,6 +116,7 @@ class DensitySampler:
         bracket: int,
         index: int,
         good: Sequence[TrialId],
+        judges: Sequence[TrialId] = (),
         given: Mapping[str, Value] = NOTHING,
     ) -> dict[str, Value]:
         """Return the values of a new trial, the ``index``-th of its bracket.
@@ -108,13 +128,17 @@ class DensitySampler:
             bracket: its bracket.
             index: its index in the bracket.
             good: result of `good`; `note` was called for each of these trials.
+            judges: result of `judges`.
             given: values that are not drawn, by dotted name.
         """
+        self._trusts = [guide.trust(judges or good) for guide in self._guides]
         units: Sequence[float] = ()
         if good and index % RANDOM_EVERY and self._sizes:
             units = self._best_candidate(self._ratios_for(good), bracket, index, given)
+        elif not good and index % GUIDED_EVERY == 0 and self._guides:
+            units = next(self._candidates(bracket, index, 1, given), ())
         units = units or self._space.units(self._seed, bracket, index, given)
-        if None not in self._positions(given):
+        if None not in self._given_positions(given):
             self._cells[trial] = self._cells_of(units, given)
         return self._space.values(units, given)
 
@@ -124,34 +148,50 @@ class DensitySampler:
             return
         self._known.add(trial)
         self._ratios = []
-        for nth, (hist, smears, cell) in enumerate(zip(self._all, self._smears, self._cells[trial], strict=True)):
-            if cell != self._absent[nth]:
-                self._having[nth] += 1
-                for at, weight in smears[cell]:
-                    hist[at] += weight
+        cells = self._cells[trial]
+        self._count(cells, self._all, self._having)
+        for guide in self._guides:
+            guide.note(trial, self._product(guide.weights, cells))
+
+    def _count(self, cells: Sequence[int], histograms: Ratios, having: list[int]) -> None:
+        """Add a trial to the histogram of each hyperparameter that it has, and to the number of such trials."""
+        for nth, cell in enumerate(cells):
+            if 0 <= cell != self._absent[nth]:
+                having[nth] += 1
+                for at, weight in self._smears[nth][cell]:
+                    histograms[nth][at] += weight
 
     def _ratios_for(self, good: Sequence[TrialId]) -> Ratios:
         """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials."""
-        if self._ratios and good == self._good:
-            return self._ratios
-        self._good, self._ratios = good, []
-        cells = [self._cells[trial] for trial in good if trial in self._cells]
-        for nth, (size, smears, everyone) in enumerate(zip(self._sizes, self._smears, self._all, strict=True)):
-            frequent = [0.0] * size
-            having = [cell[nth] for cell in cells if cell[nth] != self._absent[nth]]
-            for cell in having:
-                for at, weight in smears[cell]:
-                    frequent[at] += weight
-            others = max(0, self._having[nth] - len(having))
+        if not self._ratios or good != self._good:
+            self._good = good
+            known = [self._cells[trial] for trial in good if trial in self._cells]
+            self._ratios = self._compare(known, self._all, self._having)
+        return self._ratios
+
+    def _compare(self, good: Sequence[Sequence[int]], everyone: Ratios, having: Sequence[int]) -> Ratios:
+        """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials.
+
+        Args:
+            good: bins of the good trials.
+            everyone: histograms of all trials.
+            having: number of all trials that have each hyperparameter.
+        """
+        frequent, good_having = [[0.0] * size for size in self._sizes], [0] * len(self._sizes)
+        for cells in good:
+            self._count(cells, frequent, good_having)
+        ratios = []
+        for nth, size in enumerate(self._sizes):
+            others = max(0, having[nth] - good_having[nth])
             # One more trial, spread evenly over all bins, is added to both groups, so that no frequency is 0.
             even = 1 / size
-            self._ratios.append(
+            ratios.append(
                 [
-                    ((count + even) / (len(having) + 1)) / ((max(0.0, total - count) + even) / (others + 1))
-                    for count, total in zip(frequent, everyone, strict=True)
+                    ((count + even) / (good_having[nth] + 1)) / ((max(0.0, total - count) + even) / (others + 1))
+                    for count, total in zip(frequent[nth], everyone[nth], strict=True)
                 ]
             )
-        return self._ratios
+        return ratios
 
     def _best_candidate(self, ratios: Ratios, bracket: int, index: int, given: Mapping[str, Value]) -> Sequence[float]:
         """Return the draws of the most promising candidate, or nothing if constraints leave no candidate.
@@ -164,29 +204,45 @@ class DensitySampler:
             ]
         best = -1.0
         place: Sequence[float] = ()
-        for units in islice(self._candidates(bracket, index, given), CANDIDATES):
-            promise = 1.0
-            for of_bins, cell, absent in zip(ratios, self._cells_of(units, given), self._absent, strict=True):
-                if cell != absent:
-                    promise *= of_bins[cell]
+        guided = round(max(self._trusts, default=0.0) * CANDIDATES / 2)
+        for units in islice(self._candidates(bracket, index, guided, given), CANDIDATES):
+            cells = self._cells_of(units, given)
+            promise = self._product(ratios, cells)
+            if guided:
+                promise *= self._weight(cells)
             if promise > best:
                 best, place = promise, units
         return place
 
-    def _candidates(self, bracket: int, index: int, given: Mapping[str, Value]) -> Iterator[Sequence[float]]:
+    def _candidates(
+        self, bracket: int, index: int, guided: int, given: Mapping[str, Value]
+    ) -> Iterator[Sequence[float]]:
+        """Yield draws that the constraints allow, of which guides make the first ``guided`` ones."""
+        found = 0
         for number in range(CANDIDATES * _MOST_DRAWS):
-            units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
+            if found < guided:
+                units = self._guided(bracket, index, number)
+            else:
+                units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
             if self._space.allows(units, given):
+                found += 1
                 yield units
 
-    def _positions(self, given: Mapping[str, Value]) -> list[float | None]:
+    def _product(self, of_bins: Ratios, cells: Cells) -> float:
+        product = 1.0
+        for numbers, cell, absent in zip(of_bins, cells, self._absent, strict=True):
+            if cell != absent:
+                product *= numbers[cell]
+        return product
+
+    def _given_positions(self, given: Mapping[str, Value]) -> list[float | None]:
         """Return the position of each given value, or None for one without a position."""
         named = zip(self._names, self._leaves, strict=True)
         return [position_of(leaf, given[name]) for name, leaf in named if name in given]
 
     def _cells_of(self, units: Sequence[float], given: Mapping[str, Value]) -> Cells:
         if given:
-            positions = iter(self._positions(given))
+            positions = iter(self._given_positions(given))
             units = [
                 (next(positions) or 0.0) if name in given else unit
                 for name, unit in zip(self._names, units, strict=True)
@@ -199,6 +255,58 @@ class DensitySampler:
                 _NO_BIN if values[index] is ABSENT else cell for index, cell in zip(self._free, cells, strict=True)
             ]
         return bytes(cells)
+
+    # -- guides -------------------------------------------------------------------------------
+
+    def _weight(self, cells: Cells) -> float:
+        """Return the weight of a setting in the mixture of random draws and the draws of all guides."""
+        weight = total = 1.0
+        for guide, trust in zip(self._guides, self._trusts, strict=True):
+            weight += trust * self._product(guide.weights, cells)
+            total += trust
+        return weight / total
+
+    def _guided(self, bracket: int, index: int, number: int) -> Sequence[float]:
+        """Return a draw of one of the guides, which is chosen by the trust in it."""
+        choice, *units = unit_draws(1 + len(self._sizes), self._seed, "guided", bracket, index, number)
+        total = 0.0
+        for trust in self._trusts:
+            total += trust
+        choice *= total
+        chosen = self._guides[-1]
+        for guide, trust in zip(self._guides, self._trusts, strict=True):
+            if choice < trust:
+                chosen = guide
+                break
+            choice -= trust
+        return [warped(unit, weights) for unit, weights in zip(units, chosen.weights, strict=True)]
+
+    def _prior_guide(self) -> Sequence[Guide]:
+        """Return the guide by the priors of the hyperparameters, or nothing if none has a prior."""
+        if all(leaf.prior is None for leaf in self._leaves):
+            return ()
+        weights = []
+        for leaf, size, ordered in zip(self._leaves, self._sizes, self._ordered, strict=True):
+            unit = None if leaf.prior is None else leaf.unit_of(leaf.prior.value)
+            if unit is None:
+                weights.append([1.0] * size)
+            else:
+                weights.append(prior_weights(leaf.prior.confidence, unit, size, ordered=ordered))
+        return (Guide(weights),)
+
+    def _past_guide(self, past: PastTrials) -> Guide:
+        """Return the guide by the results of another search."""
+        everyone, having = [[0.0] * size for size in self._sizes], [0] * len(self._sizes)
+        cells = [self._cells_in(setting) for setting in (*past.good, *past.others)]
+        for each in cells:
+            self._count(each, everyone, having)
+        return Guide([normalized(of_bins) for of_bins in self._compare(cells[: len(past.good)], everyone, having)])
+
+    def _cells_in(self, setting: Mapping[str, Value]) -> Sequence[int]:
+        """Return the bins of a setting of another search, or -1 for values that are outside the space."""
+        units = [leaf.unit_of(setting.get(name)) for leaf, name in zip(self._leaves, self._names, strict=True)]
+        sized = zip(units, self._sizes, strict=True)
+        return [-1 if unit is None else min(size - 1, int(unit * size)) for unit, size in sized]
 
 
 def _bins(leaf: Hyperparameter) -> int:

@@ -43,9 +43,18 @@ class Const:
         """The number of different values."""
         return 1
 
+    @property
+    def prior(self) -> None:
+        """None, because it has only one value."""
+        return None
+
     def at(self, _unit: float, /) -> Value:
         """Return the constant; the draw has no effect."""
         return self.val
+
+    def unit_of(self, value: Value) -> float | None:
+        """Return 0.5, the middle of the only share, or None if ``value`` is not the constant."""
+        return 0.5 if same(self.val, value) else None
 
     def grid(self) -> tuple[Value, ...]:
         """Return the only value."""
@@ -63,6 +72,8 @@ class Int:
         step: distance between neighbouring values, of which ``minval`` is the first; None for 1.
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be at least 1.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     minval: int
@@ -71,6 +82,7 @@ class Int:
     step: int | None = None
     log: bool = False
     when: When | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int:
@@ -143,6 +155,8 @@ class Double:
         step: distance between neighbouring values, of which ``minval`` is the first, or None for all real numbers.
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be above 0.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     minval: float
@@ -151,6 +165,7 @@ class Double:
     step: float | None = None
     log: bool = False
     when: When | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int | None:
@@ -214,6 +229,8 @@ class Log:
         base: the base.
         count: number of values of a grid.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     minval: float
@@ -221,6 +238,7 @@ class Log:
     base: float = 10.0
     count: int | None = None
     when: When | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int | None:
@@ -256,11 +274,14 @@ class Categorical:
         vals: the values.
         ordered: whether neighbouring values are similar, such as sizes from small to large.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
+        prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
+            In a spec it is a `Prior`.
     """
 
     vals: Sequence[Value]
     ordered: bool = False
     when: When | None = None
+    prior: Any = None
 
     @property
     def size(self) -> int:

@@ -1,0 +1,139 @@
+"""Guides: what was known about good settings before a search started.
+
+A guide assigns a weight to each setting: how much more probable it is among good settings than
+among all settings of the space.  There are two kinds.  A `Prior` is a user's guess of a good value.
+`PastTrials` are results of another search.  `ashwood.search.density.DensitySampler` draws
+some new trials near the settings that guides recommend, as long as its own results agree.
+
+Source: Mallik et al. 2023, "PriorBand" (arXiv:2306.12370), section 5: new trials come from a
+mixture of random draws and draws from the prior, and the prior loses its share when results
+disagree.  Results of past searches as a second kind of guide are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from enum import StrEnum
+from math import sqrt
+from typing import Any, TypeAlias
+
+from ashwood.search.vocabulary import TrialId
+
+_EXACT = Context(prec=24)
+_LARGEST = 1 - 2**-53  # Draws are below 1.
+
+
+class Confidence(StrEnum):
+    """How close to a `Prior` good values are expected."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """A value of a hyperparameter that is probably good."""
+
+    value: Any
+    confidence: Confidence = Confidence.MEDIUM
+
+
+@dataclass(frozen=True, slots=True)
+class PastTrials:
+    """Settings that another search tried, by dotted names of hyperparameters.
+
+    Attributes:
+        source: name of the experiment or of the file, for messages.
+        good: the best settings, the best first.
+        others: a sample of the other settings.
+    """
+
+    source: str
+    good: Sequence[Mapping[str, Any]] = ()
+    others: Sequence[Mapping[str, Any]] = ()
+
+
+Weights: TypeAlias = list[float]
+"""Weight of each bin of a hyperparameter, relative to a uniform draw; the mean is 1."""
+
+Ratios: TypeAlias = list[list[float]]
+"""One number for each bin of each hyperparameter."""
+
+FADING = 64
+"""Number of trials with results at which a guide has half of its first trust.  Then the search knows enough itself."""
+
+# Standard deviation of a normal distribution around the value, as a share of the range; and the weight of the value of
+# a categorical hyperparameter, relative to each other value.  NePS uses about the same numbers for PriorBand.
+_SPREAD = {Confidence.LOW: "0.5", Confidence.MEDIUM: "0.25", Confidence.HIGH: "0.125"}
+_ODDS = {Confidence.LOW: 2, Confidence.MEDIUM: 4, Confidence.HIGH: 8}
+
+
+class Guide:
+    """A guide in the bins of a sampler, with the scores of the trials that have results.
+
+    Attributes:
+        weights: weight of each bin of each hyperparameter.
+    """
+
+    def __init__(self, weights: Ratios) -> None:
+        self.weights = weights
+        self._scores: dict[TrialId, float] = {}
+        self._total = 0.0
+        self._squares = 0.0
+
+    def note(self, trial: TrialId, weight: float) -> None:
+        """Record that a trial has a result, whose setting has this weight."""
+        self._scores[trial] = score = weight / (1 + weight)
+        self._total += score
+        self._squares += score * score
+
+    def trust(self, good: Sequence[TrialId]) -> float:
+        """Return the share of the guide in new draws relative to random ones, from 0 to 1.
+
+        It is 1 at first, and falls with the number of results.  If the mean score of good trials is below that of all
+        trials, it falls to 0, which it reaches at a difference of one standard error of such a mean.
+        """
+        scores = [self._scores[trial] for trial in good if trial in self._scores]
+        if not scores:
+            return 1.0
+        count = len(self._scores)
+        mean, total = self._total / count, 0.0
+        for score in scores:  # sum() rounds floats differently since Python 3.12.
+            total += score - mean
+        error = sqrt(max(0.0, self._squares / count - mean * mean) * len(scores))
+        agreement = max(0.0, min(1.0, 1 + total / error)) if error > 0 else 1.0
+        return agreement * FADING / (FADING + count)
+
+
+def prior_weights(confidence: Confidence, unit: float, bins: int, *, ordered: bool) -> Weights:
+    """Return the weight of each bin for a prior whose value is at ``unit`` of the range.
+
+    Powers are computed with decimals, so that a log replays to the same draws on any machine.
+    """
+    if not ordered:
+        at = min(bins - 1, int(unit * bins))
+        return normalized([_ODDS[confidence] if number == at else 1 for number in range(bins)])
+    spread = Decimal(_SPREAD[confidence])
+    middles = [Decimal(2 * number + 1) / (2 * bins) for number in range(bins)]
+    return normalized([float(_EXACT.exp(-(((middle - Decimal(unit)) / spread) ** 2) / 2)) for middle in middles])
+
+
+def normalized(weights: Sequence[float]) -> Weights:
+    """Return weights with the mean 1 that have the same ratios."""
+    total = 0.0
+    for weight in weights:  # sum() rounds floats differently since Python 3.12.
+        total += weight
+    return [weight * len(weights) / total for weight in weights]
+
+
+def warped(unit: float, weights: Weights) -> float:
+    """Return the position of a uniform draw in the distribution that has these weights."""
+    left = unit * len(weights)
+    for number, weight in enumerate(weights):
+        if left < weight:
+            return min(_LARGEST, (number + left / weight) / len(weights))
+        left -= weight
+    return (len(weights) - 0.5) / len(weights)  # Rounding can leave a rest.

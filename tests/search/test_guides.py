@@ -1,0 +1,144 @@
+"""Priors and past trials as guides of the density sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.search.density import RANDOM_EVERY, DensitySampler
+from ashwood.search.draw import unit_draws
+from ashwood.search.guides import Confidence, PastTrials, Prior, normalized, prior_weights, warped
+from ashwood.search.space import Categorical, Double, Int, Log, Space
+
+SPACE = Space({"lr": Log(-4, -1), "layers": Int(1, 5), "optimizer": {"momentum": Double(0, 1)}})
+TRIALS = 96
+
+weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=16).map(normalized)
+
+
+def with_prior(value: float, confidence: Confidence = Confidence.MEDIUM) -> Space:
+    return Space({**SPACE.tree, "optimizer": {"momentum": Double(0, 1, prior=Prior(value, confidence))}})
+
+
+def past(momentum: float) -> PastTrials:
+    good = [{"lr": 0.01, "optimizer.momentum": momentum, "gone": 3} for _ in range(20)]
+    others = [{"lr": 0.01, "optimizer.momentum": unit} for unit in unit_draws(60, 0, "others")]
+    return PastTrials("1", good, others)
+
+
+def momentum(setting: dict[str, Any]) -> float:
+    found: float = setting["optimizer"]["momentum"]
+    return found
+
+
+def mean(settings: Sequence[dict[str, Any]]) -> float:
+    return sum(map(momentum, settings)) / len(settings)
+
+
+def learned(sampler: DensitySampler, *, sign: int) -> list[int]:
+    """Create trials that have results, and return the best ones: those with the largest momentum if the sign is 1."""
+    values = [sampler.sample(trial, 0, trial, ()) for trial in range(TRIALS)]
+    for trial in range(TRIALS):
+        sampler.note(trial)
+    return sorted(range(TRIALS), key=lambda trial: -sign * momentum(values[trial]))[: TRIALS // 4]
+
+
+SAMPLERS = {
+    "prior": lambda: DensitySampler(with_prior(0.9), 1),
+    "past trials": lambda: DensitySampler(SPACE, 1, (past(0.9),)),
+}
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_half_of_the_first_trials_are_drawn_by_the_guide(kind: str) -> None:
+    sampler = SAMPLERS[kind]()
+    settings = [sampler.sample(trial, 0, trial, ()) for trial in range(200)]
+    assert [momentum(each) for each in settings[1::2]] == [momentum(SPACE.sample(1, 0, n)) for n in range(1, 200, 2)]
+    assert mean(settings[1::2]) < 0.6 < 0.65 < mean(settings[::2])
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_guide_raises_the_share_of_draws_near_it_as_long_as_results_agree(kind: str) -> None:
+    sampler, plain = SAMPLERS[kind](), DensitySampler(SPACE, 1)
+    drawn = []
+    for each in (sampler, plain):
+        judges = learned(each, sign=1)
+        # The longest rung has only some trials of all kinds, so that the sampler itself knows little.
+        good = range(0, TRIALS, 10)
+        drawn.append([each.sample(TRIALS + n, 0, 1 + RANDOM_EVERY * n, good, judges) for n in range(60)])
+    assert mean(drawn[0]) > mean(drawn[1]) + 0.05
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_guide_that_misleads_is_given_up(kind: str) -> None:
+    sampler, plain = SAMPLERS[kind](), DensitySampler(SPACE, 1)
+    # Both samplers know the same trials.
+    values = [sampler.sample(trial, 0, trial, ()) for trial in range(TRIALS)]
+    good = sorted(range(TRIALS), key=lambda trial: momentum(values[trial]))[: TRIALS // 4]
+    plain._cells = dict(sampler._cells)
+    for trial in range(TRIALS):
+        sampler.note(trial)
+        plain.note(trial)
+    for n in range(40):
+        index = 1 + RANDOM_EVERY * n
+        assert sampler.sample(TRIALS + n, 0, index, good, good) == plain.sample(TRIALS + n, 0, index, good)
+
+
+def test_past_trials_without_a_common_hyperparameter_change_no_setting_much() -> None:
+    sampler = DensitySampler(SPACE, 1, (PastTrials("1", [{"a": 1}] * 9, [{"b": 2}] * 9),))
+    assert all(weight == pytest.approx(1) for of_bins in sampler._guides[0].weights for weight in of_bins)
+
+
+@given(value=st.floats(0, 1), confidence=st.sampled_from(Confidence), seed=st.integers(0, 99))
+def test_draws_with_a_prior_are_in_the_space_and_repeatable(value: float, confidence: Confidence, seed: int) -> None:
+    space = with_prior(value, confidence)
+    drawn = []
+    for _ in range(2):
+        sampler = DensitySampler(space, seed)
+        good = learned(sampler, sign=1)
+        drawn.append([sampler.sample(TRIALS + n, 0, n, good, good) for n in range(12)])
+    assert drawn[0] == drawn[1]
+    for setting in drawn[0]:
+        assert 0 <= momentum(setting) <= 1
+        assert setting["layers"] in range(1, 6)
+
+
+@given(unit=st.floats(0, 1), bins=st.integers(2, 16), ordered=st.booleans())
+def test_prior_weights_are_largest_at_the_value_and_larger_with_confidence(
+    unit: float, bins: int, ordered: bool
+) -> None:
+    at = min(bins - 1, int(unit * bins))
+    largest = []
+    for confidence in Confidence:
+        found = prior_weights(confidence, unit, bins, ordered=ordered)
+        assert sum(found) == pytest.approx(bins)
+        assert found[at] == max(found)
+        largest.append(found[at])
+    assert largest == sorted(largest)
+
+
+@given(weights, st.floats(0, 1, exclude_max=True))
+def test_warped_draw_is_below_1_and_in_order(found: list[float], unit: float) -> None:
+    assert 0 <= warped(unit, found) < 1
+    assert warped(unit / 2, found) <= warped(unit, found)
+
+
+def test_warped_draws_have_the_weights() -> None:
+    found = normalized([1, 3, 0.5])
+    positions = [warped(unit, found) for unit in unit_draws(20_000, 3, "warped")]
+    shares = [sum(n / 3 <= position < (n + 1) / 3 for position in positions) / len(positions) for n in range(3)]
+    assert shares == pytest.approx([weight / 3 for weight in found], abs=0.01)
+
+
+def test_prior_of_a_choice() -> None:
+    leaf = Categorical(("adam", "sgd", "rmsprop"), prior=Prior("sgd", Confidence.HIGH))
+    sampler = DensitySampler(Space({"optimizer": leaf}), 0)
+    drawn = [sampler.sample(trial, 0, trial, ())["optimizer"] for trial in range(0, 400, 2)]
+    assert drawn.count("sgd") > 130
+    assert set(drawn) == {"adam", "sgd", "rmsprop"}
+    assert replace(leaf, prior=None) != leaf
