@@ -259,12 +259,16 @@ class DensitySampler:
     # -- guides -------------------------------------------------------------------------------
 
     def _weight(self, cells: Cells) -> float:
-        """Return the weight of a setting in the mixture of random draws and the draws of all guides."""
-        weight = total = 1.0
+        """Return the weight of a setting in a mixture of random draws and draws of the guides.
+
+        Guides together have at most half of it, also if there are many, because all of them can mislead.
+        """
+        weight = total = 0.0
         for guide, trust in zip(self._guides, self._trusts, strict=True):
             weight += trust * self._product(guide.weights, cells)
             total += trust
-        return weight / total
+        share = max(self._trusts) / 2
+        return 1 - share + share * weight / total
 
     def _guided(self, bracket: int, index: int, number: int) -> Sequence[float]:
         """Return a draw of one of the guides, which is chosen by the trust in it."""

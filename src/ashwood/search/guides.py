@@ -93,8 +93,8 @@ class Guide:
     def trust(self, good: Sequence[TrialId]) -> float:
         """Return the share of the guide in new draws relative to random ones, from 0 to 1.
 
-        It is 1 at first, and falls with the number of results.  If the mean score of good trials is below that of all
-        trials, it falls to 0, which it reaches at a difference of one standard error of such a mean.
+        It is 1 before there are good trials.  Then it is 0 if their mean score is at least one standard error of such a
+        mean below that of all trials, and 1 if it is as much above it; and it falls with the number of results.
         """
         scores = [self._scores[trial] for trial in good if trial in self._scores]
         if not scores:
@@ -104,7 +104,7 @@ class Guide:
         for score in scores:  # sum() rounds floats differently since Python 3.12.
             total += score - mean
         error = sqrt(max(0.0, self._squares / count - mean * mean) * len(scores))
-        agreement = max(0.0, min(1.0, 1 + total / error)) if error > 0 else 1.0
+        agreement = max(0.0, min(1.0, (1 + total / error) / 2)) if error > 0 else 0.5
         return agreement * FADING / (FADING + count)
 
 
