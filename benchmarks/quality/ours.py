@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from ashwood.forecast.arrivals import expected_length
 from ashwood.search.density import DensitySampler
+from ashwood.search.guides import PastTrials
 from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Promote
 from benchmarks.quality.lcbench import PARAMETERS, STEPS
+from benchmarks.quality.measure import TRAININGS
 from benchmarks.quality.workers import Job, Scheduler
 
 _AUTO = {
@@ -63,6 +65,10 @@ FEWER_SEEDS: Mapping[int, int] = MappingProxyType({16: 5, 100: 2})
 """With how many seeds a method searches whose settings aren't from the table: each curve takes 2 ms."""
 
 
+SPACE = Space({parameter.name: Double(0.0, 1.0) for parameter in PARAMETERS})
+"""The unit cube."""
+
+
 class Learning(Tournaments):
     """A search of Ashwood's that chooses its settings by what it has found, as the experiment does.
 
@@ -70,21 +76,34 @@ class Learning(Tournaments):
         places: where in the unit cube each trial's setting is.
     """
 
-    _SPACE = Space({parameter.name: Double(0.0, 1.0) for parameter in PARAMETERS})
-
-    def __init__(self, settings: SearchSettings, seed: int) -> None:
+    def __init__(
+        self,
+        settings: SearchSettings,
+        seed: int,
+        space: Space = SPACE,
+        past: Sequence[PastTrials] = (),
+        starts: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """Search ``space``, which may have priors, starting from past trials and with given settings."""
         super().__init__(settings)
-        self._sampler = DensitySampler(self._SPACE, seed)
+        self._sampler = DensitySampler(space, seed, past)
+        self._starts = starts
         self.places: list[list[float]] = []
 
     def ask(self) -> Job | None:
         """What `Tournament.next_job` says; a new trial gets its setting."""
         job = super().ask()
         if job is not None and job.trial == len(self.places):
-            good = self._sampler.good(self._search)
-            drawn = self._sampler.sample(job.trial, *self._search.address(job.trial), good, self._sampler.judges(self._search))
-            self.places.append(list(drawn.values()))
+            sampler, address = self._sampler, self._search.address(job.trial)
+            good, judges = sampler.good(self._search), sampler.judges(self._search)
+            given = self._starts[job.trial] if job.trial < len(self._starts) else {}
+            self.places.append(list(sampler.sample(job.trial, *address, good, judges, given).values()))
         return job
+
+    @property
+    def ranked(self) -> Sequence[Sequence[float]]:
+        """The places of all trials with a result, the best first."""
+        return [self.places[trial] for bracket in self._search.brackets for trial in bracket.standing()]
 
     def tell(self, trial: int, length: int, metric: float) -> int | None:
         """The sampler learns from it too."""
@@ -125,6 +144,11 @@ class EpochsThenBest:
         """No trial goes on at once."""
         if length == self._steps:
             self._results.append((-metric, trial))
+
+
+def auto_settings(workers: int) -> SearchSettings:
+    """Return the settings of ``auto``, which never runs out of trials."""
+    return _settings(TOURNAMENTS["auto"], workers, round(40 * TRAININGS[workers]))
 
 
 def methods() -> dict[str, Searcher]:
