@@ -21,6 +21,7 @@ from ashwood.experiment.spec import (
     RayCluster,
     Unit,
 )
+from ashwood.search.guides import PastTrials
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Group, Int, Log, Space
 from ashwood.search.vocabulary import Created, Extended, Promoted, RetriedOnRequest, Waits
@@ -88,6 +89,7 @@ def full_spec() -> ExperimentSpec:
             "packages": {"torch": "2"},
             "git": {"commit": "c0ffee", "dirty": True, "prefix": ""},
         },
+        warm_start=(PastTrials("3", ({"lr": 0.1 + 0.2}, {}), ({"activation": [1, 2]},)),),
         start_with=({"lr": 0.1 + 0.2, "optimizer.momentum": 5e-324}, {"activation": [1, 2]}),
     )
 
