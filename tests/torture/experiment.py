@@ -3,6 +3,8 @@
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -102,9 +104,16 @@ class Run:
 
     def to_the_end(self) -> Outcome:
         """Run driver after driver until the experiment is over, or one gives up by itself."""
+        self._drive_on()
+        if not self._manual:
+            for command in self._scenario.then:
+                subprocess.run([sys.executable, "-m", "ashwood", *command, "--home", self.place.home], check=True)
+            self._drive_on()
+        return Outcome(self.evidence(), self._kills, self._dealt)
+
+    def _drive_on(self) -> None:
         while not self._manual and (state := self.state()) not in ("completed", "errored"):
             self.drive(state)
-        return Outcome(self.evidence(), self._kills, self._dealt)
 
     def arguments(self, state: str | None) -> list[str]:
         """What a person would type now."""

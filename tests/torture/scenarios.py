@@ -21,6 +21,7 @@ class Scenario:
         step_seconds: how long an epoch takes at least.
         max_size: largest size of all checkpoints together in bytes, or None.
         extend: options of ``ashwood extend`` for when it has completed; empty: it isn't extended.
+        then: commands that are run without a driver when it has completed, before it is resumed.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Scenario:
     step_seconds: float = 0.002
     max_size: int | None = None
     extend: tuple[str, ...] = ()
+    then: tuple[tuple[str, ...], ...] = ()
     max_restarts: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,6 +125,11 @@ EXTENDED = (
         _asha(max_trials=6, max_length=4),
         checkpoint_period=3,
         extend=("--max-trials", "8", "--max-length", "{epochs: 20}"),
+    ),
+    Scenario(
+        "async halving, 1 worker, extended, with an added trial",
+        {"name": "async_halving", "max_trials": 6, "num_rungs": 2, "max_length": 4},
+        then=(("extend", "1", "--max-trials", "8", "--no-run"), ("add-trial", "1", "x=0.5", "--extra")),
     ),
     Scenario(
         "random, 2 workers, odd trials, extended",
