@@ -73,7 +73,6 @@ class Int:
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be at least 1.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
         prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
-            In a spec it is a `Prior`.
     """
 
     minval: int
@@ -82,7 +81,7 @@ class Int:
     step: int | None = None
     log: bool = False
     when: When | None = None
-    prior: Any = None
+    prior: Any = None  # A Prior or None in a spec; in Python code also what an experiment file can have.
 
     @property
     def size(self) -> int:
@@ -156,7 +155,6 @@ class Double:
         log: whether draws are uniform on a logarithmic scale.  ``minval`` must be above 0.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
         prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
-            In a spec it is a `Prior`.
     """
 
     minval: float
@@ -165,7 +163,7 @@ class Double:
     step: float | None = None
     log: bool = False
     when: When | None = None
-    prior: Any = None
+    prior: Any = None  # A Prior or None in a spec; in Python code also what an experiment file can have.
 
     @property
     def size(self) -> int | None:
@@ -230,7 +228,6 @@ class Log:
         count: number of values of a grid.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
         prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
-            In a spec it is a `Prior`.
     """
 
     minval: float
@@ -238,7 +235,7 @@ class Log:
     base: float = 10.0
     count: int | None = None
     when: When | None = None
-    prior: Any = None
+    prior: Any = None  # A Prior or None in a spec; in Python code also what an experiment file can have.
 
     @property
     def size(self) -> int | None:
@@ -275,13 +272,12 @@ class Categorical:
         ordered: whether neighbouring values are similar, such as sizes from small to large.
         when: the condition under which a trial has it, such as ``{"optimizer": "sgd"}``, or None.
         prior: a value that is probably good, or a map with ``value`` and ``confidence`` (low, medium or high), or None.
-            In a spec it is a `Prior`.
     """
 
     vals: Sequence[Value]
     ordered: bool = False
     when: When | None = None
-    prior: Any = None
+    prior: Any = None  # A Prior or None in a spec; in Python code also what an experiment file can have.
 
     @property
     def size(self) -> int:
