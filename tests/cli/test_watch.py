@@ -48,10 +48,10 @@ def simulated(trials: int = 40, *, stop_after: int | None = None, crash: bool = 
 
 
 def watcher(ran: Workers, *, driven: bool = True, entries: Sequence[Entry] | None = None) -> WatchedScreen:
-    seen = WatchedScreen(7, ran.experiment.spec)
+    seen = WatchedScreen(7, ran.spec)
     if observed := ran.entries if entries is None else entries:
         seen.observe(observed)
-    seen.set_state(ran.experiment.spec.name, driven=driven, complete=True, at=ran.clock())
+    seen.set_state(ran.spec.name, driven=driven, complete=True, at=ran.clock())
     return seen
 
 
@@ -236,7 +236,7 @@ def recorded(store: MemoryStore, spec: ExperimentSpec, entries: Sequence[Entry])
 
 def test_log_follower_reads_each_entry_once(tmp_path: Path) -> None:
     ran, store = simulated(), Recording()
-    experiment = recorded(store, ran.experiment.spec, ran.entries[:100])
+    experiment = recorded(store, ran.spec, ran.entries[:100])
     following = LogFollower(Home(tmp_path, store), experiment)
     following.catch_up()
     assert not following.is_over
@@ -255,7 +255,7 @@ def test_log_follower_reads_each_entry_once(tmp_path: Path) -> None:
 def test_log_follower_reads_long_log_in_slices(tmp_path: Path) -> None:
     ran, store = simulated(200), MemoryStore()
     assert len(ran.entries) > 1000
-    following = LogFollower(Home(tmp_path, store), recorded(store, ran.experiment.spec, ran.entries))
+    following = LogFollower(Home(tmp_path, store), recorded(store, ran.spec, ran.entries))
     slices = 1
     while following.take(0.0):
         assert not following.screen.complete
@@ -275,7 +275,7 @@ def test_watch_says_that_the_log_is_being_read() -> None:
 
 def test_watch_of_deleted_experiment_is_an_error(tmp_path: Path) -> None:
     ran, store = simulated(stop_after=60), MemoryStore()
-    experiment = recorded(store, ran.experiment.spec, ran.entries)
+    experiment = recorded(store, ran.spec, ran.entries)
     following = LogFollower(Home(tmp_path, store), experiment)
     following.catch_up()
     store.delete(experiment)

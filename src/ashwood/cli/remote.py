@@ -54,7 +54,7 @@ _STEERS: Final = frozenset(
         *("delete", "gc"),
     )
 )
-_DRIVES: Final = frozenset(("resume", "activate"))
+_DRIVES: Final = frozenset(("resume", "activate", "extend"))
 _HERE: Final = frozenset(("init", "schema", "check", "preview-search", "plan", "animate"))
 """Commands that run here, unless an option names an experiment of the cluster."""
 
@@ -82,7 +82,7 @@ def run_on_cluster(url: str, command: str, arguments: Sequence[str], options: Ma
         )
     _refuse_passwords(options.get("home"))
     if command in _DRIVES:
-        return drive(url, [command, *arguments], follow=command == "resume", json=bool(options.get("json")))
+        return drive(url, [command, *arguments], follow=command != "activate", json=bool(options.get("json")))
     return look(url, [command, *arguments], follow=bool(options.get("follow")))
 
 
