@@ -84,12 +84,14 @@ def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
 
 
 def test_trials_are_added_live(gated: Workplace) -> None:
-    with gated.driving("run", "toy.yaml", "--workers", "2", "--set", "searcher.start_with=[{x: 0.25}]") as driver:
+    settings = ("--set", "searcher.start_with=[{x: 0.25}]", "--set", "constraints=[x < 1.5]")
+    with gated.driving("run", "toy.yaml", "--workers", "2", *settings) as driver:
         wait_until(lambda: len(states(gated)) == 2)
         output = gated.ashwood("add-trial", "1", "x=0.5")
         assert output == "experiment 1: a trial with x=0.5 is created when a worker is free\n"
         output = gated.ashwood("add-trial", "1", "x=2", "--extra")
         assert "warning: x: 2.0 is outside its range, 0 to 1; it is used as given" in output
+        assert "warning: the trial breaks the constraint x < 1.5; it is used as given" in output
         assert "that are not created yet: 2" in gated.ashwood("describe", "1")
         assert "unknown hyperparameter; known ones: x" in gated.ashwood("add-trial", "1", "lr=0.1", code=1)
         assert "must read KEY=VALUE, for example lr=0.1" in gated.ashwood("add-trial", "1", "0.1", code=2)

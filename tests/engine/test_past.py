@@ -103,6 +103,13 @@ def test_table_of_past_trials(home: Home, tmp_path: Path, x: str, name: str, met
     assert len(past.good) + len(past.others) == 40
 
 
+def test_past_settings_may_have_values_that_the_condition_of_the_space_excludes(home: Home, tmp_path: Path) -> None:
+    table = tmp_path / "past.csv"
+    table.write_text("x,y,loss\n0.1,0.3,1\n0.2,0.4,2\n")
+    space = Space({"x": Double(0.0, 1.0), "y": Double(0.0, 1.0, when={"x": "> 0.5"})})
+    assert {"x": 0.1, "y": 0.3} in started(home, replace(SPEC, space=space), table).start_with
+
+
 def test_errors_say_why_a_past_search_cannot_be_used(home: Home, tmp_path: Path) -> None:
     Session.create(home, SPEC, at=1.0)
     assert "warm_start: experiment 9 cannot be used: there is no experiment 9" in refusal(home, "9")

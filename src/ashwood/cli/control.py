@@ -74,7 +74,7 @@ def add_trial(home: str | None, experiment: int, texts: Sequence[str], *, extra:
         ask(opened, experiment, AddTrialRequested(hparams, extra=extra))
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
     for path, message in read_given(spec.space, hparams).warnings:
-        warn(f"{'.'.join(path)}: {message}")
+        warn(f"{'.'.join(path)}: {message}" if path else f"the trial {message}")
     when = "when a worker is free" if record.state is ExperimentState.RUNNING else "when the experiment is resumed"
     say(f"experiment {experiment}: a trial with {describe_given(hparams)} is created {when}")
 

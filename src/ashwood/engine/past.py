@@ -57,7 +57,9 @@ def with_past_trials(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
     best = (each.good[rank] for rank in range(_STARTS) for each in past if rank < len(each.good))
     for setting in islice(best, spec.search.max_trials // _LEAST_PER_START):
         given = read_given(spec.space, setting) if setting else None
-        if given and not given.errors and not given.warnings and given.values not in starts:
+        # Values that the trial cannot have are left out of it and do no harm; any other warning is a reason to skip it.
+        is_sound = given is not None and not given.errors and len(given.warnings) == len(given.unused)
+        if given is not None and is_sound and given.values not in starts:
             starts.append(given.values)
     return replace(spec, warm_start=past, start_with=tuple(starts))
 
