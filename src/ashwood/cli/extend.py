@@ -39,7 +39,7 @@ def extend_experiment(
         length = parser.read("--max-length", max_length, lambda text: parse_max_length(text, spec.unit))
         price = parser.read("--cost-per-worker-hour", cost_per_worker_hour, quantities.money)
         if max_trials is None and max_length is None:
-            parser.wrong("--max-trials", "or --max-length is missing: say how far the search is extended")
+            parser.wrong("extend", "give --max-trials, --max-length or both")
         parser.check()
         forecast = preview_extension(
             home, experiment, max_trials=max_trials, max_length=length, workers=options.workers
@@ -110,11 +110,10 @@ def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, p
         yield f"{created} will be created"
         return
     continued, training = round(forecast.continued), format_length(round(forecast.length), unit)
-    new = f"{created} will be created, and " if forecast.created else ""
-    yield (
-        f"{new}about {format_length(continued, 'trials')} of those that exist will train on: "
-        f"about {training} of training"
-    )
+    parts = [f"{created} will be created"] if forecast.created else []
+    if continued or not parts:
+        parts.append(f"about {format_length(continued, 'trials')} of those that exist will train on")
+    yield f"{', and '.join(parts)}: about {training} of training"
     if settings.method.is_halving:
         lengths = sorted({length for bracket in settings.bracket_lengths for length in bracket})
         yield f"rungs at {', '.join(f'{length:,}' for length in lengths)} {unit}"
