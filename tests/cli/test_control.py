@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 from pathlib import Path
@@ -105,7 +106,9 @@ def test_trials_are_added_live(gated: Workplace) -> None:
     header, *lines = gated.ashwood("trials", "1").splitlines()
     assert "given" in header
     assert len(lines) == 7
-    assert "with given settings x=0.5)" in gated.ashwood("events", "1")
+    events = gated.ashwood("events", "1")
+    assert "with given settings x=0.5)" in events
+    assert re.search(r"trials at once, 7 in all$", events, re.MULTILINE)
     assert "extend it first" in gated.ashwood("add-trial", "1", "x=0.5", code=1)
     assert "every decision matches the event log" in gated.ashwood("replay", "1")
 
