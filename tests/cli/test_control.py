@@ -376,6 +376,7 @@ def test_list_of_an_interrupted_experiment_is_as_new_as_its_log(gated: Workplace
         home.store.log(1, lease.token).append([], summary={"trials": {}, "reports": 7})
     (listed,) = gated.json("list")
     assert (listed["state"], listed["summary"]["reports"]) == ("interrupted", 0)
+    assert "is created when the experiment is resumed" in gated.ashwood("add-trial", "1", "x=0.5")
     assert listed["summary"]["trials"] == gated.json("describe", "1")["trials"]
 
 
