@@ -131,6 +131,17 @@ def test_export_of_extended_search_is_imported(workplace: Workplace) -> None:
     assert "every decision matches" in workplace.ashwood("replay", "1", "--home", "other")
 
 
+def test_extension_remains_if_a_goal_prevents_the_run(workplace: Workplace) -> None:
+    workplace.write(RANDOM)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2", "--stop-when", "metric_at=1e9")
+    output = workplace.ashwood("extend", "1", "--max-length", "5", code=1)
+    assert "experiment 1 is extended\n" in output
+    assert "has already reached its goal" in output
+    assert "completed" in workplace.ashwood("resume", "1", "--stop-when", "none", "--workers", "2")
+    assert "6 trials up to 5 epochs" in workplace.ashwood("describe", "1")
+    assert "the former max_length (5 epochs)" in workplace.ashwood("extend", "1", "--max-length", "9", "--dry-run")
+
+
 def test_commands_suggest_extension_and_say_what_is_possible(workplace: Workplace) -> None:
     workplace.write(RANDOM)
     workplace.ashwood("run", "toy.yaml", "--workers", "2")

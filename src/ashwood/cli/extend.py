@@ -51,6 +51,7 @@ def extend_experiment(
         if not run or home.is_driven(experiment):
             say(_next(home, experiment))
             return 0
+        say(f"experiment {experiment} is extended", err=True)  # The driver may refuse to run the rest.
     return resume_experiment(experiment, options, workdir=None, retry_failed=False)
 
 
@@ -76,7 +77,7 @@ def _show(
         say(line, err=True)
     if is_longer and not spec.search.open_ended:
         warn(
-            f"schedules that are tied to the former max_length ({format_length(spec.search.max_length, spec.unit)}), "
+            f"schedules that are tied to the former max_length ({format_length(forecast.former_length, spec.unit)}), "
             "such as learning rate schedules, end there"
         )
 
