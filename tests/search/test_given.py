@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ashwood.search.given import position_of, read_given
 from ashwood.search.space import (
-    MOST_ATTEMPTS_WITH_GIVEN,
     Categorical,
     Const,
     Double,
@@ -124,6 +123,8 @@ def test_other_values_are_drawn_until_the_other_constraints_hold() -> None:
 
 
 def test_given_values_that_make_a_constraint_impossible_cost_few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("space", "given"):
+        monkeypatch.setattr(f"ashwood.search.{module}.MOST_ATTEMPTS_WITH_GIVEN", 50)
     found = read_given(RESTRICTED, {"width": 65})
     message = "allows hardly any draws that satisfy the constraint layers * width <= 64; it is used as given"
     assert found.warnings[1:] == [((), message)]
@@ -137,7 +138,13 @@ def test_given_values_that_make_a_constraint_impossible_cost_few_draws(monkeypat
     monkeypatch.setattr(Space, "attempt", count)
     for values in ({"width": 65}, {"layers": 8, "width": 64}):
         assert RESTRICTED.sample(1, 0, 0, values)["width"] == values["width"]
-    assert len(draws) <= MOST_ATTEMPTS_WITH_GIVEN + 2
+    assert len(draws) == 50 + 1 + 1  # If no draw is good, the first one is drawn again.
+
+
+def test_rare_draws_are_found_beside_given_values() -> None:
+    space = Space({"x": Double(0, 1), "n": Int(1, 2)}, ("x < 0.002",))
+    for index in range(10):
+        assert space.sample(1, 0, index, {"n": 1})["x"] < 0.002
 
 
 def test_given_value_whose_condition_is_not_true_is_a_warning() -> None:

@@ -594,7 +594,7 @@ MOST_LISTED = 100_000
 """Largest number of points of a grid with conditions or constraints, which are listed when the first one is needed."""
 MOST_ATTEMPTS = 100_000
 """Largest number of draws for a trial until one breaks no constraint."""
-MOST_ATTEMPTS_WITH_GIVEN = 1_000
+MOST_ATTEMPTS_WITH_GIVEN = 10_000
 """Largest number of draws for a trial with given values, which can make it impossible to satisfy all constraints."""
 
 
