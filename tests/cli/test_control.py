@@ -96,6 +96,7 @@ def test_trials_are_added_live(gated: Workplace) -> None:
         assert "that are not created yet: 2" in gated.ashwood("describe", "1")
         assert "unknown hyperparameter; known ones: x" in gated.ashwood("add-trial", "1", "lr=0.1", code=1)
         assert "must read KEY=VALUE, for example lr=0.1" in gated.ashwood("add-trial", "1", "0.1", code=2)
+        assert "x: is given 2 times" in gated.ashwood("add-trial", "1", "x=1", "x=2", code=2)
         go(gated)
         driver.communicate()
     assert driver.returncode == 0
