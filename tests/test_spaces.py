@@ -99,13 +99,13 @@ def test_ray_domains_are_converted() -> None:
 
 def test_ray_domain_that_cannot_be_converted_is_named() -> None:
     tune = pytest.importorskip("ray.tune")
-    for domain in (
-        tune.randn(0, 1),
-        tune.qloguniform(1e-3, 1.0, 1e-3),
-        tune.sample_from(lambda spec: 1),
-        tune.choice([1, tune.uniform(0, 1)]),
+    for domain, what in (
+        (tune.randn(0, 1), r"Float \(Normal\)"),
+        (tune.qloguniform(1e-3, 1.0, 1e-3), r"Float \(LogUniform\)"),
+        (tune.sample_from(lambda spec: 1), "Function"),
+        (tune.choice([1, tune.uniform(0, 1)]), "Categorical"),
     ):
-        with pytest.raises(AshwoodError, match=r"cannot convert the hyperparameter 'a\.b'"):
+        with pytest.raises(AshwoodError, match=rf"cannot convert the hyperparameter 'a\.b': {what}"):
             spaces.from_ray({"a": {"b": domain}})
 
 

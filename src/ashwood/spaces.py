@@ -92,14 +92,15 @@ def _from_ray(name: str, domain: Any) -> Any:
     kind, sampler = type(domain).__name__, domain.get_sampler()
     if kind == "Categorical":
         if any(hasattr(each, "get_sampler") for each in domain.categories):
-            raise _refused(name, domain, "a choice between other domains needs a condition, see `when`")
+            raise _refused(name, kind, "a choice between other domains needs a condition, see `when`")
         return choice(domain.categories)
     quantum, scale = getattr(sampler, "q", None), str(getattr(sampler, "sampler", sampler))
+    what = f"{kind} ({scale})"  # The text of a domain of Ray is the address of an object.
     if kind not in ("Float", "Integer") or scale not in ("Uniform", "LogUniform"):
-        raise _refused(name, domain, "use uniform, loguniform, randint, lograndint, quniform, qrandint or choice")
+        raise _refused(name, what, "use uniform, loguniform, randint, lograndint, quniform, qrandint or choice")
     log, low, high = scale == "LogUniform", domain.lower, domain.upper
     if log and quantum and quantum != 1:
-        raise _refused(name, domain, "a logarithmic scale has no steps")
+        raise _refused(name, what, "a logarithmic scale has no steps")
     if quantum and not log:  # Ray requires that the lower bound is a multiple of the step.
         return int_range(low, high, quantum) if kind == "Integer" else number_range(low, high, quantum)
     if kind == "Float":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sqlite3
 from pathlib import Path
@@ -84,15 +85,18 @@ def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
 
 
 def test_trials_are_added_live(gated: Workplace) -> None:
-    with gated.driving("run", "toy.yaml", "--workers", "2", "--set", "searcher.start_with=[{x: 0.25}]") as driver:
+    settings = ("--set", "searcher.start_with=[{x: 0.25}]", "--set", "constraints=[x < 1.5]")
+    with gated.driving("run", "toy.yaml", "--workers", "2", *settings) as driver:
         wait_until(lambda: len(states(gated)) == 2)
         output = gated.ashwood("add-trial", "1", "x=0.5")
         assert output == "experiment 1: a trial with x=0.5 is created when a worker is free\n"
         output = gated.ashwood("add-trial", "1", "x=2", "--extra")
         assert "warning: x: 2.0 is outside its range, 0 to 1; it is used as given" in output
+        assert "warning: the trial breaks the constraint x < 1.5; it is used as given" in output
         assert "that are not created yet: 2" in gated.ashwood("describe", "1")
         assert "unknown hyperparameter; known ones: x" in gated.ashwood("add-trial", "1", "lr=0.1", code=1)
         assert "must read KEY=VALUE, for example lr=0.1" in gated.ashwood("add-trial", "1", "0.1", code=2)
+        assert "x: is given 2 times" in gated.ashwood("add-trial", "1", "x=1", "x=2", code=2)
         go(gated)
         driver.communicate()
     assert driver.returncode == 0
@@ -103,7 +107,9 @@ def test_trials_are_added_live(gated: Workplace) -> None:
     header, *lines = gated.ashwood("trials", "1").splitlines()
     assert "given" in header
     assert len(lines) == 7
-    assert "with given settings x=0.5)" in gated.ashwood("events", "1")
+    events = gated.ashwood("events", "1")
+    assert "with given settings x=0.5)" in events
+    assert re.search(r"trials at once, 7 in all$", events, re.MULTILINE)
     assert "extend it first" in gated.ashwood("add-trial", "1", "x=0.5", code=1)
     assert "every decision matches the event log" in gated.ashwood("replay", "1")
 
@@ -371,6 +377,7 @@ def test_list_of_an_interrupted_experiment_is_as_new_as_its_log(gated: Workplace
         home.store.log(1, lease.token).append([], summary={"trials": {}, "reports": 7})
     (listed,) = gated.json("list")
     assert (listed["state"], listed["summary"]["reports"]) == ("interrupted", 0)
+    assert "is created when the experiment is resumed" in gated.ashwood("add-trial", "1", "x=0.5")
     assert listed["summary"]["trials"] == gated.json("describe", "1")["trials"]
 
 

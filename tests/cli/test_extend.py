@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from .conftest import RANDOM, TRAIN, Workplace, go
+from .conftest import RANDOM, TRAIN, Workplace, go, wait_until
 
 PRINTS = 'print("epoch", epoch)'
 WAITS = TRAIN.replace(
@@ -73,9 +73,23 @@ def test_missing_checkpoints_are_named_with_their_cost(workplace: Workplace) -> 
     assert "about 6 trials of those that exist will train on: about 20 epochs of training" in output
     forecast = json.loads(workplace.ashwood("extend", "1", "--max-length", "5 epochs", "--dry-run", "--json"))
     assert forecast["lost"] == [{"trial": 3, "trained": 2, "saved": 0}]
+    output = workplace.ashwood("extend", "1", "--max-trials", "7", "--dry-run")
+    assert "\n1 trial will be created: about 2 epochs of training\n" in output
     assert (forecast["length"], forecast["length_repeated"]) == (20, 2)
     workplace.ashwood("extend", "1", "--max-length", "5", "--workers", "2")
     assert [trained(workplace, trial) for trial in (2, 3)] == [[0, 1, 2, 3, 4], [0, 1, 0, 1, 2, 3, 4]]
+
+
+def test_running_trials_are_not_named_as_without_checkpoints(workplace: Workplace) -> None:
+    workplace.write(RANDOM, WAITS.replace("while not", "while epoch == 1 and not"))
+    with workplace.driving("run", "toy.yaml", "--workers", "2", "--set", "checkpoint_policy=none") as driver:
+        wait_until(lambda: "2 reports" in workplace.ashwood("describe", "1"))
+        output = workplace.ashwood("extend", "1", "--max-trials", "7", "--dry-run")
+        assert "7 trials up to 2 epochs" in output
+        assert "without a checkpoint" not in output
+        go(workplace)
+        driver.communicate()
+    assert driver.returncode == 0
 
 
 def test_running_search_is_extended_by_its_driver(workplace: Workplace) -> None:
@@ -117,6 +131,17 @@ def test_export_of_extended_search_is_imported(workplace: Workplace) -> None:
     assert "every decision matches" in workplace.ashwood("replay", "1", "--home", "other")
 
 
+def test_extension_remains_if_a_goal_prevents_the_run(workplace: Workplace) -> None:
+    workplace.write(RANDOM)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2", "--stop-when", "metric_at=1e9")
+    output = workplace.ashwood("extend", "1", "--max-length", "5", code=1)
+    assert "experiment 1 is extended\n" in output
+    assert "has already reached its goal" in output
+    assert "completed" in workplace.ashwood("resume", "1", "--stop-when", "none", "--workers", "2")
+    assert "6 trials up to 5 epochs" in workplace.ashwood("describe", "1")
+    assert "the former max_length (5 epochs)" in workplace.ashwood("extend", "1", "--max-length", "9", "--dry-run")
+
+
 def test_commands_suggest_extension_and_say_what_is_possible(workplace: Workplace) -> None:
     workplace.write(RANDOM)
     workplace.ashwood("run", "toy.yaml", "--workers", "2")
@@ -126,7 +151,7 @@ def test_commands_suggest_extension_and_say_what_is_possible(workplace: Workplac
     ) in workplace.ashwood("set", "1", "max_trials=9", code=1)
     assert "ashwood extend 1 --max-length 9" in workplace.ashwood("set", "1", "max_length=9", code=2)
     for options, code, message in (
-        ([], 2, "--max-trials: or --max-length is missing"),
+        ([], 2, "extend: give --max-trials, --max-length or both"),
         (["--max-length", "{batches: 9}"], 2, "--max-length: must be in epochs, the unit of the experiment"),
         (["--max-length", "2"], 1, "max_length must be more than the present 2, not 2"),
         (["--max-trials", "6"], 1, "max_trials must be more than the present 6, not 6"),

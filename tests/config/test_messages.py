@@ -438,6 +438,11 @@ HYPERPARAMETERS = {
     ),
     with_condition("{o: '!= 3', c: '!= 3'}"): (8, "hyperparameters.x.when.c", ["never be true: c is always 3"]),
     with_condition("{n: '> 8'}"): (8, "hyperparameters.x.when.n", ["can never be true: n is from 1 to 8"]),
+    with_condition("{n: '> 3'}").replace("8}", "8, ordered: true}"): (
+        5,
+        "hyperparameters.n.ordered",
+        ["is for categorical"],
+    ),
     with_condition("{n: '> a'}"): (8, "hyperparameters.x.when.n", ["'a' is not a number", "write ['> a']"]),
     with_condition("{n: 9}"): (8, "hyperparameters.x.when.n", ["9 can never occur"]),
     with_condition("{n: true}"): (8, "hyperparameters.x.when.n", ["true can never occur"]),

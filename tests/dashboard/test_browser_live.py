@@ -16,6 +16,7 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     AddTrialRequested,
     CancelRequested,
+    ExtendRequested,
     PauseRequested,
     Request,
     SettingsChanged,
@@ -209,6 +210,15 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
         expect(dialog).to_have_count(0)
         assert asked(workplace)[-1] == AddTrialRequested({"x": 0.5})
         seen.says("trial requested, with x=0.5")  # in the events
+
+        press("Extend…")
+        answer("Extend and run")
+        expect(dialog.get_by_role("alert")).to_contain_text("Enter a new max_trials or max_length.")
+        dialog.get_by_label("max_trials").fill("7")
+        answer("Extend and run")
+        expect(dialog).to_have_count(0)
+        assert asked(workplace)[-1] == ExtendRequested(7, None)
+        seen.says("of 7")
 
         press("Pause")
         expect(state).to_contain_text("pausing")

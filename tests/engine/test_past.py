@@ -103,11 +103,20 @@ def test_table_of_past_trials(home: Home, tmp_path: Path, x: str, name: str, met
     assert len(past.good) + len(past.others) == 40
 
 
+def test_past_settings_may_have_values_that_the_condition_of_the_space_excludes(home: Home, tmp_path: Path) -> None:
+    table = tmp_path / "past.csv"
+    table.write_text("x,y,loss\n0.1,0.3,1\n0.2,0.4,2\n")
+    space = Space({"x": Double(0.0, 1.0), "y": Double(0.0, 1.0, when={"x": "> 0.5"})})
+    assert {"x": 0.1, "y": 0.3} in started(home, replace(SPEC, space=space), table).start_with
+
+
 def test_errors_say_why_a_past_search_cannot_be_used(home: Home, tmp_path: Path) -> None:
     Session.create(home, SPEC, at=1.0)
     assert "warm_start: experiment 9 cannot be used: there is no experiment 9" in refusal(home, "9")
     assert "experiment 1 cannot be used: no trial has a result" in refusal(home, "1")
-    assert "gone.csv cannot be used" in refusal(home, tmp_path / "gone.csv")
+    assert "gone.csv cannot be used: there is no such file" in refusal(home, tmp_path / "gone.csv")
+    (tmp_path / "empty.csv").touch()
+    assert "empty.csv cannot be used: it is empty" in refusal(home, tmp_path / "empty.csv")
     (tmp_path / "other.csv").write_text("x,accuracy\n1,2\n")
     assert "it has no column loss; its columns: x, accuracy" in refusal(home, tmp_path / "other.csv")
     assert len(home.store.experiments()) == 1

@@ -717,7 +717,7 @@ def test_grid_and_ended_experiments_get_no_trials(begin: Begin) -> None:
     with pytest.raises(IllegalEvent, match="a grid search tries only its grid"):
         grid.add(x=0.5)
     ended = begin(slots=1, max_trials=1, method=Method.SINGLE)
-    with pytest.raises(IllegalEvent, match="single search creates 1 trials, neither more nor fewer"):
+    with pytest.raises(IllegalEvent, match="a single search creates 1 trial, neither more nor fewer"):
         ended.add(x=0.5, extra=True)
     ended.report(ended.processes[0], 4, loss=0.1)
     ended.stop()

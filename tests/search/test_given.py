@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.search.given import position_of, read_given
-from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space, Tree
+from ashwood.search.space import (
+    Categorical,
+    Const,
+    Double,
+    Hyperparameter,
+    Int,
+    Log,
+    Space,
+    Tree,
+)
 
 TREE: Tree = {
     "lr": Log(-4, -1),
@@ -105,6 +114,54 @@ def test_given_values_are_used_even_if_they_break_a_constraint() -> None:
     assert read_given(RESTRICTED, {"layers": 8}).warnings == []
     setting = RESTRICTED.sample(1, 0, 0, found.values)
     assert (setting["layers"], setting["width"]) == (8, 64)
+
+
+def test_other_values_are_drawn_until_the_other_constraints_hold() -> None:
+    space = Space(RESTRICTED.tree, (*RESTRICTED.constraints, "optimizer == 'adam'"))
+    for index in range(20):
+        assert space.sample(1, 0, index, {"layers": 8, "width": 64})["optimizer"] == "adam"
+
+
+def test_given_values_that_make_a_constraint_impossible_cost_few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("space", "given"):
+        monkeypatch.setattr(f"ashwood.search.{module}.MOST_ATTEMPTS_WITH_GIVEN", 50)
+    found = read_given(RESTRICTED, {"width": 65})
+    message = "allows hardly any draws that satisfy the constraint layers * width <= 64; it is used as given"
+    assert found.warnings[1:] == [((), message)]
+    draws: list[int] = []
+
+    def count(space: Space, seed: int, bracket: int, index: int, number: int) -> list[float]:
+        draws.append(number)
+        return attempt(space, seed, bracket, index, number)
+
+    attempt = Space.attempt
+    monkeypatch.setattr(Space, "attempt", count)
+    for values in ({"width": 65}, {"layers": 8, "width": 64}):
+        assert RESTRICTED.sample(1, 0, 0, values)["width"] == values["width"]
+    assert len(draws) == 50 + 1 + 1  # If no draw is good, the first one is drawn again.
+
+
+def test_rare_draws_are_found_beside_given_values() -> None:
+    space = Space({"x": Double(0, 1), "n": Int(1, 2)}, ("x < 0.002",))
+    for index in range(10):
+        assert space.sample(1, 0, index, {"n": 1})["x"] < 0.002
+
+
+def test_given_value_whose_condition_is_not_true_is_a_warning() -> None:
+    found = read_given(RESTRICTED, {"optimizer": "adam", "momentum": 0.5})
+    assert found.warnings == [(("momentum",), "is not used, because its condition is not true")]
+    assert found.unused == ["momentum"]
+    assert read_given(RESTRICTED, {"momentum": 0.5}).warnings == []
+    assert read_given(RESTRICTED, {"optimizer": "sgd", "momentum": 0.5}).warnings == []
+    chain = Space({"a": Const(1), "b": Int(1, 2, when={"a": "> 1"}), "c": Int(1, 2, when={"b": 1}), "d": Int(1, 2)})
+    assert read_given(chain, {"c": 1, "d": 1}).unused == ["c"]
+
+
+def test_given_value_between_two_steps_is_a_warning() -> None:
+    for leaf, value in ((Double(0.0, 0.5, step=0.1), 0.15), (Int(0, 10, step=5), 3)):
+        [(path, message)] = read_given(Space({"x": leaf}), {"x": value}).warnings
+        assert path == ("x",)
+        assert message == f"{value} is between two of its values, which have a step of {leaf.step}; it is used as given"
 
 
 def test_conditions_look_at_given_values() -> None:

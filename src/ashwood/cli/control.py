@@ -72,10 +72,11 @@ def add_trial(home: str | None, experiment: int, texts: Sequence[str], *, extra:
     hparams = parse_hparams(texts)
     with open_home(home) as opened:
         ask(opened, experiment, AddTrialRequested(hparams, extra=extra))
-        record, spec = opened.store.record(experiment), opened.store.spec(experiment)
+        spec, state = opened.store.spec(experiment), opened.store.record(experiment).state
+        is_running = state is ExperimentState.RUNNING and opened.is_driven(experiment)
     for path, message in read_given(spec.space, hparams).warnings:
-        warn(f"{'.'.join(path)}: {message}")
-    when = "when a worker is free" if record.state is ExperimentState.RUNNING else "when the experiment is resumed"
+        warn(f"{'.'.join(path)}: {message}" if path else f"the trial {message}")
+    when = "when a worker is free" if is_running else "when the experiment is resumed"
     say(f"experiment {experiment}: a trial with {describe_given(hparams)} is created {when}")
 
 

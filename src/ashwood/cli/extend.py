@@ -39,7 +39,7 @@ def extend_experiment(
         length = parser.read("--max-length", max_length, lambda text: parse_max_length(text, spec.unit))
         price = parser.read("--cost-per-worker-hour", cost_per_worker_hour, quantities.money)
         if max_trials is None and max_length is None:
-            parser.wrong("--max-trials", "or --max-length is missing: say how far the search is extended")
+            parser.wrong("extend", "give --max-trials, --max-length or both")
         parser.check()
         forecast = preview_extension(
             home, experiment, max_trials=max_trials, max_length=length, workers=options.workers
@@ -51,6 +51,7 @@ def extend_experiment(
         if not run or home.is_driven(experiment):
             say(_next(home, experiment))
             return 0
+        say(f"experiment {experiment} is extended", err=True)  # The driver may refuse to run the rest.
     return resume_experiment(experiment, options, workdir=None, retry_failed=False)
 
 
@@ -76,7 +77,7 @@ def _show(
         say(line, err=True)
     if is_longer and not spec.search.open_ended:
         warn(
-            f"schedules that are tied to the former max_length ({format_length(spec.search.max_length, spec.unit)}), "
+            f"schedules that are tied to the former max_length ({format_length(forecast.former_length, spec.unit)}), "
             "such as learning rate schedules, end there"
         )
 
@@ -110,11 +111,10 @@ def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, p
         yield f"{created} will be created"
         return
     continued, training = round(forecast.continued), format_length(round(forecast.length), unit)
-    new = f"{created} will be created, and " if forecast.created else ""
-    yield (
-        f"{new}about {format_length(continued, 'trials')} of those that exist will train on: "
-        f"about {training} of training"
-    )
+    parts = [f"{created} will be created"] if forecast.created else []
+    if continued or not parts:
+        parts.append(f"about {format_length(continued, 'trials')} of those that exist will train on")
+    yield f"{', and '.join(parts)}: about {training} of training"
     if settings.method.is_halving:
         lengths = sorted({length for bracket in settings.bracket_lengths for length in bracket})
         yield f"rungs at {', '.join(f'{length:,}' for length in lengths)} {unit}"

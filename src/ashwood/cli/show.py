@@ -236,7 +236,8 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
         console.print(spec.description, markup=False)
     search = progress.spec.search
     console.print(
-        f"{search.method}, {progress.trials_planned} trials {up_to(search.max_length, spec.unit)}, seed {spec.seed}"
+        f"{search.method}, {format_length(progress.trials_planned, 'trials')} {up_to(search.max_length, spec.unit)}, "
+        f"seed {spec.seed}"
     )
     labels = [brief(line, console.width) for line in _notes(record)]
     for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):

@@ -430,7 +430,7 @@ def _flaw_of(
         hint = f"did you mean {close}?" if close else "write it with dots from the root, such as optimizer.name"
         return f"is not the name of a hyperparameter; {hint}"
     path, leaf = leaves[name]
-    if report.known_bad((*HYPERPARAMETERS, *path)):
+    if report.known_bad_within((*HYPERPARAMETERS, *path)):
         return None
     words = _range_words(leaf)
     if leaf.size is None:

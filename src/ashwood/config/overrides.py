@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ def parse_hparams(texts: Sequence[str]) -> dict[str, Any]:
     """
     document = Document({})
     _, problems = apply(texts, document, option="add-trial", example="lr=0.1")
+    for name, times in Counter(text.partition("=")[0].strip() for text in texts).items():
+        if times > 1 and not problems:
+            problems.append(Problem(name, f"is given {times} times: remove all but one", "add-trial"))
     if problems:
         raise ConfigError(problems)
     hparams: dict[str, Any] = document.data

@@ -9,6 +9,7 @@ from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.forecast.extension import ExtensionForecast, forecast_extension
 from ashwood.search.vocabulary import TrialId
 
@@ -40,11 +41,17 @@ def preview_extension(
     if (refusal := folded.experiment.refusal_to_extend) is not None:
         raise RequestRefused(refusal)
     stored = {each.name for each in home.storage(experiment, spec).complete()}
+    saved = _saved_lengths(folded.experiment, stored)
+    if home.is_driven(experiment):
+        # Running trials save a checkpoint when they leave their workers.
+        saved |= {
+            each.id: each.length for each in folded.experiment.trials.values() if each.state is TrialState.RUNNING
+        }
     try:
         return forecast_extension(
             folded.experiment,
             folded.progress,
-            _saved_lengths(folded.experiment, stored),
+            saved,
             max_trials=max_trials,
             max_length=max_length,
             workers=workers or folded.progress.timeline.slots or 1,

@@ -57,7 +57,9 @@ def with_past_trials(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
     best = (each.good[rank] for rank in range(_STARTS) for each in past if rank < len(each.good))
     for setting in islice(best, spec.search.max_trials // _LEAST_PER_START):
         given = read_given(spec.space, setting) if setting else None
-        if given and not given.errors and not given.warnings and given.values not in starts:
+        # Values that the trial cannot have are left out of it and do no harm; any other warning is a reason to skip it.
+        is_sound = given is not None and not given.errors and len(given.warnings) == len(given.unused)
+        if given is not None and is_sound and given.values not in starts:
             starts.append(given.values)
     return replace(spec, warm_start=past, start_with=tuple(starts))
 
@@ -70,7 +72,8 @@ def _read(home: Home, spec: ExperimentSpec, source: str) -> PastTrials:
             raise AshwoodError("no trial has a result" if not ranked else "it has no hyperparameter of this experiment")
     except (AshwoodError, OSError, UnicodeDecodeError, csv.Error) as error:
         kind = "experiment " if source.isdigit() else ""
-        raise ConfigError([Problem("searcher.warm_start", f"{kind}{source} cannot be used: {error}")]) from error
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise ConfigError([Problem("searcher.warm_start", f"{kind}{source} cannot be used: {why}")]) from error
     good = max(2, min(_MOST_GOOD, -(-len(ranked) // _GOOD_SHARE)))
     others = ranked[good:]
     # If there are too many, every n-th is used, so that they represent all ranks.
@@ -92,6 +95,8 @@ def _of_file(spec: ExperimentSpec, path: Path) -> Iterator[_Result]:
         rows = csv.DictReader(file)
         columns = rows.fieldnames or ()
         metric = next((name for each in _METRICS if (name := each.format(spec.metric)) in columns), None)
+        if not columns:
+            raise AshwoodError("it is empty")
         if metric is None:
             raise AshwoodError(f"it has no column {spec.metric}; its columns: {', '.join(columns)}")
         for row in rows:

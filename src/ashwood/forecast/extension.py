@@ -43,6 +43,7 @@ class ExtensionForecast:
 
     Attributes:
         settings: settings of the extended search.
+        former_length: greatest length of the search before the extension.
         created: number of trials that will be created.
         continued: number of present trials that will train on.
         length: training length of all trials, including what is repeated.
@@ -52,6 +53,7 @@ class ExtensionForecast:
     """
 
     settings: SearchSettings
+    former_length: int
     created: int
     continued: float
     length: float
@@ -122,6 +124,7 @@ def forecast_extension(
     repeated = sum(each.share * (each.trained - each.saved) for each in lost)
     return ExtensionForecast(
         settings=search.settings,
+        former_length=experiment.search.settings.max_length,
         created=sum(bracket.planned - bracket.fewest for bracket in search.brackets),
         continued=sum(continued.values()) / simulations,
         length=sum(lengths) / simulations + repeated,

@@ -5,13 +5,25 @@ They can be nested like the hyperparameters, or have dotted names, such as ``opt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, TypeAlias
 
 from ashwood.errors import nearest
-from ashwood.search.space import ABSENT, Categorical, Const, Hyperparameter, Int, Path, Space, Value
+from ashwood.search.space import (
+    ABSENT,
+    MOST_ATTEMPTS_WITH_GIVEN,
+    Categorical,
+    Const,
+    Hyperparameter,
+    Int,
+    Log,
+    Path,
+    Space,
+    Value,
+)
 
 Settings: TypeAlias = Mapping[str, Any]
 """Values by the names of hyperparameters, nested or dotted."""
@@ -27,12 +39,14 @@ class Given:
     Attributes:
         values: value of each hyperparameter, by its dotted name.
         errors: keys of wrong values, as the user wrote them, each with a message.
-        warnings: keys of values outside the range of their hyperparameter, each with a message.
+        warnings: keys of values that break a range, a step, a condition or a constraint, each with a message.
+        unused: names of hyperparameters that the trial cannot have, because their condition is not true.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
     errors: list[tuple[Path, str]] = field(default_factory=list)
     warnings: list[tuple[Path, str]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
 
 def read_given(space: Space, settings: Settings) -> Given:
@@ -45,11 +59,8 @@ def read_given(space: Space, settings: Settings) -> Given:
     _read("", (), settings, leaves, given)
     if not given.values and not given.errors:
         given.errors.append(((), "must give a value for at least one hyperparameter that is searched"))
-    # Constraints on values that are drawn hold, because these are drawn again otherwise.
-    constants = {name: leaf.val for name, leaf in leaves.items() if isinstance(leaf, Const)}
-    known = [given.values.get(name, constants.get(name, ABSENT)) for name in leaves]
-    for number in () if given.errors else space.broken(known):
-        given.warnings.append(((), f"breaks the constraint {space.constraints[number]}; it is used as given"))
+    if not given.errors and space.is_restricted:
+        _find_conflicts(space, given)
     return given
 
 
@@ -66,6 +77,37 @@ def position_of(leaf: Hyperparameter, value: Value) -> float | None:
     if min(first, last) < value < max(first, last):
         return None
     return 0.0 if (value <= first) == (first <= last) else 1.0
+
+
+def _find_conflicts(space: Space, given: Given) -> None:
+    """Warn of given values that break conditions or constraints."""
+    leaves = {".".join(path): leaf for path, leaf in space.leaves()}
+    constants = {name: leaf.val for name, leaf in leaves.items() if isinstance(leaf, Const)}
+    known = [given.values.get(name, constants.get(name, ABSENT)) for name in leaves]
+    names = list(leaves)
+    for index in space.unmet(known):
+        known[index] = ABSENT
+        if (name := names[index]) in given.values:
+            given.unused.append(name)
+            given.warnings.append((tuple(name.split(".")), "is not used, because its condition is not true"))
+    broken = list(space.broken(known))
+    for number in broken:
+        given.warnings.append(((), f"breaks the constraint {space.constraints[number]}; it is used as given"))
+    # The other values are drawn again until the constraints hold, unless the given ones make that impossible.
+    if not broken and (worst := _unsatisfied(space, given.values)) is not None:
+        message = f"allows hardly any draws that satisfy the constraint {worst}; it is used as given"
+        given.warnings.append(((), message))
+
+
+def _unsatisfied(space: Space, values: Mapping[str, Value]) -> str | None:
+    """Return the constraint that is broken most often with given values, or None if some draws break none."""
+    broken: Counter[int] = Counter()
+    for index in range(MOST_ATTEMPTS_WITH_GIVEN):
+        units = space.attempt(0, 0, index, 0)
+        if space.allows(units, values):
+            return None
+        broken.update(space.broken(space.resolve(units, values)))
+    return space.constraints[broken.most_common(1)[0][0]]
 
 
 def _read(prefix: str, path: Path, settings: Settings, leaves: Mapping[str, Hyperparameter], given: Given) -> None:
@@ -103,7 +145,10 @@ def _read_value(name: str, at: Path, value: Value, leaf: Hyperparameter, given: 
         given.values[name] = number
         if leaf.unit_of(number) is None:
             low, high = sorted((leaf.at(0), leaf.at(1)))
-            given.warnings.append((at, f"{number} is outside its range, {low:.6g} to {high:.6g}; it is used as given"))
+            where = f"outside its range, {low:.6g} to {high:.6g}"
+            if low < number < high and not isinstance(leaf, Log):
+                where = f"between two of its values, which have a step of {leaf.step:.6g}"
+            given.warnings.append((at, f"{number} is {where}; it is used as given"))
 
 
 def _number(leaf: Hyperparameter, value: Value) -> float | None:

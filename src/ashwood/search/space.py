@@ -427,12 +427,13 @@ class Space:
         """Return the draws in [0, 1) of the ``index``-th trial of a bracket, one for each varying hyperparameter.
 
         They are those of the first attempt whose values break no constraint.  If ``given`` values leave no such
-        attempt, they are those of the first one, because given values are used in any case.
+        attempt among the first `MOST_ATTEMPTS_WITH_GIVEN`, they are those of the first one, because given values are
+        used in any case.
 
         Raises:
             AshwoodError: there is no such attempt among the first `MOST_ATTEMPTS`.
         """
-        for attempt in range(MOST_ATTEMPTS):
+        for attempt in range(MOST_ATTEMPTS_WITH_GIVEN if given else MOST_ATTEMPTS):
             units = self.attempt(seed, bracket, index, attempt)
             if self.allows(units, given):
                 return units
@@ -451,8 +452,18 @@ class Space:
         ]
 
     def allows(self, units: Sequence[float], given: Mapping[str, Value] = NOTHING) -> bool:
-        """Return whether the values for draws in [0, 1), except those that are ``given``, break no constraint."""
-        return not self.constraints or next(self.broken(self.resolve(units, given)), None) is None
+        """Return whether the values for draws in [0, 1), except those that are ``given``, break no constraint.
+
+        A constraint on given values and constants alone does not count, because other draws cannot satisfy it.
+        """
+        if not self.constraints:
+            return True
+        return all(self._is_fixed(number, given) for number in self.broken(self.resolve(units, given)))
+
+    def _is_fixed(self, number: int, given: Mapping[str, Value]) -> bool:
+        """Return whether a constraint refers to ``given`` values and constants alone."""
+        _, indices = self._parsed[number]
+        return all(name in given or isinstance(self._all[index][1], Const) for name, index in indices.items())
 
     def broken(self, values: Sequence[Value]) -> Iterator[int]:
         """Yield the index of each constraint that values break, which are in the order of `leaves`, or `ABSENT`.
@@ -463,6 +474,21 @@ class Space:
             known = {name: values[index] for name, index in indices.items()}
             if not any(value is ABSENT for value in known.values()) and not constraint.holds(known):
                 yield number
+
+    def unmet(self, values: Sequence[Value]) -> list[int]:
+        """Return the index of each hyperparameter that a trial cannot have, because a condition is not true.
+
+        Args:
+            values: the values that are known, in the order of `leaves`; the others are `ABSENT`.
+        """
+        found: list[int] = []
+        for index, tests in self._tests:
+            if any(
+                other in found or (values[other] is not ABSENT and not test.holds(values[other]))
+                for other, test in tests
+            ):
+                found.append(index)
+        return found
 
     def values(self, units: Sequence[float], given: Mapping[str, Value] = NOTHING) -> dict[str, Value]:
         """Return the hyperparameter values for draws in [0, 1), except those that are ``given`` by dotted name."""
@@ -564,6 +590,8 @@ MOST_LISTED = 100_000
 """Largest number of points of a grid with conditions or constraints, which are listed when the first one is needed."""
 MOST_ATTEMPTS = 100_000
 """Largest number of draws for a trial until one breaks no constraint."""
+MOST_ATTEMPTS_WITH_GIVEN = 10_000
+"""Largest number of draws for a trial with given values, which can make it impossible to satisfy all constraints."""
 
 
 def values_of(leaf: Hyperparameter) -> Sequence[Value]:

@@ -196,7 +196,7 @@ class Tournament:
             SearchError: there are none.
         """
         if self._method in (Method.GRID, Method.SINGLE):
-            raise SearchError(f"{self._method} search creates {self.max_trials} trials, neither more nor fewer")
+            raise SearchError(f"a {self._method} search creates {_trials(self.max_trials)}, neither more nor fewer")
         changing = [bracket for bracket in self.brackets if bracket.can_resize]
         if not changing:
             raise SearchError(f"all {self.max_trials} trials were created and are being compared: none can be added")
@@ -237,7 +237,7 @@ class Tournament:
         trials = [bracket.planned for bracket in self.brackets]
         if max_trials is not None:
             if settings.method in (Method.GRID, Method.SINGLE):
-                raise SearchError(f"{settings.method} search has {self.max_trials} trials, neither more nor fewer")
+                raise SearchError(f"a {settings.method} search has {_trials(self.max_trials)}, neither more nor fewer")
             if max_trials <= self.max_trials:
                 raise SearchError(f"max_trials must be more than the present {self.max_trials}, not {max_trials}")
             trials = share_trials_anew(max_trials, [plan.weight for plan in self.plan.brackets], trials)
@@ -300,6 +300,10 @@ class Tournament:
             for bracket, share in zip(self.brackets, self._shares, strict=True)
         ]
         return [number for _, _, number in sorted(needs)]
+
+
+def _trials(number: int) -> str:
+    return f"{number} {'trial' if number == 1 else 'trials'}"
 
 
 def _rule(settings: SearchSettings) -> type[Bracket]:

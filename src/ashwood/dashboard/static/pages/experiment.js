@@ -376,7 +376,9 @@ class Header {
           max_trials: trials.value === "" ? null : Number(trials.value),
           max_length: length.value === "" ? null : Number(length.value),
         };
-        if (wanted.max_trials === null && wanted.max_length === null) return;
+        if (wanted.max_trials === null && wanted.max_length === null) {
+          throw new Error(`Enter a new ${isFixed ? "max_length" : "max_trials or max_length"}.`);
+        }
         const { can } = await post(`${this.model.path}/extend`, wanted);
         if (can.activate) await post(`${this.model.path}/activate`);
         toast("The search is extended.");
