@@ -753,6 +753,9 @@ def test_cluster_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (info.master_cert_name, info.master_cert_file) == (None, None)
     assert trial._config["searcher"]["metric"] == "loss"
     assert trial._config["searcher"]["max_length"] == {"epochs": 16}
+    # Determined adds the defaults of what the file leaves out.
+    assert (trial._config["max_restarts"], trial._config["labels"], trial._config["scheduling_unit"]) == (5, [], 100)
+    assert trial._config["optimizations"]["aggregation_frequency"] == 1
 
 
 def test_gpus_are_slots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
