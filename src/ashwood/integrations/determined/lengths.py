@@ -14,6 +14,13 @@ from math import inf
 from ashwood.trial.job import WorkerJob
 
 
+def time_metric(job: WorkerJob) -> str:
+    """Return the name of the metric that counts the length: the unit, or any that ``time_metric`` names as in 0.38."""
+    searcher = job.config.get("searcher")
+    name = searcher.get("time_metric") if isinstance(searcher, Mapping) else None
+    return name if isinstance(name, str) else job.unit
+
+
 class Lengths:
     """Estimates lengths from ``steps_completed``.
 
@@ -25,10 +32,7 @@ class Lengths:
     def __init__(self, job: WorkerJob, steps: int | None = None) -> None:
         """Begin at the length of the job's checkpoint, with which the training code stored ``steps``."""
         self._unit = job.unit
-        searcher = job.config.get("searcher")
-        metric = searcher.get("time_metric") if isinstance(searcher, Mapping) else None
-        # Determined 0.38 compares trials by any metric that time_metric names.
-        self._time_metric = metric if isinstance(metric, str) else job.unit
+        self._time_metric = time_metric(job)
         self._limit = job.max_length
         self._start = job.length
         self._first = steps or 0
