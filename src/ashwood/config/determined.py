@@ -37,7 +37,7 @@ IGNORED: dict[Path, str] = {
     ("project",): "experiments aren't grouped into projects; use labels",
     ("retention_policy",): "logs are kept until you delete them",
     ("scheduling_unit",): (
-        "these report training metrics after so many batches; the search answers at each report of training code"
+        "these report training metrics after this number of batches; the search answers at each report of training code"
     ),
     ("security",): "Ashwood runs as you, with your rights",
     ("slurm",): f"{_NO_CLUSTER} and submits nothing to Slurm",
