@@ -30,6 +30,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "determined-commands.md"
         ("experiment create const.yaml .", "use: ashwood run const.yaml (training code is imported from the directory"),
         ("e create const.yaml .", "use: ashwood run const.yaml"),
         ("create -f const.yaml .", "use: ashwood run const.yaml"),
+        (
+            "e create --config searcher.max_trials=9 --template t const.yaml . -f",
+            "use: ashwood run const.yaml --set searcher.max_trials=9 (training code",
+        ),
+        (
+            "e create const.yaml . --config=name=a --config max_restarts=0",
+            "const.yaml --set name=a --set max_restarts=0",
+        ),
+        ("experiment continue 3", "use: ashwood resume 3 --retry-failed (ashwood extend ID --max-length N trains"),
+        ("trial logs --tail 5 17", "use: ashwood logs ID 17 (trials"),
         ("experiment wait 3", "use: ashwood wait 3"),
         ("experiment list-trials 3", "use: ashwood trials 3"),
         ("list-trials 3", "use: ashwood trials 3"),

@@ -402,6 +402,15 @@ REFUSED = {
 }
 
 
+def test_warnings_say_what_only_trial_classes_use(tmp_path: Path) -> None:
+    searcher = "searcher: {name: single, metric: loss, max_length: 1}\n"
+    keys = "scheduling_unit: 10\nperform_initial_validation: true\noptimizations: {aggregation_frequency: 2}\n"
+    _, warnings = read(tmp_path, f"entrypoint: a:b\n{searcher}{keys}debug: true\n")
+    classes = [warning.split(": ")[1] for warning in warnings if "has an effect only for trial classes" in warning]
+    assert sorted(classes) == ["optimizations", "perform_initial_validation", "scheduling_unit"]
+    assert [warning for warning in warnings if "debug: has no effect; " in warning]
+
+
 @pytest.mark.parametrize("searcher", REFUSED)
 def test_searcher_that_cannot_be_offered_says_what_to_write(tmp_path: Path, searcher: str) -> None:
     key, fragments = REFUSED[searcher]

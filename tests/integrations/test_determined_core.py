@@ -336,8 +336,10 @@ def test_trial_that_has_already_been_asked_to_end_gets_one_operation(tmp_path: P
 # -- training code that owns its loop -----------------------------------------------------------
 
 
-def by_itself(epochs: int, *, store_first: bool = False, named: bool = True) -> Callable[[Core, det.ClusterInfo], None]:
-    """Train as code for Determined 0.38 does: without operations."""
+def by_itself(
+    epochs: int, *, store_first: bool = False, name: str | None = "epochs", begin: int = 1
+) -> Callable[[Core, det.ClusterInfo], None]:
+    """Train as code for Determined 0.38 does: without operations.  The metric ``name`` counts epochs from ``begin``."""
 
     def code(core_context: Core, info: det.ClusterInfo) -> None:
         first = 0
@@ -348,7 +350,7 @@ def by_itself(epochs: int, *, store_first: bool = False, named: bool = True) -> 
             steps = epoch * BATCHES
             if store_first:
                 store(core_context, steps, str(epoch))
-            metrics = {"loss": 1 / epoch} | ({"epochs": epoch} if named else {})
+            metrics = {"loss": 1 / epoch} | ({} if name is None else {name: epoch - 1 + begin})
             core_context.train.report_validation_metrics(steps_completed=steps, metrics=metrics)
             core_context.train.report_progress(epoch / epochs)
             if not store_first:
@@ -369,6 +371,36 @@ def test_halving_compares_reports_by_the_metric_that_is_named_like_the_unit(tmp_
     assert [int(name.split("-")[1]) for name in link.saves] == [0 if store_first else 1, 2, 3, 4]
     if store_first:
         assert link.metrics_saved["length-4-attempt-1-batches-200"]["loss"] == 0.25
+
+
+@pytest.mark.parametrize("begin", [0, 1])
+@pytest.mark.parametrize(("unit", "name"), [("epochs", "epochs"), ("steps", "epoch")])
+def test_halving_compares_reports_by_the_metric_that_time_metric_names(
+    tmp_path: Path, unit: str, name: str, begin: int
+) -> None:
+    config = {"searcher": {"time_metric": name, "max_time": 16}}
+    job: dict[str, Any] = {"halving": True, "max_length": 16, "unit": unit, "config": config}
+    outcome, link = train_with(by_itself(20, name=name, begin=begin), tmp_path, [go(4), PAUSE], target=2, **job)
+    assert outcome == Ended(4)
+    assert asked_at(link) == [2, 4]
+    assert [length for length, _ in validations(link)] == list(range(begin, 5))
+    assert [int(saved.split("-")[1]) for saved in link.saves] == list(range(begin, 5))
+
+
+def test_time_metric_may_be_a_fraction(tmp_path: Path) -> None:
+    def code(core_context: Core, _: det.ClusterInfo) -> None:
+        for quarter in range(1, 40):
+            metrics = {"loss": 1 / quarter, "epoch": quarter / 4}
+            core_context.train.report_validation_metrics(steps_completed=quarter * 10, metrics=metrics)
+            if core_context.preempt.should_preempt():
+                return
+
+    config = {"searcher": {"time_metric": "epoch", "max_time": 9}}
+    outcome, link = train_with(
+        code, tmp_path, [go(4), PAUSE], target=2, halving=True, max_length=9, unit="steps", config=config
+    )
+    assert outcome == Ended(4)
+    assert validations(link) == [(0, 1), (1, 1 / 4), (2, 1 / 8), (3, 1 / 12), (4, 1 / 16)]
 
 
 def test_promoted_loop_resumes_from_its_checkpoint(tmp_path: Path) -> None:
@@ -403,7 +435,7 @@ def test_halving_keeps_the_results_of_a_loop_that_ends_early(tmp_path: Path) -> 
 @pytest.mark.parametrize("store_first", [False, True])
 @pytest.mark.parametrize("limit", [1, 3, 14, 100])
 def test_random_search_trains_a_loop_to_its_own_end(tmp_path: Path, limit: int, store_first: bool, named: bool) -> None:
-    code = by_itself(14, store_first=store_first, named=named)
+    code = by_itself(14, store_first=store_first, name="epochs" if named else None)
     outcome, link = train_with(code, tmp_path, [PAUSE], target=limit, max_length=limit)
     assert outcome == Ended(limit)
     assert asked_at(link) == [limit]
@@ -721,6 +753,9 @@ def test_cluster_info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (info.master_cert_name, info.master_cert_file) == (None, None)
     assert trial._config["searcher"]["metric"] == "loss"
     assert trial._config["searcher"]["max_length"] == {"epochs": 16}
+    # Determined adds the defaults of what the file leaves out.
+    assert (trial._config["max_restarts"], trial._config["labels"], trial._config["scheduling_unit"]) == (5, [], 100)
+    assert trial._config["optimizations"]["aggregation_frequency"] == 1
 
 
 def test_gpus_are_slots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import ashwood  # noqa: E402
 from ashwood.integrations import determined as det  # noqa: E402
 from ashwood.integrations.determined.keras import (  # noqa: E402
     DeterminedCallback,
+    TensorBoard,
     TFKerasTrial,
     callbacks,
     load_model_from_checkpoint_path,
@@ -155,7 +156,8 @@ def fit(trial: ashwood.Trial) -> None:
         model = build(info.trial.hparams["units"], info.trial.hparams["lr"])
         (x, y), validation = iris()
         callback = DeterminedCallback(core_context, info.latest_checkpoint, info.trial.trial_id)
-        model.fit(x, y, validation_data=validation, epochs=4, batch_size=32, verbose=0, callbacks=[callback])
+        each = [callback, TensorBoard(core_context, update_freq="batch")]
+        model.fit(x, y, validation_data=validation, epochs=4, batch_size=32, verbose=0, callbacks=each)
 
 
 def test_callback_reports_epochs_and_resumes(tmp_path: Path) -> None:

@@ -89,6 +89,13 @@ def test_callback_counts_steps(tmp_path: Path) -> None:
     assert {length for length, metrics in found.reports.items() if "eval_loss" in metrics} == {3, 10}
 
 
+def test_callback_counts_epochs_if_time_metric_is_the_metric_of_the_trainer(tmp_path: Path) -> None:
+    config = {"searcher": {"time_metric": "epoch", "max_time": 4}}
+    found = Training(classify, tmp_path, targets=[1, 4], unit="steps", config=config, **OPTIONS)
+    assert str(found.outcome) == "Ended(length=4)", found.outcome
+    assert {length for length, metrics in found.reports.items() if "eval_loss" in metrics} == {1, 2, 3, 4}
+
+
 def test_callback_says_which_length_the_trainer_needs(tmp_path: Path) -> None:
     found = Training(classify, tmp_path, targets=[5], **OPTIONS)
     assert "set num_train_epochs to 5" in str(found.outcome)

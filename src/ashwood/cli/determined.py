@@ -59,9 +59,9 @@ EXPERIMENT: Mapping[str, Command] = {
         "ID",
     ),
     "continue": Command(
-        ("FILE",),
-        "ashwood run FILE --set searcher.source_trial_id=EXPERIMENT/TRIAL",
-        note="ashwood resume ID continues a paused or stopped experiment itself",
+        _ID,
+        "ashwood resume ID --retry-failed",
+        note="ashwood extend ID --max-length N trains an ended experiment longer",
     ),
     "label add": Command(("ID", "LABEL"), "ashwood label ID LABEL"),
     "label remove": Command(("ID", "LABEL"), "ashwood label ID --remove LABEL"),
@@ -138,6 +138,9 @@ _ALIASES = {
     "m": "model",
 }
 _VERBS = {"ls": "list", "lt": "list-trials", "lc": "list-checkpoints", "unpause": "activate"}
+_WITH_VALUE = {"--config", "--config-file", "--home", "--include", "-i", "--master", "-m", "--template", "--user", "-u"}
+_WITH_VALUE |= {"--head", "--limit", "--offset", "--output-dir", "-o", "--project_id", "--tail"}
+"""Options after which a word is a value.  Other options of Determined are taken for flags."""
 _VERBS_OF_EXPERIMENTS = ("create", "list-trials", "lt", "list-checkpoints", "lc", "ls", "unpause", "continue", "move")
 
 
@@ -168,7 +171,7 @@ def _of(arguments: Sequence[str]) -> str | None:
 
 def _of_noun(noun: str, rest: Sequence[str]) -> str:
     """Return the advice about ``NOUN VERB …``."""
-    commands, words = NOUNS[noun], [word for word in rest if not word.startswith("-")]
+    commands, words, settings = NOUNS[noun], *_parted(rest)
     verb = _VERBS.get(words[0], words[0]) if words else ""
     given = words[1:]
     if given and f"{verb} {given[0]}" in commands:
@@ -178,14 +181,30 @@ def _of_noun(noun: str, rest: Sequence[str]) -> str:
         known = ", ".join(dict.fromkeys(name.split(" ")[0] for name in commands))
         no_noun = f"commands of Ashwood have no {noun} before them, as in: ashwood list"
         return f"{no_noun}; replacements are known for {known}"
-    return f"{noun} {verb} is a command of Determined; {_advice(found, given)}"
+    return f"{noun} {verb} is a command of Determined; {_advice(found, given, settings if verb == 'create' else ())}"
 
 
-def _advice(command: Command, given: Sequence[str]) -> str:
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are neither options nor their values, and the values of ``--config``."""
+    others, settings, left = [], [], iter(words)
+    for word in left:
+        if not word.startswith("-"):
+            others.append(word)
+            continue
+        option, equals, value = word.partition("=")
+        if option in _WITH_VALUE and not equals:
+            value = next(left, "")
+        if option == "--config" and value:
+            settings.append(value)
+    return others, settings
+
+
+def _advice(command: Command, given: Sequence[str], settings: Sequence[str]) -> str:
     if command.is_text:
         return command.instead
     values = dict(zip(command.arguments, given, strict=False))
     words = [_filled(word, values) for word in command.instead.split(" ")]
+    words += [f"--set {brief(setting, _LONGEST)}" for setting in settings]
     note = f" ({command.note})" if command.note else ""
     return f"use: {' '.join(words)}{note}"
 

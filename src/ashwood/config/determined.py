@@ -25,22 +25,19 @@ IGNORED: dict[Path, str] = {
     ("log_pattern_policies",): "logs aren't searched for patterns; max_restarts alone limits restarts",
     ("log_policies",): "logs aren't searched for patterns; max_restarts alone limits restarts",
     ("optimizations",): (
-        "training code sets mixed precision, gradient aggregation and compression itself, except for trial classes of "
-        "Determined, which use aggregation_frequency and average_aggregated_gradients"
+        "these use aggregation_frequency and average_aggregated_gradients; training code sets the rest itself, such as "
+        "mixed precision"
     ),
     ("pachyderm",): "training code reads its data itself",
     ("pbs",): f"{_NO_CLUSTER} and submits nothing to PBS",
-    (
-        "perform_initial_validation",
-    ): "training code decides whether it validates before training; only trial classes of Determined use it",
+    ("perform_initial_validation",): "other training code decides itself whether it validates before training",
     ("pool",): f"Ashwood has no pools: {_WHERE}",
     ("preemption_timeout",): "a trial that is preempted saves within 10 seconds, or resumes from its latest checkpoint",
     ("profiling",): "Ashwood doesn't profile; training code may use its framework's profiler",
     ("project",): "experiments aren't grouped into projects; use labels",
     ("retention_policy",): "logs are kept until you delete them",
     ("scheduling_unit",): (
-        "the search answers at each report of training code, not after a fixed number of batches; only trial classes "
-        "of Determined use it, for reports of training metrics"
+        "these report training metrics after this number of batches; the search answers at each report of training code"
     ),
     ("security",): "Ashwood runs as you, with your rights",
     ("slurm",): f"{_NO_CLUSTER} and submits nothing to Slurm",
@@ -74,6 +71,16 @@ IGNORED: dict[Path, str] = {
     ("resources", "weight"): f"{_NO_CLUSTER}: each run has the slots that it was started with",
 }
 """Keys without effect, by path, each with what Ashwood does instead."""
+
+_FOR_CLASSES = {("optimizations",), ("perform_initial_validation",), ("scheduling_unit",)}
+"""Keys of `IGNORED` that trial classes of Determined use, but no other training code."""
+
+
+def effect(path: Path) -> str:
+    """Return which effect a key of `IGNORED` has, and what Ashwood does instead."""
+    which = "an effect only for trial classes of Determined" if path in _FOR_CLASSES else "no effect"
+    return f"{which}; {IGNORED[path]}"
+
 
 METHODS = {
     "adaptive": "use adaptive_asha, with max_trials instead of a budget",

@@ -408,8 +408,8 @@ def read_max_length(searcher: SearcherSection, report: Report) -> Length | None:
     if metric in UNITS:
         return Length(time, Unit(metric))
     close = nearest(metric, UNITS)
-    meant = f"; if you mean {close}, write {close}" if close else ""
-    counted_as = "so max_time is a number of steps, which the training code defines"
+    meant = f"; if it does not, and you mean {close}, write {close}" if close else ""
+    counted_as = "so max_time counts steps, which training code for Determined reports as the metric of this name"
     report.warn(_key("time_metric"), f"{shown(metric)} is not a unit of Ashwood, {counted_as}{meant}")
     return Length(time, Unit.STEPS)
 

@@ -97,9 +97,10 @@ def section(model: type[Section], short: Kind | None = None, stands_for: str = "
 def map_schema(keys: Mapping[str, Key], description: str | None, at: Path | None = None) -> dict[str, Any]:
     """Return the JSON schema of a map with these keys, and with the keys of Determined that are ignored at a path."""
     properties = {name: each.schema for name, each in keys.items()}
-    for path, instead in determined.IGNORED.items():
+    for path in determined.IGNORED:
         if path[:-1] == at:
-            properties[str(path[-1])] = {"deprecated": True, "description": f"Of Determined, no effect; {instead}."}
+            description_of = f"Of Determined, {determined.effect(path)}."
+            properties[str(path[-1])] = {"deprecated": True, "description": description_of}
     required = [name for name, each in keys.items() if each.required]
     return {"type": "object", "description": description, "properties": properties, "additionalProperties": False} | (
         {"required": required} if required else {}
@@ -152,7 +153,7 @@ def _report_unknown(model: type[Section], name: str, value: Any, report: Report)
     path, keys = (*model.at, name), model.declared()
     if path in determined.IGNORED:
         if value is not None:
-            report.warn(path, f"has no effect; {determined.IGNORED[path]}")
+            report.warn(path, f"has {determined.effect(path)}")
     elif message := determined.refusal(model.at, name, value):
         if value is None:
             return

@@ -14,32 +14,10 @@ from ashwood.trial import Trial
 
 logger = logging.getLogger("determined")
 
-_DEFAULTS: dict[str, Any] = {
-    "optimizations": {
-        "aggregation_frequency": 1,
-        "average_aggregated_gradients": True,
-        "average_training_metrics": True,
-        "gradient_compression": False,
-    },
-    "perform_initial_validation": False,
-    "scheduling_unit": 100,
-}
-
 
 def start_logging() -> None:
     """Write log messages of training code from level INFO on into the trial's log, unless it configures logging."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-
-
-def experiment_config(trial: Trial) -> dict[str, Any]:
-    """Return the settings of a trial's experiment, under the names of an experiment file.
-
-    Settings that the file does not have are as far as possible those with which the trial runs.
-    """
-    config = configuration(trial._attempt.job)
-    for key, value in _DEFAULTS.items():
-        config[key] = value | config.get(key, {}) if isinstance(value, dict) else config.get(key, value)
-    return config
 
 
 def batch_sizes(hparams: Mapping[str, Any], processes: int) -> tuple[int, int] | None:
@@ -92,7 +70,7 @@ class TrialContext:
         of_trial = {} if trial is None else plain(trial.hparams)
         self._hparams = of_trial if hparams is None else plain(hparams)
         if config is None and trial is not None:
-            config = experiment_config(trial)
+            config = configuration(trial._attempt.job)
         self._config = None if config is None else plain(config)
         self._sizes = batch_sizes(self._hparams, distributed.get_size())
         self._stop_requested = False

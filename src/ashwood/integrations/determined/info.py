@@ -23,6 +23,20 @@ _LOCALHOST = "127.0.0.1"
 _MOST_SEEDS = 1 << 31
 _SAID = "ASHWOOD_DETERMINED_SAID"
 """Environment variable with the trial and attempt for which the log already says that this package is used."""
+_DEFAULTS: dict[str, Any] = {
+    "description": None,
+    "labels": [],
+    "optimizations": {
+        "aggregation_frequency": 1,
+        "average_aggregated_gradients": True,
+        "average_training_metrics": True,
+        "gradient_compression": False,
+    },
+    "max_restarts": 5,
+    "perform_initial_validation": False,
+    "scheduling_unit": 100,
+}
+"""Settings that a file may leave out, as they are in effect."""
 
 
 class Identity(NamedTuple):
@@ -207,7 +221,10 @@ def _gpus() -> list[str]:
 
 
 def configuration(job: WorkerJob) -> dict[str, Any]:
-    """Return as much of the experiment's configuration as a worker knows, in the form of an experiment file."""
+    """Return the experiment's configuration in the form of an experiment file.
+
+    Settings that the file does not have are as far as possible those with which the trial runs.
+    """
 
     def length(count: int, unit: str) -> Any:
         return count if unit == STEPS else {unit: count}
@@ -233,6 +250,8 @@ def configuration(job: WorkerJob) -> dict[str, Any]:
     ):
         if period is not None:
             config[name] = length(*period)
+    for key, value in plain(_DEFAULTS).items():
+        config[key] = value | (config.get(key) or {}) if isinstance(value, dict) else config.get(key, value)
     return config
 
 

@@ -11,6 +11,7 @@ from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import TrainingCodeError
 from ashwood.integrations.common import require
 from ashwood.integrations.determined.info import get_cluster_info
+from ashwood.integrations.determined.lengths import time_metric
 
 hf: Any = require("transformers", "transformers")
 
@@ -62,7 +63,8 @@ class DetCallback(hf.TrainerCallback):
         self.last_metrics: dict[str, Any] = {"train_step": -1, "eval_step": -1}
         self._info, self._job = info, info._trial._attempt.job
         self.searcher_metric = self._job.metric or "eval_loss"
-        self.searcher_unit = "epochs" if self._job.unit == "epochs" else "batches"
+        # The trainer itself logs epochs as the metric epoch.
+        self.searcher_unit = "epochs" if time_metric(self._job) in ("epoch", "epochs") else "batches"
         self.searcher_max_length = self._job.max_length
         self._completes = self._preempts = self._is_over = False
         self._is_open_ended = self._job.open_ended
@@ -99,8 +101,8 @@ class DetCallback(hf.TrainerCallback):
         if of_epochs == (steps > 0) or length != self.searcher_max_length:
             given = f"max_steps={steps}" if steps > 0 else f"num_train_epochs={args.num_train_epochs}"
             raise TrainingCodeError(
-                f"the search trains up to {self.searcher_max_length} {self._job.unit}, but the trainer has {given}: "
-                f"set {wants} to {self.searcher_max_length}, or change max_length in the experiment file"
+                f"the search trains up to {self.searcher_max_length} {self.searcher_unit}, but the trainer has "
+                f"{given}: set {wants} to {self.searcher_max_length}, or change max_length in the experiment file"
             )
 
     # -- events of the trainer ------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ashwood.integrations.determined.keras._context import (  # noqa: E402
 from ashwood.integrations.determined.keras._data import InputData, SequenceAdapter  # noqa: E402
 from ashwood.integrations.determined.keras._load import load_model_from_checkpoint_path  # noqa: E402
 from ashwood.integrations.determined.keras._trial import TFKerasTrial  # noqa: E402
+from ashwood.integrations.determined.keras.callbacks import TensorBoard  # noqa: E402
 
 __all__ = [
     "DeterminedCallback",
@@ -24,6 +25,7 @@ __all__ = [
     "TFKerasExperimentalContext",
     "TFKerasTrial",
     "TFKerasTrialContext",
+    "TensorBoard",
     "callbacks",
     "load_model_from_checkpoint_path",
 ]
