@@ -63,6 +63,8 @@ _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
 Cells: TypeAlias = bytes
 """The bin of each hyperparameter that is not constant, or `_NO_BIN`, in the order of the space."""
 
+_BELOW_1 = 1 - 2**-53
+
 _NO_BIN = 255
 """Stands for the bin of a hyperparameter that a trial does not have.  Those with conditions have at most 255 bins."""
 
@@ -244,11 +246,11 @@ class DensitySampler:
         if given:
             positions = iter(self._given_positions(given))
             units = [
-                (next(positions) or 0.0) if name in given else unit
+                # The position of a given value can be 1, but draws are below 1.
+                min(_BELOW_1, next(positions) or 0.0) if name in given else unit
                 for name, unit in zip(self._names, units, strict=True)
             ]
-        # The position of a given value can be 1, but draws are below 1.
-        cells = [min(size - 1, int(unit * size)) for unit, size in zip(units, self._sizes, strict=True)]
+        cells = [int(unit * size) for unit, size in zip(units, self._sizes, strict=True)]
         if _NO_BIN in self._absent:
             values = self._space.resolve(units, given)
             cells = [
