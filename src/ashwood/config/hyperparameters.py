@@ -23,6 +23,7 @@ from ashwood.config.wording import number as digits
 from ashwood.errors import nearest
 from ashwood.search import space
 from ashwood.search.conditions import Test, parse_test, same
+from ashwood.search.draw import LARGEST_DRAW
 from ashwood.search.guides import Confidence, Prior
 from ashwood.search.settings import MOST_TRIALS
 from ashwood.search.space import (
@@ -169,7 +170,6 @@ _PROBABLY_AN_ACTUAL_VALUE = 0.1
 """Positive bounds below this are probably values and not exponents."""
 _WIDE = 100
 """Least ratio of the bounds at which they are probably values of a log scale and not exponents."""
-_LARGEST_UNIT = 1 - 2**-53
 _MOST_CHECKED = 1_000
 """Largest number of values of a hyperparameter for which a condition is checked with each value."""
 _MOST_LOG_INTS = 10_000
@@ -329,7 +329,7 @@ def _sound_scale(leaf: Int | Double, path: Path, report: Report) -> bool:
             wrong["step"] = f"{digits(step)} is larger than the range, so minval would be the only value"
         elif values > MOST_WHOLE:
             wrong["step"] = f"{digits(step)} is too small for the range, which may have at most 2**53 values"
-        elif (last := leaf.at(_LARGEST_UNIT)) != high:
+        elif (last := leaf.at(LARGEST_DRAW)) != high:
             reached = f"with step {digits(step)} from {digits(low)}, the largest value is {digits(last)}"
             report.warn((*path, "maxval"), f"{digits(high)} is never drawn: {reached}")
     for key, message in wrong.items():
@@ -443,7 +443,7 @@ def _flaw_of(
         if wrong:
             return f"{shown(wrong[0])} can never occur: {name} is {words}"
         if leaf.size > _MOST_CHECKED:
-            possible = any(test.holds(leaf.at(unit)) for unit in (0.0, _LARGEST_UNIT))
+            possible = any(test.holds(leaf.at(unit)) for unit in (0.0, LARGEST_DRAW))
         else:
             possible = any(all(each.holds(value) for each in tests) for value in space.values_of(leaf))
     if possible:
@@ -463,7 +463,7 @@ def _range_words(leaf: Hyperparameter) -> str:
             return f"always {shown(leaf.val)}"
         case Categorical():
             return shorten(any_of(shown(value) for value in leaf.vals))
-    low, high = sorted((leaf.at(0.0), leaf.at(1.0 if leaf.size is None else _LARGEST_UNIT)))
+    low, high = sorted((leaf.at(0.0), leaf.at(1.0 if leaf.size is None else LARGEST_DRAW)))
     step = f" with step {digits(leaf.step)}" if not isinstance(leaf, Log) and leaf.step is not None else ""
     return f"from {digits(low)} to {digits(high)}{step}"
 

@@ -6,7 +6,8 @@ If a hyperparameter has a condition, only the trials that have it count.
 
 The candidates have addresses, like all draws.  Which of them is chosen depends on the results
 that are known when the trial is created, and is recorded with the trial.  Only additions,
-multiplications and divisions are used, so a log replays to the same values on any machine.
+multiplications, divisions and square roots are used, whose results are the same on any machine,
+so a log replays to the same values.
 
 Source: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", section 4 (the
 tree-structured Parzen estimator), on the longest trained trials as in Falkner et al. 2018,
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeAlias
 
-from ashwood.search.draw import unit_draws
+from ashwood.search.draw import LARGEST_DRAW, unit_draws
 from ashwood.search.given import position_of
 from ashwood.search.guides import Guide, PastTrials, Ratios, normalized, prior_weights, warped
 from ashwood.search.space import ABSENT, NOTHING, Categorical, Const, Hyperparameter, Int, Space, Value
@@ -53,8 +54,6 @@ ENOUGH_TO_JUDGE = 32
 MOST_JUDGES = 96
 """Largest number of good trials by which guides are judged."""
 
-DOUBT = 1.0
-
 _BINS, _MOST_BINS = 16, 256
 # A value counts in neighbouring bins too, within a fifth of the range and linearly less with the distance.  The weights
 # are multiples of 1/16, so their sums are exact.  They must be: sum() rounds floats differently since Python 3.12.
@@ -62,8 +61,6 @@ _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
 
 Cells: TypeAlias = bytes
 """The bin of each hyperparameter that is not constant, or `_NO_BIN`, in the order of the space."""
-
-_BELOW_1 = 1 - 2**-53
 
 _NO_BIN = 255
 """Stands for the bin of a hyperparameter that a trial does not have.  Those with conditions have at most 255 bins."""
@@ -247,7 +244,7 @@ class DensitySampler:
             positions = iter(self._given_positions(given))
             units = [
                 # The position of a given value can be 1, but draws are below 1.
-                min(_BELOW_1, next(positions) or 0.0) if name in given else unit
+                min(LARGEST_DRAW, next(positions) or 0.0) if name in given else unit
                 for name, unit in zip(self._names, units, strict=True)
             ]
         cells = [int(unit * size) for unit, size in zip(units, self._sizes, strict=True)]

@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as quoted
 from struct import unpack
+from typing import Final
 
 Address = int | str
+
+LARGEST_DRAW: Final = 1 - 2**-53
+"""The largest draw; all are multiples of 2**-53 in [0, 1)."""
 
 _BLOCK = 8
 _BLOCK_FORMAT = f">{_BLOCK}Q"

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from enum import StrEnum
 from math import sqrt
 from typing import Any, TypeAlias
 
+from ashwood.search.decimals import EXACT
+from ashwood.search.draw import LARGEST_DRAW
 from ashwood.search.vocabulary import TrialId
-
-_EXACT = Context(prec=24)
-_LARGEST = 1 - 2**-53  # Draws are below 1.
 
 
 class Confidence(StrEnum):
@@ -118,7 +117,7 @@ def prior_weights(confidence: Confidence, unit: float, bins: int, *, ordered: bo
         return normalized([_ODDS[confidence] if number == at else 1 for number in range(bins)])
     spread = Decimal(_SPREAD[confidence])
     middles = [Decimal(2 * number + 1) / (2 * bins) for number in range(bins)]
-    return normalized([float(_EXACT.exp(-(((middle - Decimal(unit)) / spread) ** 2) / 2)) for middle in middles])
+    return normalized([float(EXACT.exp(-(((middle - Decimal(unit)) / spread) ** 2) / 2)) for middle in middles])
 
 
 def normalized(weights: Sequence[float]) -> Weights:
@@ -134,6 +133,6 @@ def warped(unit: float, weights: Weights) -> float:
     left = unit * len(weights)
     for number, weight in enumerate(weights):
         if left < weight:
-            return min(_LARGEST, (number + left / weight) / len(weights))
+            return min(LARGEST_DRAW, (number + left / weight) / len(weights))
         left -= weight
     return (len(weights) - 0.5) / len(weights)  # Rounding can leave a rest.

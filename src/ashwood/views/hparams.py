@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any, NamedTuple
 
+from ashwood.search.draw import LARGEST_DRAW
 from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Log, Path, Space, values_of
 
-_LARGEST_UNIT = 1.0 - 2.0**-53
 _ABSENT = object()
 
 
@@ -41,7 +41,7 @@ class Varied(NamedTuple):
             return 0.0, float(len(self.kind.vals) - 1)
         # With a step, each value has an equal share of [0, 1), so the largest one ends below 1.
         is_continuous = isinstance(self.kind, Log) or self.kind.size is None
-        low, high = (float(self.kind.at(unit)) for unit in (0.0, 1.0 if is_continuous else _LARGEST_UNIT))
+        low, high = (float(self.kind.at(unit)) for unit in (0.0, 1.0 if is_continuous else LARGEST_DRAW))
         return min(low, high), max(low, high)
 
     def value(self, hparams: Mapping[str, Any]) -> Any:
