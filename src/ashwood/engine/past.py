@@ -83,14 +83,16 @@ def _read(home: Home, spec: ExperimentSpec, source: str) -> PastTrials:
 
 def _of_experiment(home: Home, spec: ExperimentSpec, number: int) -> Iterator[_Result]:
     experiment = fold(home.store.spec(number), home.store.log(number), home.snapshot(number)).experiment
+    hparams = varied(spec.space)
     for trial in experiment.trials.values():
         if isfinite(trial.loss) and trial.state is not TrialState.INVALID:
-            values = ((each, each.value(trial.hparams)) for each in varied(spec.space))
+            values = ((each, each.value(trial.hparams)) for each in hparams)
             yield _Result(trial.length, trial.loss, _known(values))
 
 
 def _of_file(spec: ExperimentSpec, path: Path) -> Iterator[_Result]:
     """Yield the rows of a table with a column for each hyperparameter and for the metric, and perhaps for length."""
+    hparams, sign = varied(spec.space), 1 if spec.smaller_is_better else -1
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         columns = rows.fieldnames or ()
@@ -102,8 +104,7 @@ def _of_file(spec: ExperimentSpec, path: Path) -> Iterator[_Result]:
         for row in rows:
             loss = _number(row[metric])
             if loss is not None and isfinite(loss):
-                values = ((each, _value(each, row)) for each in varied(spec.space))
-                sign = 1 if spec.smaller_is_better else -1
+                values = ((each, _value(each, row)) for each in hparams)
                 yield _Result(_number(row.get("length")) or 0.0, sign * loss, _known(values))
 
 
