@@ -22,7 +22,7 @@ from ashwood.config.wording import MOST_WHOLE, Path, all_of, any_of, dotted, mus
 from ashwood.config.wording import number as digits
 from ashwood.errors import nearest
 from ashwood.search import space
-from ashwood.search.conditions import Test, parse_test, same
+from ashwood.search.conditions import Test, parse_test
 from ashwood.search.draw import LARGEST_DRAW
 from ashwood.search.guides import Confidence, Prior
 from ashwood.search.settings import MOST_TRIALS
@@ -38,6 +38,7 @@ from ashwood.search.space import (
     Log,
     Space,
     Tree,
+    ends_of,
 )
 
 HYPERPARAMETERS: Path = ("hyperparameters",)
@@ -329,7 +330,7 @@ def _sound_scale(leaf: Int | Double, path: Path, report: Report) -> bool:
             wrong["step"] = f"{digits(step)} is larger than the range, so minval would be the only value"
         elif values > MOST_WHOLE:
             wrong["step"] = f"{digits(step)} is too small for the range, which may have at most 2**53 values"
-        elif (last := leaf.at(LARGEST_DRAW)) != high:
+        elif (last := leaf.at(1)) != high:
             reached = f"with step {digits(step)} from {digits(low)}, the largest value is {digits(last)}"
             report.warn((*path, "maxval"), f"{digits(high)} is never drawn: {reached}")
     for key, message in wrong.items():
@@ -436,8 +437,7 @@ def _flaw_of(
     if leaf.size is None:
         if test.sign == "=":
             return f'can never be true: a number {words} is never drawn exactly; use a comparison such as "< 0.1"'
-        ends = sorted((leaf.at(0.0), leaf.at(1.0)))
-        possible = any(test.holds(end) for end in ends)
+        possible = any(test.holds(leaf.at(unit)) for unit in (0.0, 1.0))
     else:
         wrong = [value for value in test.values if test.sign == "=" and not can_be(leaf, value)]
         if wrong:
@@ -454,7 +454,7 @@ def _flaw_of(
 
 def can_be(leaf: Hyperparameter, value: Any) -> bool:
     """Return whether a hyperparameter can have a value."""
-    return same(leaf.val, value) if isinstance(leaf, Const) else leaf.unit_of(value) is not None
+    return leaf.unit_of(value) is not None
 
 
 def _range_words(leaf: Hyperparameter) -> str:
@@ -463,7 +463,7 @@ def _range_words(leaf: Hyperparameter) -> str:
             return f"always {shown(leaf.val)}"
         case Categorical():
             return shorten(any_of(shown(value) for value in leaf.vals))
-    low, high = sorted((leaf.at(0.0), leaf.at(1.0 if leaf.size is None else LARGEST_DRAW)))
+    low, high = ends_of(leaf)
     step = f" with step {digits(leaf.step)}" if not isinstance(leaf, Log) and leaf.step is not None else ""
     return f"from {digits(low)} to {digits(high)}{step}"
 

@@ -24,7 +24,7 @@ from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, al
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import Method
-from ashwood.search.space import Categorical, Const, Int, Space
+from ashwood.search.space import Categorical, Const, Int, Space, ends_of
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.spending import nodes_of
 from ashwood.views.wording import known_length
@@ -421,7 +421,7 @@ def _searched(space: Space) -> Iterator[SearchedHyperparameter]:
         if isinstance(leaf, Categorical):
             yield SearchedHyperparameter(name, choices=leaf.vals)
         elif not isinstance(leaf, Const):
-            least, most = sorted((leaf.at(0), leaf.at(1)))
+            least, most = ends_of(leaf)
             yield SearchedHyperparameter(name, least=least, most=most, whole=isinstance(leaf, Int))
 
 

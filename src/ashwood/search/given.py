@@ -23,6 +23,7 @@ from ashwood.search.space import (
     Path,
     Space,
     Value,
+    ends_of,
 )
 
 Settings: TypeAlias = Mapping[str, Any]
@@ -60,7 +61,7 @@ def read_given(space: Space, settings: Settings) -> Given:
     if not given.values and not given.errors:
         given.errors.append(((), "must give a value for at least one hyperparameter that is searched"))
     if not given.errors and space.is_restricted:
-        _find_conflicts(space, given)
+        _find_conflicts(space, leaves, given)
     return given
 
 
@@ -79,9 +80,8 @@ def position_of(leaf: Hyperparameter, value: Value) -> float | None:
     return 0.0 if (value <= first) == (first <= last) else 1.0
 
 
-def _find_conflicts(space: Space, given: Given) -> None:
+def _find_conflicts(space: Space, leaves: Mapping[str, Hyperparameter], given: Given) -> None:
     """Warn of given values that break conditions or constraints."""
-    leaves = {".".join(path): leaf for path, leaf in space.leaves()}
     constants = {name: leaf.val for name, leaf in leaves.items() if isinstance(leaf, Const)}
     known = [given.values.get(name, constants.get(name, ABSENT)) for name in leaves]
     names = list(leaves)
@@ -129,7 +129,7 @@ def _read_value(name: str, at: Path, value: Value, leaf: Hyperparameter, given: 
     if name in given.values:
         given.errors.append((at, "is given twice: remove one of the two"))
     elif isinstance(leaf, Const):
-        if value != leaf.val or isinstance(value, bool) != isinstance(leaf.val, bool):
+        if leaf.unit_of(value) is None:
             given.errors.append(
                 (at, f"is a constant of the experiment, {_shown(leaf.val)}, so it cannot have another value")
             )
@@ -144,7 +144,7 @@ def _read_value(name: str, at: Path, value: Value, leaf: Hyperparameter, given: 
     else:
         given.values[name] = number
         if leaf.unit_of(number) is None:
-            low, high = sorted((leaf.at(0), leaf.at(1)))
+            low, high = ends_of(leaf)
             where = f"outside its range, {low:.6g} to {high:.6g}"
             if low < number < high and not isinstance(leaf, Log):
                 where = f"between two of its values, which have a step of {leaf.step:.6g}"

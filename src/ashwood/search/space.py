@@ -251,7 +251,7 @@ class Log:
         """Return the position of the exponent of ``value`` from 0 to 1, or None if it is outside."""
         if not _is_number(value) or value <= 0:
             return None
-        low, high = sorted((self.at(0), self.at(1)))
+        low, high = ends_of(self)
         if not low <= value <= high:
             return None
         exponent = float(EXACT.divide(EXACT.ln(Decimal(value)), EXACT.ln(Decimal(self.base))))
@@ -592,6 +592,12 @@ MOST_ATTEMPTS = 100_000
 """Largest number of draws for a trial until one breaks no constraint."""
 MOST_ATTEMPTS_WITH_GIVEN = 10_000
 """Largest number of draws for a trial with given values, which can make it impossible to satisfy all constraints."""
+
+
+def ends_of(leaf: Const | Int | Double | Log) -> tuple[float, float]:
+    """Return the smallest and the largest value of a hyperparameter whose values are numbers."""
+    first, last = leaf.at(0), leaf.at(1)  # With a base below 1, values fall.
+    return min(first, last), max(first, last)
 
 
 def values_of(leaf: Hyperparameter) -> Sequence[Value]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any, NamedTuple
 
-from ashwood.search.draw import LARGEST_DRAW
-from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Log, Path, Space, values_of
+from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Log, Path, Space, ends_of, values_of
 
 _ABSENT = object()
 
@@ -39,10 +38,8 @@ class Varied(NamedTuple):
         """The smallest and the largest value as numbers, those of a categorical hyperparameter as indices."""
         if isinstance(self.kind, Categorical):
             return 0.0, float(len(self.kind.vals) - 1)
-        # With a step, each value has an equal share of [0, 1), so the largest one ends below 1.
-        is_continuous = isinstance(self.kind, Log) or self.kind.size is None
-        low, high = (float(self.kind.at(unit)) for unit in (0.0, 1.0 if is_continuous else LARGEST_DRAW))
-        return min(low, high), max(low, high)
+        low, high = ends_of(self.kind)
+        return float(low), float(high)
 
     def value(self, hparams: Mapping[str, Any]) -> Any:
         """Return its value in a trial, or None if the trial has none."""
