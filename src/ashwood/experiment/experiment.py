@@ -85,7 +85,6 @@ class Experiment:
         # Without max_size there is no order of deletion, and no trial is noted.
         self._order: DeletionOrder | None = None
         self._changed: set[TrialId] = set()
-        self._best_trial: TrialId | None = None
         self._limit_size(spec.max_size)
         self._sign = 1 if spec.smaller_is_better else -1
         self._best: tuple[float, TrialId] | None = None
@@ -163,11 +162,11 @@ class Experiment:
         ):
             del self._open[event.trial]
         decisions = tuple(self._handlers[type(event)](event))
-        if self._order is None:
+        if self._order is None or self.max_size is None:
             return decisions
         # The end of an experiment stays the last decision.
         first = len(decisions) - isinstance(event, e.DriverStopped)
-        return (*decisions[:first], *self._keep_max_size(self._order), *decisions[first:])
+        return (*decisions[:first], *self._keep_max_size(self._order, self.max_size), *decisions[first:])
 
     def _is_settled_by(self, event: e.FinalEvent) -> bool:
         """Return whether the log has all checkpoints of an attempt that its trial can still use.
@@ -733,7 +732,7 @@ class Experiment:
         self.max_size = most
         self._warned_of_size = False
         if (self._order is None) != (most is None):
-            self._order = None if most is None else DeletionOrder(self.search)
+            self._order = None if most is None else DeletionOrder(self.search, self.checkpoints, self._job_of)
             self._changed = set() if most is None else set(self.trials)
 
     def _note_change(self, trial: TrialId) -> None:
@@ -741,37 +740,27 @@ class Experiment:
         if self._order is not None:
             self._changed.add(trial)
 
-    def _keep_max_size(self, order: DeletionOrder) -> Iterable[Decision]:
+    def _keep_max_size(self, order: DeletionOrder, most: int) -> Iterable[Decision]:
         """Delete checkpoints while all together are larger than max_size."""
-        best = self._find_best_trial()
-        if best != self._best_trial:
-            self._changed |= {trial for trial in (best, self._best_trial) if trial is not None}
-            self._best_trial = best
-        for changed in self._changed:
-            self._place(order, changed)
+        order.update(self._changed, self._find_best_trial())
         self._changed.clear()
-        while self.max_size is not None and (size := self.checkpoints.size) > self.max_size:
-            if (first := order.first()) is None:
-                if not self._warned_of_size:
-                    self._warned_of_size = True
-                    yield d.Warn(
-                        f"the checkpoints take {format_size(size)}, more than checkpoint_storage.max_size "
-                        f"({format_size(self.max_size)}), and none can be deleted: they are the latest ones of running "
-                        "trials and those of the best trial. Training continues"
-                    )
-                return
-            trial = self.trials[first.trial]
-            deleted = self.checkpoints.delete(trial.id, first.name)
+        for decision, deleted in order.delete(most):
+            trial = self.trials[deleted.trial]
             trial.deleted_length = max(trial.deleted_length, deleted.length)
             self._resume_from_latest(trial)
-            self._place(order, trial.id)
-            why = d.OverQuota(size, self.max_size, first.rung, first.rank, first.of, first.best)
-            yield d.DeleteCheckpoint(trial.id, first.name, why)
+            yield decision
+        if (size := self.checkpoints.size) > most and not self._warned_of_size:
+            self._warned_of_size = True
+            yield d.Warn(
+                f"the checkpoints take {format_size(size)}, more than checkpoint_storage.max_size "
+                f"({format_size(most)}), and none can be deleted: they are the latest ones of running "
+                "trials and those of the best trial. Training continues"
+            )
 
-    def _place(self, order: DeletionOrder, trial: TrialId) -> None:
+    def _job_of(self, trial: TrialId) -> tuple[TrialState, int]:
+        """Return the state of a trial, and the length of the rung at which its last job ended or will end."""
         record = self.trials[trial]
-        kept = () if trial == self._best_trial else self.checkpoints.of(trial)
-        order.place(trial, kept, record.state, record.target)
+        return record.state, record.target
 
     def _find_best_trial(self) -> TrialId | None:
         """Return the best trial as users see it: by its best checkpoint, or by its reports if none is kept."""

@@ -18,13 +18,14 @@ checkpoint of a running trial and all checkpoints of the best trial are never de
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf, sqrt
 from typing import NamedTuple, TypeAlias
 
 from sortedcontainers import SortedList
 
-from ashwood.experiment.checkpoints import Checkpoint
+from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
+from ashwood.experiment.decisions import DeleteCheckpoint, OverQuota
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.rung import Key
 from ashwood.search.tournament import Tournament
@@ -39,50 +40,54 @@ _Item: TypeAlias = tuple[Key, int, str]
 _SPARE, _ENDED, _COMPLETED = (0,), (1,), (2,)
 
 
-class Deletion(NamedTuple):
-    """A checkpoint to delete.
-
-    Attributes:
-        trial: its trial.
-        name: its name.
-        rung: index of the rung at which its trial is paused, or None if the search does not need the checkpoint.
-        rank: rank of the trial in its rung, or 0.
-        of: number of results in the rung, or 0.
-        best: number of trials that the rung is expected to promote in the end, or 0.
-    """
-
-    trial: TrialId
-    name: str
-    rung: int | None = None
-    rank: int = 0
-    of: int = 0
-    best: int = 0
-
-
 class DeletionOrder:
     """The order in which checkpoints are deleted to keep max_size.
 
-    For n checkpoints, both methods take O(log n) time for each checkpoint of the trial or for each rung.
+    For n checkpoints, its methods take O(log n) time for each checkpoint of a changed trial, and for each rung if a
+    checkpoint is deleted.
     """
 
-    def __init__(self, search: Tournament) -> None:
+    def __init__(
+        self, search: Tournament, checkpoints: Checkpoints, job_of: Callable[[TrialId], tuple[TrialState, int]]
+    ) -> None:
+        """Start without checkpoints.
+
+        Args:
+            search: the search.
+            checkpoints: all checkpoints that are kept.
+            job_of: returns the state of a trial, and the length of the rung at which its last job ended or will end.
+        """
         self._search = search
+        self._checkpoints = checkpoints
+        self._job_of = job_of
+        self._best: TrialId | None = None
         self._groups: defaultdict[_Group, SortedList[_Item]] = defaultdict(SortedList)
         self._places: dict[TrialId, dict[str, tuple[_Group, _Item]]] = {}
 
-    def place(self, trial: TrialId, kept: Sequence[Checkpoint], state: TrialState, target: int) -> None:
-        """Set the place of a trial's checkpoints in the order.
-
-        Call this if the checkpoints or the state of a trial have changed.  Checkpoints that are not named, or whose
-        size is unknown, are not deleted.
+    def update(self, changed: Iterable[TrialId], best: TrialId | None) -> None:
+        """Set the places of the checkpoints of changed trials in the order.
 
         Args:
-            trial: the trial.
-            kept: its checkpoints that may be deleted, sorted by length.
-            state: its state.
-            target: length of the rung at which its last job ended or will end.
+            changed: the trials whose checkpoints or state have changed.
+            best: the trial whose checkpoints are never deleted, or None.
         """
-        places = dict(self._arrange(trial, kept, state, target))
+        moved = set(changed)
+        if best != self._best:
+            moved |= {trial for trial in (best, self._best) if trial is not None}
+            self._best = best
+        for trial in moved:
+            self._place(trial)
+
+    def delete(self, most: int) -> Iterator[tuple[DeleteCheckpoint, Checkpoint]]:
+        """Delete checkpoints while all together are larger than ``most`` bytes and one can be deleted; yield them."""
+        while (size := self._checkpoints.size) > most and (first := self._first(size, most)) is not None:
+            yield first, self._checkpoints.delete(first.trial, first.path)
+            self._place(first.trial)
+
+    def _place(self, trial: TrialId) -> None:
+        # Checkpoints that are not in the order, or whose size is unknown, are not deleted.
+        kept = () if trial == self._best else self._checkpoints.of(trial)
+        places = dict(self._arrange(trial, kept, *self._job_of(trial)))
         former = self._places.pop(trial, {})
         for name, (group, item) in former.items():
             if places.get(name) != (group, item):
@@ -93,16 +98,16 @@ class DeletionOrder:
         if places:
             self._places[trial] = places
 
-    def first(self) -> Deletion | None:
-        """Return the checkpoint to delete first, or None if there is none."""
+    def _first(self, size: int, most: int) -> DeleteCheckpoint | None:
+        """Return the decision to delete the first checkpoint, or None if there is none."""
         for group in (_SPARE, _ENDED):
             if items := self._groups[group]:
-                return _unneeded(items[-1])
+                return _decision(items[-1], OverQuota(size, most))
         paused = max(self._paused(), default=None)
         completed = self._groups[_COMPLETED]
         if completed and (paused is None or not paused.is_beyond):
-            return _unneeded(completed[-1])
-        return None if paused is None else paused.deletion
+            return _decision(completed[-1], OverQuota(size, most))
+        return None if paused is None else _decision(paused.item, OverQuota(size, most, *paused.standing))
 
     def _arrange(
         self, trial: TrialId, kept: Sequence[Checkpoint], state: TrialState, target: int
@@ -141,12 +146,11 @@ class DeletionOrder:
                 if not (items := self._groups.get((bracket.number, at))):
                     continue
                 expected = expected or bracket.expected_results()
-                (_, _, trial), _, name = items[-1]
+                (_, _, trial), _, _ = items[-1]
                 # One trial of a bracket can be promoted whatever the divisor, so that at least one reaches the end.
                 best, rank, of = max(1, rung.quota_of(expected[at])), rung.rank(trial), len(rung)
-                deletion = Deletion(trial, name, at, rank, of, best)
                 excess = _excess(rank, of, expected[at], best)
-                found.append(_Paused(rank > best, excess, -at, -bracket.number, deletion))
+                found.append(_Paused(rank > best, excess, -at, -bracket.number, items[-1], (at, rank, of, best)))
         return found
 
 
@@ -158,14 +162,17 @@ class _Paused(NamedTuple):
         excess: how unlikely it is promoted; see `_excess`.
         lowness: index of its rung, negated.
         order: number of its bracket, negated.
-        deletion: its checkpoint.
+        item: its checkpoint.
+        standing: index of its rung, rank, number of results in the rung, and number of trials that the rung is
+            expected to promote in the end.
     """
 
     is_beyond: bool
     excess: float
     lowness: int
     order: int
-    deletion: Deletion
+    item: _Item
+    standing: tuple[int, int, int, int]
 
 
 def _excess(rank: int, of: int, expected: int, best: int) -> float:
@@ -188,6 +195,6 @@ def _excess(rank: int, of: int, expected: int, best: int) -> float:
     return (rank + mean - best - 0.5) / sqrt(variance)
 
 
-def _unneeded(item: _Item) -> Deletion:
+def _decision(item: _Item, why: OverQuota) -> DeleteCheckpoint:
     (_, _, trial), _, name = item
-    return Deletion(trial, name)
+    return DeleteCheckpoint(trial, name, why)

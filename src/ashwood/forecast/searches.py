@@ -270,11 +270,11 @@ class CheckpointCounter:
         self._kept = Checkpoints(prices.policy, lambda trial: self._states[trial][0].ended)
         self._now = 0
         self._order: DeletionOrder | None = None
-        self._best: TrialId | None = None
 
     def watch(self, search: Tournament) -> None:
         """Begin to observe a search."""
-        self._order = None if self._max_size is None else DeletionOrder(search)
+        if self._max_size is not None:
+            self._order = DeletionOrder(search, self._kept, self._states.__getitem__)
 
     def saved(self, trial: TrialId, length: int) -> None:
         """Count a checkpoint that a trial has saved at a total length."""
@@ -306,21 +306,9 @@ class CheckpointCounter:
 
     def _keep_max_size(self, changed: TrialId) -> None:
         """Delete checkpoints while all together are larger than max_size."""
-        order, most, former = self._order, self._max_size, self._best
-        if order is None or most is None:
-            return
-        self._best = self._kept.best
-        for trial in {changed, former, self._best}:
-            self._place(order, trial)
-        while self._kept.size > most and (first := order.first()) is not None:
-            self._kept.delete(first.trial, first.name)
-            self._now -= 1
-            self._place(order, first.trial)
-
-    def _place(self, order: DeletionOrder, trial: TrialId | None) -> None:
-        if trial is not None and trial in self._states:
-            kept = () if trial == self._best else self._kept.of(trial)
-            order.place(trial, kept, *self._states[trial])
+        if self._order is not None and self._max_size is not None:
+            self._order.update((changed,), self._kept.best)
+            self._now -= len(list(self._order.delete(self._max_size)))
 
 
 def _share(part: float, whole: float) -> float:
