@@ -19,6 +19,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
+    ExtendRequested,
     PauseRequested,
     TrialKillRequested,
     TrialStopRequested,
@@ -179,6 +180,26 @@ def test_late_events_of_ended_attempt_change_nothing() -> None:
     )
     assert [(span.attempt, span.length, span.end) for span in timeline.spans] == [(1, 0, 1.0), (2, 0, None)]
     assert timeline.ladder.paths[0].arrivals == ()
+
+
+def test_job_from_before_an_extension_ends_at_its_former_target() -> None:
+    timeline = history(
+        asha(1, method=Method.RANDOM, max_length=4),
+        (0.0, DriverStarted(1)),
+        (1.0, AttemptStarted(0, 1, 0, 0)),
+        (2.0, PauseRequested()),
+        (2.0, AttemptEnded(0, 1, 0)),
+        (3.0, DriverStopped()),
+        (4.0, ExtendRequested(max_length=9)),
+        (5.0, DriverStarted(1)),
+        (6.0, AttemptStarted(0, 2, 0, 0)),
+        (7.0, report(0, 2, 4, 0.5)),
+    )
+    assert [(span.target, span.length, span.how) for span in timeline.spans] == [
+        (4, 0, SpanEnd.PREEMPTED),
+        (4, 4, SpanEnd.PROMOTED),
+        (9, 4, None),
+    ]
 
 
 # -- of any stream -----------------------------------------------------------------------------

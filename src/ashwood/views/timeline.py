@@ -13,10 +13,12 @@ from ashwood.experiment.decisions import (
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
+    CreateTrial,
     Decision,
     PauseTrial,
     StopTrial,
     SuspendTrial,
+    TrainTrial,
 )
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
@@ -130,6 +132,9 @@ class Timeline:
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
         self._indices: dict[TrialId, int] = {}
+        # Length at which the job of each trial ends whose attempt is to start.  It can be shorter than the trial's rung
+        # if the search was extended since the trial got its job.
+        self._targets: dict[TrialId, int] = {}
         # How each attempt will end according to a decision, until the event of its end arrives.
         self._fates: dict[tuple[TrialId, int], SpanEnd] = {}
         # Time since which each present slot has existed; slots that were just lost; and the times of slots that no
@@ -209,7 +214,7 @@ class Timeline:
             case AttemptStarted(trial, attempt, slot, length):
                 if (former := self._live.pop(trial, None)) is not None:
                     self._close(former, SpanEnd.PREEMPTED)
-                self._begin(slot, trial, attempt, length)
+                self._begin(slot, trial, attempt, length, self._targets.pop(trial, None))
             case AttemptEnded() | AttemptFailed() | StorageFailed() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
             case AttemptPreempted(trial, hung=hung):
@@ -226,11 +231,11 @@ class Timeline:
             case DriverStopped():
                 self._leave()
 
-    def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
+    def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int, target: int | None = None) -> None:
         if slot not in self._there and self._there:  # A different slot had left than was assumed earlier.
             self._there[slot] = self._there.pop(self._slot_that_left())
         path = self.ladder.paths[trial]
-        target = self.ladder.brackets[path.bracket].lengths[path.rung]
+        target = target or self.ladder.brackets[path.bracket].lengths[path.rung]
         span = Span(slot, trial, attempt, path.bracket, path.rung, length, target, self.until, length)
         self._indices[trial] = self.spans.add(span)
         self._live[trial] = span
@@ -293,10 +298,12 @@ class Timeline:
 
     def _decide(self, decision: Decision) -> None:
         match decision:
-            case ContinueTrial(trial):
+            case CreateTrial(trial=trial, target=target) | TrainTrial(trial=trial, target=target):
+                self._targets[trial] = target
+            case ContinueTrial(trial, _, target):
                 if (span := self._live.get(trial)) is not None:
                     self._close(span, SpanEnd.PROMOTED)
-                    self._begin(span.slot, trial, span.attempt, span.length)
+                    self._begin(span.slot, trial, span.attempt, span.length, target)
             case SuspendTrial() | PauseTrial() | CompleteTrial() | StopTrial() | AbortTrial():
                 if not (isinstance(decision, CompleteTrial) and self.spec.search.open_ended):  # It has ended already.
                     self._fates[decision.trial, decision.attempt] = _FATES_BY_DECISION[type(decision)]
