@@ -10,7 +10,18 @@ from hypothesis import given
 
 from ashwood.experiment.decisions import Warn
 from ashwood.experiment.entry import Entry, fold
-from ashwood.experiment.events import AttemptFailed, DriverStarted, ValidationReported
+from ashwood.experiment.events import (
+    AttemptFailed,
+    AttemptStarted,
+    DriverStarted,
+    DriverStopped,
+    Event,
+    ExtendRequested,
+    HparamsInvalid,
+    PauseRequested,
+    SettingsChanged,
+    ValidationReported,
+)
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.forecast.time_left import Forecast, Forecaster
@@ -22,6 +33,18 @@ from tests.views.streams import runs, workers
 
 def progress_of(ran: Workers) -> Progress:
     return fold(Progress(ran.spec), ran.entries)
+
+
+def history(settings: SearchSettings, *events: Event) -> Progress:
+    spec = spec_of(settings)
+    progress, experiment = Progress(spec), Experiment(spec)
+    for at, event in enumerate(events):
+        progress.apply(Entry(float(at), event, experiment.handle(event)))
+    return progress
+
+
+def report(trial: int, length: int) -> ValidationReported:
+    return ValidationReported(trial, 1, length, {"loss": 0.5})
 
 
 @given(ran=runs())
@@ -123,3 +146,19 @@ def test_best_has_trial_length_and_time() -> None:
     assert progress.best is not None
     assert progress.best._asdict() == {"trial": 1, "metric": 0.5, "length": 1, "at": 2.0}
     assert progress.summary()["best"] == {"trial": 1, "metric": 0.5, "length": 1, "at": 2.0}
+
+
+@pytest.mark.parametrize("later", [ExtendRequested(max_length=8), SettingsChanged({"max_time": 60.0})])
+def test_invalid_point_of_a_grid_stays_left_out_of_the_planned_trials(later: Event) -> None:
+    started = DriverStarted(2), AttemptStarted(0, 1, 0, 0), AttemptStarted(1, 1, 1, 0)
+    grid = asha(2, method=Method.GRID, max_length=4)
+    progress = history(grid, *started, HparamsInvalid(1, 1, "too wide"), later)
+    assert progress.ladder.brackets[0].planned == 1
+
+
+def test_trial_that_an_extension_reopens_trains_to_the_new_length() -> None:
+    search = asha(2, method=Method.RANDOM, max_length=4)
+    started = DriverStarted(1), AttemptStarted(0, 1, 0, 0)
+    paused = report(0, 4), PauseRequested(), DriverStopped(), ExtendRequested(max_length=8), DriverStarted(1)
+    progress = history(search, *started, *paused)
+    assert [row.target for row in progress.trials.rows.values()] == [8, 4]

@@ -257,12 +257,12 @@ class Ladder:
         for decision in entry.decisions:
             match decision:
                 case ChangeSettings(bracket_trials=planned):
-                    for bracket, trials in zip(self.brackets, planned, strict=True):
-                        bracket.planned = trials
+                    self._plan(planned)
                 case ExtendSearch(max_length, lengths, planned):
                     self.spec = replace(self.spec, search=self.spec.search.extended(max_length, lengths, planned))
-                    for bracket, rungs, trials in zip(self.brackets, lengths, planned, strict=True):
-                        _extend(bracket, rungs, trials)
+                    self._plan(planned)
+                    for bracket, rungs in zip(self.brackets, lengths, strict=True):
+                        _extend(bracket, rungs)
                 case CreateTrial():
                     self._create(decision)
                 case (
@@ -325,6 +325,12 @@ class Ladder:
                 self._close(trial, path, decision)
             case ReopenTrial():
                 self._reopen(trial, path, event, decision)
+
+    def _plan(self, planned: Sequence[int]) -> None:
+        # The points of a grid do not change, and those that turned out to be invalid do not count here.
+        if self.spec.search.method is not Method.GRID:
+            for bracket, trials in zip(self.brackets, planned, strict=True):
+                bracket.planned = trials
 
     def _reopen(self, trial: TrialId, path: TrialPath, event: Event, decision: ReopenTrial) -> None:
         path.state, path.ended, path.dropped_out = decision.state, None, False
@@ -389,8 +395,8 @@ class Ladder:
         return rung
 
 
-def _extend(bracket: BracketView, lengths: tuple[int, ...], planned: int) -> None:
-    bracket.planned, bracket.lengths = planned, lengths
+def _extend(bracket: BracketView, lengths: tuple[int, ...]) -> None:
+    bracket.lengths = lengths
     bracket.rungs += [RungView(length) for length in lengths[len(bracket.rungs) :]]
     bracket.rungs[-1].length = lengths[-1]
 

@@ -379,9 +379,10 @@ class TrialTable:
                 self._end(at, self.rows[trial], TrialState.STOPPED)
             case CloseTrial():
                 self._close(at, decision)
-            case ReopenTrial(trial, state):
-                self.rows[trial].ended_at = None
-                self._move(self.rows[trial], state)
+            case ReopenTrial(trial, state, target=target):
+                row = self.rows[trial]
+                row.ended_at, row.target = None, target
+                self._move(row, state)
             case DeleteCheckpoint(trial, path, why):
                 row = self.rows[trial]
                 if why is not None:
