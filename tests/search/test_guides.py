@@ -117,8 +117,8 @@ def test_prior_weights_are_largest_at_the_value_and_larger_with_confidence(
     for confidence in Confidence:
         found = prior_weights(confidence, unit, bins, ordered=ordered)
         assert sum(found) == pytest.approx(bins)
-        assert found[at] == max(found)
-        largest.append(found[at])
+        assert found[at] == pytest.approx(max(found), rel=1e-12)  # Between two middles, both bins have the largest.
+        largest.append(round(found[at], 12))
     assert largest == sorted(largest)
 
 

@@ -252,7 +252,7 @@ def test_unit_of_drawn_value_gives_the_same_value(leaf: Hyperparameter, unit: fl
     assert position is not None
     assert 0 <= position <= 1
     again = leaf.at(position)
-    assert again == value if leaf.size else again == pytest.approx(value, abs=1e-9)
+    assert again == value if leaf.size else again == pytest.approx(value, rel=1e-9, abs=1e-9)
 
 
 @given(hyperparameters, st.integers() | finite | st.sampled_from([inf, nan, True, "10", None]))
@@ -264,12 +264,22 @@ def test_unit_of_any_other_value_is_none(leaf: Hyperparameter, value: Any) -> No
             inside = value in leaf.vals
         case Log():
             inside = isinstance(value, int | float) and leaf.at(0) <= value <= leaf.at(1)
+        case Double(step=float() as step):  # A number that floats can hardly tell from a value counts as this value.
+            inside = isinstance(value, int | float) and any(
+                abs(each - value) <= 1e-6 * step for each in values_of(leaf)
+            )
         case Int() | Double():
             inside = isinstance(value, int | float) and leaf.minval <= value <= leaf.maxval
             inside = inside and (isinstance(leaf, Double) or value == int(value))
             inside = inside and (leaf.step is None or value in values_of(leaf))
     inside = inside and not isinstance(value, bool)
     assert (leaf.unit_of(value) is not None) == inside
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 10**400, -(10**400)])
+def test_unit_of_huge_number_is_none(value: float) -> None:
+    for leaf in (Double(0.0, 1.0, step=1e-10), Double(0.0, 1.0), Int(0, 9, step=2), Log(-4, -1)):
+        assert leaf.unit_of(value) is None
 
 
 def test_unit_of_bounds() -> None:

@@ -199,7 +199,9 @@ class Double:
         if not _is_number(value):
             return None
         if self.step is not None and (size := self.size):
-            index = round((value / 2 - self.minval / 2) / (self.step / 2))
+            if not self.minval - self.step <= value <= self.maxval + self.step:
+                return None
+            index = round(EXACT.divide(EXACT.subtract(written(value), written(self.minval)), written(self.step)))
             # A user may have computed the value with floats, as 0.1 + 0.2.
             near = 0 <= index < size and abs(self._nth(index) - value) <= _NEAR * self.step
             return (index + 0.5) / size if near else None
