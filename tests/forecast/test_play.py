@@ -66,7 +66,7 @@ def test_play_has_course_of_engine_on_simulated_backend(
     observed = Observed(spec)
     backend = SimulatedBackend(spec, training, workers, costs=costs)
     experiment = simulate(Experiment(spec), backend, observers=[observed.observe])
-    course = play(Tournament(search), training, workers, costs=costs, seed=spec.seed)
+    course = play(Tournament(search, spec.seed), training, workers, costs=costs, seed=spec.seed)
     assert course.arrivals == arrivals_of(experiment)
     assert course.seconds == backend.clock.now
     assert course.first_end == observed.first_end
@@ -166,7 +166,7 @@ def test_play_from_running_search_has_course_of_engine(search: SearchSettings, w
     started = {trial for trial, attempt in live.items() if (trial, attempt) not in ended}
     remaining = {trial: seconds for trial, seconds in remaining.items() if trial in started}
     leaving = {t: seconds for t, seconds in leaving.items() if t in started and t not in remaining}
-    played = Tournament(search)
+    played = Tournament(search, spec.seed)
     played.restore(snapshot)
     underway = Underway(seeds={}, remaining=remaining, leaving=leaving)
     course = play(played, training, workers, costs=costs, seed=spec.seed, underway=underway)
