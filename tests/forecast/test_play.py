@@ -22,6 +22,7 @@ from ashwood.forecast.play import Underway, play
 from ashwood.forecast.training import Exchangeable, PowerLaw, Training
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.tournament import Tournament
+from ashwood.search.vocabulary import Audited
 from ashwood.views.trials import TrialTable
 from tests.views import streams
 from tests.views.simulate import arrivals_of, asha, spec_of
@@ -44,11 +45,13 @@ class Observed:
         self.trials = TrialTable(spec)
         self.first_end: float | None = None
         self.most_waiting = 0
+        self.audits = 0
 
     def observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.trials.apply(entry)
             self.most_waiting = max(self.most_waiting, self.trials.states[TrialState.PAUSED])
+            self.audits += sum(isinstance(getattr(each, "why", None), Audited) for each in entry.decisions)
             if self.first_end is None and any(isinstance(each, CompleteTrial) for each in entry.decisions):
                 self.first_end = entry.at
 
@@ -70,6 +73,7 @@ def test_play_has_course_of_engine_on_simulated_backend(
     assert course.arrivals == arrivals_of(experiment)
     assert course.seconds == backend.clock.now
     assert course.first_end == observed.first_end
+    assert course.audits == observed.audits
     assert course.most_waiting == observed.most_waiting
     assert course.busy == pytest.approx(observed.trials.spending.busy_seconds)
     assert 0 <= course.full_until <= course.last_full <= course.seconds

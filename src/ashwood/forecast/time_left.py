@@ -240,7 +240,7 @@ class Forecaster:
                 # With stop_once, each trial that has arrived was promoted or stopped permanently.
                 arrivals.append(max(1.0, rung.promoted + (1 - known) * mean))
             else:
-                settled = max(rung.promoted, arrivals[-1] // float(settings.divisor))
+                settled = max(rung.promoted, arrivals[-1] // float(settings.effective_divisor))
                 arrivals.append(max(1.0, rung.promoted, known * settled + (1 - known) * mean))
         return arrivals
 
