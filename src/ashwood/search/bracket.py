@@ -262,7 +262,10 @@ class Bracket(ABC):
         self._settle()
 
     def standing(self) -> list[TrialId]:
-        """Return all trials with a result, the best first: those at a higher rung are better than all others."""
+        """Return all trials with a result, the best first: those at a higher rung are better than all others.
+
+        Audited trials count like other promoted trials.
+        """
         return list(dict.fromkeys(trial for rung in reversed(self.rungs) for trial in rung.ranking()))
 
     def retired(self) -> list[Retired]:
