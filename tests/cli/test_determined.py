@@ -182,6 +182,8 @@ def test_config_of_python_is_a_file_with_the_same_search(workplace: Workplace) -
     "searcher",
     [
         {"name": "adaptive_asha", "max_length": {"epochs": 64}, "max_trials": 50, "mode": "auto"},
+        {"name": "adaptive_asha", "max_length": 64, "max_trials": 50, "mode": "auto", "audit": 0},
+        {"name": "async_halving", "max_length": 64, "max_trials": 50, "audit": 0.15},
         {"name": "adaptive_asha", "max_length": 64, "max_trials": 50, "divisor": 2.5, "stop_once": True},
         {"name": "adaptive_asha", "max_length": 64, "max_trials": 50, "bracket_rungs": [3, 2]},
         {"name": "sync_halving", "max_length": {"batches": 64}, "max_trials": 50, "num_rungs": 2},

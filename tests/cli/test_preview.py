@@ -67,6 +67,13 @@ def test_preview_counts_starting_points(small: Workplace) -> None:
     assert small.json("preview-search", "toy.yaml", *start)["start_with"] == 2
 
 
+def test_preview_shows_expected_audits(small: Workplace) -> None:
+    assert "audit" not in small.ashwood("preview-search", "toy.yaml")
+    printed = small.ashwood("preview-search", "toy.yaml", "--set", "searcher.audit=0.3")
+    assert ", audit 0.3\n" in printed
+    assert re.search(r"Expected audits: \d+ \(\d+–\d+\)\. Each promotes a trial that is drawn at random", printed)
+
+
 def test_preview_uses_workers_of_this_machine_by_default(small: Workplace) -> None:
     output = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s")
     assert "as many as fit this machine" in output

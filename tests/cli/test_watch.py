@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from ashwood.engine import Home
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import Asked, LeaveExperiment, Warn
-from ashwood.experiment.entry import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
@@ -132,6 +133,19 @@ def test_rung_table_leaves_out_brackets_on_narrow_terminal() -> None:
     title = "".join(segment.text for segment in lines[0]).rstrip()
     assert len(ladder.brackets) == 3
     assert re.fullmatch(r"epochs  #0 0/\d+  … 2 more", title)
+
+
+def test_rung_table_counts_audits() -> None:
+    ran = Workers(spec_of(asha(40, audit=Fraction("0.4"))), power_law(1))
+    ran.run()
+    ladder = fold(Ladder(ran.spec), ran.entries)
+    for width, pattern in ((None, r"→ {} +{} audited"), (42, r"→{} +{}◇")):
+        console = Console(width=90)
+        lines = console.render_lines(render_ladder(ran.spec, ladder, width=width), pad=False)
+        text = "\n".join("".join(segment.text for segment in line) for line in lines)
+        rungs = [rung for rung in ladder.brackets[0].rungs if rung.audits]
+        assert rungs
+        assert all(re.search(pattern.format(rung.promoted, rung.audits), text) for rung in rungs)
 
 
 def test_watch_highlights_recent_promotions() -> None:

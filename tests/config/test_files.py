@@ -134,6 +134,25 @@ environment: {environment_variables: {A: b=c, N: 3}}
     assert spec.environment == {"A": "b=c", "N": "3"}
 
 
+@pytest.mark.parametrize(
+    ("fields", "audit"),
+    [
+        ("name: adaptive_asha", "0"),
+        ("name: adaptive_asha, mode: conservative, audit: 0.1", "0.1"),
+        ("name: adaptive_asha, mode: auto", "0.03"),
+        ("name: adaptive_asha, mode: auto, audit: 0", "0"),
+        ("name: adaptive_asha, mode: auto, stop_once: true", "0"),
+        ("name: adaptive_asha, mode: auto, bracket_rungs: [2]", "0"),
+        ("name: adaptive_asha, stop_once: true, audit: 0", "0"),
+        ("name: async_halving", "0"),
+        ("name: async_halving, audit: 0.7", "0.7"),
+    ],
+)
+def test_share_of_audits_is_read_exactly(tmp_path: Path, fields: str, audit: str) -> None:
+    spec, _ = read(tmp_path, LEAST.replace("name: random", fields))
+    assert spec.search.audit == Fraction(audit)
+
+
 # -- Determined's files ---------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from ashwood.config import parse_length, read_experiment, replace_searcher, searcher_of, section_text, with_search
 from ashwood.errors import ConfigError
 from ashwood.experiment.spec import Length, Unit
+from ashwood.forecast.searches import in_mode
 from ashwood.search.settings import Method, Mode, SearchSettings
 
 FITTED = SearchSettings(
     method=Method.ADAPTIVE_ASHA, max_length=27, max_trials=500, mode=Mode.AGGRESSIVE, divisor=Fraction(5, 2)
 )
+LEAST = "\nentrypoint: python x.py {a}\nhyperparameters: {a: {type: int, minval: 1, maxval: 3}}\n"
 BLOCK = """\
 # top
 name: mine # why not
@@ -81,6 +84,17 @@ def test_with_search_replaces_length_in_both_spellings() -> None:
     assert section["max_length"] == {"records": 9}
     assert not {"max_time", "time_metric"} & set(section)
     assert searcher_of(rewritten(text, Length(9, Unit.STEPS)))["max_length"] == 9
+
+
+@pytest.mark.parametrize("audit", [None, 0, 0.25])
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.STANDARD])
+def test_with_search_writes_share_of_audits_of_proposed_search(tmp_path: Path, audit: float | None, mode: Mode) -> None:
+    proposed = replace(in_mode(FITTED, mode), audit=Fraction(0 if audit is None else str(audit)))
+    text = "searcher: {name: adaptive_asha, metric: loss, max_length: 27, max_trials: 3}"
+    text = text if audit is None else text.replace("}", f", audit: {audit}}}")
+    path = tmp_path / "x.yaml"
+    path.write_text(replace_searcher(text, with_search(searcher_of(text), proposed, None)) + LEAST)
+    assert read_experiment(path).spec.search == proposed
 
 
 @pytest.mark.parametrize("value", ["yes", "null", "1e3", "a b", "x: y", "Zürich", "", "#1", 'a"b', "val/loss"])

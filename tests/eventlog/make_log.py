@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def main(path: Path) -> None:
         added = AddTrialRequested({"lr": 0.5, "activation": "tanh"}, extra=True)
         settings = SettingsChanged({"max_trials": 12})
         _run(store, _spec(mode=Mode.AUTO), after={10: settings, 15: added, 20: CancelRequested()})
-        _run(store, _spec(method=Method.ASYNC_HALVING), after={8: TrialKillRequested(1)}, dies_after=60)
+        audited = _spec(method=Method.ASYNC_HALVING, audit=Fraction("0.4"))
+        _run(store, audited, after={8: TrialKillRequested(1)}, dies_after=60)
         _run_again(store, replace(_spec(), max_restarts=0))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ import pytest
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.decisions import CloseTrial, DeclaredInvalid, ReopenTrial, TrialTimeIsUp, Warn
+from ashwood.experiment.decisions import (
+    CloseTrial,
+    ContinueTrial,
+    DeclaredInvalid,
+    ReopenTrial,
+    TrainTrial,
+    TrialTimeIsUp,
+    Warn,
+)
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptPreempted,
@@ -25,6 +34,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.lifecycle import ExperimentState as State
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.search.vocabulary import Audited
 
 LOGS = Path(__file__).with_name("logs")
 STATES = {
@@ -37,6 +47,7 @@ STATES = {
     7: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
     8: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
     9: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
+    10: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
 }
 
 
@@ -127,3 +138,13 @@ def test_log_of_version_7_has_trial_stopped_by_max_trial_time(tmp_path: Path) ->
         entries = [entry for _, entry in store.log(2).read()]
     (trained,) = [entry for entry in entries if isinstance(entry.event, TrialTrained)]
     assert CloseTrial(1, TrialState.STOPPED, TrialTimeIsUp(2.5, 2.0)) in trained.decisions
+
+
+def test_log_of_version_10_has_audits(tmp_path: Path) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / "version-10.db", path)
+    with closing(SqliteStore(path)) as store:
+        assert [store.spec(number).search.audit for number in (3, 4)] == [Fraction("0.03"), Fraction("0.4")]
+        decisions = [each for _, entry in store.log(4).read() for each in entry.decisions]
+    whys = [each.why for each in decisions if isinstance(each, TrainTrial | ContinueTrial)]
+    assert any(isinstance(why, Audited) for why in whys)

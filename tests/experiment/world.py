@@ -371,7 +371,7 @@ class World:
                 assert self.stored[each.checkpoint] == each.id, "the checkpoint from which a trial resumes was deleted"
         self._check_size()
         if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
-            twin = Tournament(experiment.spec.search)
+            twin = Tournament(experiment.spec.search, experiment.spec.seed)
             twin.restore(experiment.search.snapshot())
             assert twin.next_job() is None, f"a worker idles after {event}"
         self._check_appetite(len(running))
@@ -402,7 +402,7 @@ class World:
         useful_slots, most = experiment.useful_slots, experiment.search.max_concurrent_trials
         assert useful_slots is not None or not most, "the number of trials at once is limited"
         assert useful_slots is None or running <= useful_slots <= max(running, most)
-        twin = Tournament(experiment.spec.search)
+        twin = Tournament(experiment.spec.search, experiment.spec.seed)
         twin.restore(experiment.search.snapshot())
         gives_jobs = experiment.state is ExperimentState.RUNNING and not experiment.over
         more = gives_jobs and (not most or running < most) and twin.next_job() is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -56,6 +57,32 @@ def test_packed_ladder_has_same_counts(known: History, monkeypatch: pytest.Monke
     assert kinds.pop("promoted") == expected["promoted"]
     assert sum(kinds.values()) == expected["now"]
     assert "bdata" in figure.to_json()
+
+
+@pytest.fixture(scope="module")
+def audited() -> History:
+    return simulated(60, audit=Fraction("0.4"))
+
+
+def test_audits_are_marked_and_explained(audited: History) -> None:
+    figure, rungs = draw_ladder(audited), [r for b in audited.progress.ladder.brackets for r in b.rungs]
+    promoted, now = trace(figure, "promoted"), trace(figure, "trials")
+    audits = [text for text in promoted.hovertext if "promoted as an audit, drawn at random" in text]
+    assert len(audits) == Counter(promoted.marker.symbol)["diamond-open"] == sum(rung.audits for rung in rungs) > 3
+    assert len(promoted.x) == sum(rung.promoted for rung in rungs)
+    assert list(now.ids) == [str(trial) for trial in trials_of(now)]
+    assert sorted(trials_of(now)) == sorted(set(trials_of(now)))
+    assert "and 40% of promotions are audits" in figure.layout.title.text
+
+
+def test_packed_audits_are_a_kind_that_does_not_move(audited: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "MANY", 10)
+    found = {trace.name: trace for trace in draw_ladder(audited).data if trace.type == "scattergl"}
+    rungs = [rung for bracket in audited.progress.ladder.brackets for rung in bracket.rungs]
+    audits = found["promoted as an audit, drawn at random"]
+    assert len(audits.x) == sum(rung.audits for rung in rungs)
+    assert len(audits.x) + len(found["promoted"].x) == sum(rung.promoted for rung in rungs)
+    assert not audits.meta["moves"]
 
 
 def test_equal_lengths_are_equally_high_and_best_are_left_of_promotion_line() -> None:

@@ -22,6 +22,7 @@ from ashwood.forecast.play import Underway, play
 from ashwood.forecast.training import Exchangeable, PowerLaw, Training
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.tournament import Tournament
+from ashwood.search.vocabulary import Audited
 from ashwood.views.trials import TrialTable
 from tests.views import streams
 from tests.views.simulate import arrivals_of, asha, spec_of
@@ -44,11 +45,13 @@ class Observed:
         self.trials = TrialTable(spec)
         self.first_end: float | None = None
         self.most_waiting = 0
+        self.audits = 0
 
     def observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.trials.apply(entry)
             self.most_waiting = max(self.most_waiting, self.trials.states[TrialState.PAUSED])
+            self.audits += sum(isinstance(getattr(each, "why", None), Audited) for each in entry.decisions)
             if self.first_end is None and any(isinstance(each, CompleteTrial) for each in entry.decisions):
                 self.first_end = entry.at
 
@@ -66,10 +69,11 @@ def test_play_has_course_of_engine_on_simulated_backend(
     observed = Observed(spec)
     backend = SimulatedBackend(spec, training, workers, costs=costs)
     experiment = simulate(Experiment(spec), backend, observers=[observed.observe])
-    course = play(Tournament(search), training, workers, costs=costs, seed=spec.seed)
+    course = play(Tournament(search, spec.seed), training, workers, costs=costs, seed=spec.seed)
     assert course.arrivals == arrivals_of(experiment)
     assert course.seconds == backend.clock.now
     assert course.first_end == observed.first_end
+    assert course.audits == observed.audits
     assert course.most_waiting == observed.most_waiting
     assert course.busy == pytest.approx(observed.trials.spending.busy_seconds)
     assert 0 <= course.full_until <= course.last_full <= course.seconds
@@ -166,7 +170,7 @@ def test_play_from_running_search_has_course_of_engine(search: SearchSettings, w
     started = {trial for trial, attempt in live.items() if (trial, attempt) not in ended}
     remaining = {trial: seconds for trial, seconds in remaining.items() if trial in started}
     leaving = {t: seconds for t, seconds in leaving.items() if t in started and t not in remaining}
-    played = Tournament(search)
+    played = Tournament(search, spec.seed)
     played.restore(snapshot)
     underway = Underway(seeds={}, remaining=remaining, leaving=leaving)
     course = play(played, training, workers, costs=costs, seed=spec.seed, underway=underway)

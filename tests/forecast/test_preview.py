@@ -55,10 +55,11 @@ def quantities(shown: Preview, arrivals: Arrivals) -> list[tuple[Estimate, float
         asha(100),
         asha(100, stop_once=True),
         pytest.param(asha(60, method=Method.ASYNC_HALVING, max_length=27, divisor=Fraction(3)), marks=pytest.mark.slow),
+        asha(100, audit=Fraction("0.2")),
         asha(30, mode=Mode.CONSERVATIVE, max_length=16, divisor=Fraction(2)),
         pytest.param(asha(60, mode=Mode.AGGRESSIVE, max_concurrent_trials=0), marks=pytest.mark.slow),
     ],
-    ids=["standard", "stop_once", "async", "conservative", "aggressive"],
+    ids=["standard", "stop_once", "async", "audit", "conservative", "aggressive"],
 )
 @pytest.mark.parametrize("workers", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_ranges_hold_as_often_as_they_claim(settings: SearchSettings, workers: int) -> None:
@@ -74,6 +75,26 @@ def test_ranges_hold_as_often_as_they_claim(settings: SearchSettings, workers: i
     # Whole numbers can be equal to an end of a range, so ranges hold a little more often.
     assert 0.85 <= sum(hits) / len(hits) <= 0.995
     assert 0.8 <= sum(totals) / len(totals) <= 1.0
+
+
+def test_preview_forecasts_audits_and_their_training() -> None:
+    share = Fraction("0.2")
+    shown = preview(asha(400, mode=Mode.AGGRESSIVE, audit=share), simulations=99)
+    assert shown.audits is not None
+    promotions = sum(estimate.middle for estimate in shown.brackets[0].reach[1:])
+    assert shown.audits.promotions.middle == pytest.approx(float(share) * promotions, rel=0.15)
+    # Without early stopping, a promotion from rung 0 trains 3, one from rung 1 12, and so on.
+    assert 3 * shown.audits.promotions.middle < shown.audits.length.middle < 0.3 * shown.total_length.middle
+    assert preview(asha(400), simulations=1).audits is None
+    assert preview(asha(1, audit=share)).audits is None
+    json.dumps(shown.to_json())
+
+
+def test_expected_arrivals_of_large_search_with_audits_are_close_to_simulated() -> None:
+    settings = asha(8_000, mode=Mode.AGGRESSIVE, audit=Fraction("0.3"))
+    simulated = simulate(settings, number=0, conditions=Conditions(workers=16)).arrivals[0]
+    for expected, found in zip(expected_arrivals(settings)[0], simulated, strict=True):
+        assert expected == pytest.approx(found, rel=0.15)
 
 
 def test_preview_with_number_of_workers() -> None:

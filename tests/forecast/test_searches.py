@@ -169,7 +169,9 @@ def test_in_mode_replaces_only_default_settings() -> None:
     )
     assert in_mode(auto, Mode.STANDARD) == standard
     chosen = replace(standard, divisor=Fraction(3), max_rungs=4)
-    assert in_mode(chosen, Mode.AUTO) == replace(chosen, mode=Mode.AUTO, sampler=Sampler.DENSITY)
+    assert in_mode(chosen, Mode.AUTO) == replace(
+        chosen, mode=Mode.AUTO, sampler=Sampler.DENSITY, audit=AUTO_DEFAULTS.audit
+    )
     assert in_mode(in_mode(chosen, Mode.AUTO), Mode.STANDARD) == chosen
 
 

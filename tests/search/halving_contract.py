@@ -7,11 +7,14 @@ is an unordered set of results, which are ranked again for each query.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf, isinf, isnan
+from fractions import Fraction
+from math import floor, inf, isinf, isnan
 
+from ashwood.search.draw import bits
 from ashwood.search.plan import BracketPlan, plan_search
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import (
+    Audited,
     Dropped,
     Exit,
     Job,
@@ -53,7 +56,8 @@ class _Rung:
 class _Bracket:
     """The expected state of a bracket."""
 
-    def __init__(self, plan: BracketPlan) -> None:
+    def __init__(self, number: int, plan: BracketPlan) -> None:
+        self.number = number
         self.rungs = [_Rung(length) for length in plan.lengths]
         self.to_create = plan.trials
         self.created = 0
@@ -72,7 +76,7 @@ class HalvingLedger(Ledger):
         super().__init__(settings)
         self.sync = settings.method is Method.SYNC_HALVING
         self.stops = settings.stop_once and not self.sync
-        self.brackets = [_Bracket(plan) for plan in plan_search(settings).brackets]
+        self.brackets = [_Bracket(number, plan) for number, plan in enumerate(plan_search(settings).brackets)]
         self.bracket_of: list[int] = []
 
     def quota(self, rung: _Rung) -> int:
@@ -113,9 +117,20 @@ class HalvingLedger(Ledger):
                 target = bracket.rungs[at + 1].length
                 if last_chance:
                     return Job(best, target, LastChance(at, rank, of))
+                if rank <= quota and (drawn := self.audited(bracket, at)) is not None:
+                    return Job(drawn, target, Audited(at, rung.rank(drawn), of))
                 if rank <= quota:
                     return Job(best, target, Promoted(at, rank, of, quota))
         return None
+
+    def audited(self, bracket: _Bracket, at: int) -> TrialId | None:
+        """Return the trial that the next promotion from a rung is given to if it is an audit, otherwise None."""
+        rung = bracket.rungs[at]
+        address = (bracket.number, at, len(rung.promoted))
+        if Fraction(bits(0, "audit", *address), 2**64) >= self.settings.audit:
+            return None
+        waiting = sorted(set(rung.live()) - rung.promoted, key=rung.results.__getitem__)
+        return waiting[floor(Fraction(bits(0, "audited", *address), 2**64) * len(waiting))]
 
     def complete(self, bracket: _Bracket, at: int) -> bool:
         """Return whether no further trial can reach a rung."""

@@ -14,8 +14,10 @@ from math import ceil, floor, isfinite, isnan
 from typing import Any
 
 from ashwood.errors import SearchError
+from ashwood.search.draw import bits
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.vocabulary import (
+    Audited,
     BracketFinished,
     Created,
     CreatedHigher,
@@ -153,7 +155,16 @@ class Reference:
 
     # -- the rules ------------------------------------------------------------------------------
 
-    def promotion(self, bracket: int) -> tuple[ReferenceTrial, Promoted | LastChance] | None:
+    def audited(self, bracket: int, rung: int) -> ReferenceTrial | None:
+        """Return the trial that the next promotion from a rung is given to if it is an audit, otherwise None."""
+        promoted = sum(rung in t.promoted_from for t in self.members(bracket))
+        if Fraction(bits(0, "audit", bracket, rung, promoted), 2**64) >= self.settings.audit:
+            return None
+        ranking = self.ranking(bracket, rung)
+        waiting = [t for t in ranking if rung not in t.promoted_from and t.failed_at != rung]
+        return waiting[floor(Fraction(bits(0, "audited", bracket, rung, promoted), 2**64) * len(waiting))]
+
+    def promotion(self, bracket: int) -> tuple[ReferenceTrial, Promoted | Audited | LastChance] | None:
         if self.stops:
             return None
         downward = range(len(self.lengths[bracket]) - 2, -1, -1)
@@ -162,6 +173,8 @@ class Reference:
             found = self.promotable(bracket, rung, quota)
             if found and (not self.sync or self.complete(bracket, rung)):
                 ranking = self.ranking(bracket, rung)
+                if drawn := self.audited(bracket, rung):
+                    return drawn, Audited(rung, ranking.index(drawn) + 1, len(ranking))
                 return found, Promoted(rung, ranking.index(found) + 1, len(ranking), quota)
         if self.exhausted(bracket) and self.nobody_at_the_end(bracket):
             for rung in downward:

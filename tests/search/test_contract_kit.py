@@ -9,6 +9,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from ashwood.errors import SearchError
+from ashwood.search.settings import SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import (
     BracketFinished,
@@ -65,6 +66,11 @@ class MisstatesRanks(Tournament):
         return job._replace(why=why._replace(of=why.of + 1)) if job and isinstance(why, Promoted) else job
 
 
+class DrawsAuditsElsewhere(Tournament):
+    def __init__(self, settings: SearchSettings) -> None:
+        super().__init__(settings, seed=1)
+
+
 class ForgetsToRetire(Tournament):
     def retired(self) -> list[Retired]:
         super().retired()
@@ -115,6 +121,7 @@ def attacked(broken: type[Tournament], kit: type[SearchMethodContract]) -> Searc
         ChangesWhenItRefuses,
         CountsInvalidTrials,
         CreatesOneTooMany,
+        DrawsAuditsElsewhere,
         ForgetsToRetire,
         ForgetsWhoWasPromoted,
         MisstatesRanks,

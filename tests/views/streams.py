@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.search.draw import bits
 from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.testing.search_method import AUDITS
 from tests.views.simulate import Curve, Workers, power_law, spec_of
 
 NAN, INF = float("nan"), float("inf")
@@ -32,7 +33,7 @@ def telling(seed: int) -> Curve:
 @st.composite
 def settings(draw: st.DrawFn) -> SearchSettings:
     method = draw(st.sampled_from(Method))
-    return SearchSettings(
+    drawn = SearchSettings(
         method=method,
         max_length=draw(st.integers(1, 60)),
         max_trials=1 if method is Method.SINGLE else draw(st.integers(1, 30)),
@@ -43,6 +44,7 @@ def settings(draw: st.DrawFn) -> SearchSettings:
         num_rungs=draw(st.none() | st.integers(1, 4)),
         stop_once=draw(st.booleans()),
     )
+    return replace(drawn, audit=draw(st.sampled_from(AUDITS))) if drawn.can_audit else drawn
 
 
 @st.composite

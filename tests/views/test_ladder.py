@@ -14,7 +14,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method, Mode
-from ashwood.search.vocabulary import LastChance, Promoted
+from ashwood.search.vocabulary import Audited, LastChance, Promoted
 from ashwood.views.ladder import Ladder, Standing
 from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers, asha, spec_of
@@ -62,15 +62,27 @@ def test_ladder_counts_decided_promotions(ran: Workers) -> None:
         return  # A validation past several rungs promotes from each of them with one decision.
     ladder, trials = ladder_of(ran), ran.experiment.trials
     decided: dict[tuple[int, int], int] = {}
+    audited: set[tuple[int, int, int]] = set()
     for entry in ran.entries:
         for decision in entry.decisions:
-            if isinstance(decision, TrainTrial | ContinueTrial) and isinstance(decision.why, Promoted | LastChance):
+            if isinstance(decision, TrainTrial | ContinueTrial) and isinstance(
+                decision.why, Promoted | Audited | LastChance
+            ):
                 if trials[decision.trial].state is TrialState.INVALID:
                     continue
                 bracket, _ = ran.experiment.search.address(decision.trial)
                 decided[bracket, decision.why.rung] = decided.get((bracket, decision.why.rung), 0) + 1
+                if isinstance(decision.why, Audited):
+                    audited.add((bracket, decision.why.rung, decision.trial))
     shown = {(b.number, at): rung.promoted for b in ladder.brackets for at, rung in enumerate(b.rungs)}
     assert {place: count for place, count in shown.items() if count} == decided
+    audits = {(b.number, at): rung.audits for b in ladder.brackets for at, rung in enumerate(b.rungs)}
+    assert audits == {place: sum((bracket, rung) == place for bracket, rung, _ in audited) for place in shown}
+    now = {(b, at, t.trial): t for b, rungs in enumerate(ladder.now()) for at, r in enumerate(rungs) for t in r.ranked}
+    assert {place for place, ranked in now.items() if ranked.audited} == audited
+    rows = fold(TrialTable(ran.spec), ran.entries).rows
+    valid = [trial for trial in rows if trials[trial].state is not TrialState.INVALID]
+    assert sum(rows[trial].audits for trial in valid) == len(audited)
 
 
 @given(ran=runs())

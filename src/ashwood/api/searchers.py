@@ -82,6 +82,9 @@ class AdaptiveASHA(_Sampled):
         bracket_rungs: number of rungs of each bracket, instead of ``mode``.
         stop_once: whether a trial is judged once at each rung and then either continues or stops for good.  No trial
             is paused.
+        audit: share of promotions that are audits, from 0 to below 1: a trial that is drawn at random among all that
+            wait in the rung is promoted, to check what early stopping misses.  The default is 0, or 0.03 with
+            ``mode="auto"``.
     """
 
     name: ClassVar[str] = "adaptive_asha"
@@ -91,6 +94,7 @@ class AdaptiveASHA(_Sampled):
     max_rungs: int | None = None
     bracket_rungs: Sequence[int] | None = None
     stop_once: bool = False
+    audit: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,8 @@ class AsyncHalving(_Sampled):
             experiments, or CSV files with a column for each hyperparameter and for the metric.
         stop_once: whether a trial is judged once at each rung and then either continues or stops for good.  No trial
             is paused.
+        audit: share of promotions that are audits, from 0 to below 1: a trial that is drawn at random among all that
+            wait in the rung is promoted, to check what early stopping misses.
     """
 
     name: ClassVar[str] = "async_halving"
@@ -120,6 +126,7 @@ class AsyncHalving(_Sampled):
     num_rungs: int | None = None
     divisor: float = 4
     stop_once: bool = False
+    audit: float = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,6 +186,8 @@ def _halving(search: SearchSettings) -> Iterator[str]:
     yield f"divisor {float(search.divisor):g}"
     if search.method is not Method.SYNC_HALVING:
         yield "stop_once: stopped trials never resume" if search.stop_once else "trials pause and may be promoted later"
+    if search.share_audited:
+        yield f"audit {float(search.audit):g}"
 
 
 def _print_lengths(shown: Preview, unit: Unit) -> None:
@@ -222,6 +224,13 @@ def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
         f"{_count(round(full.middle), 'trial')} ({_range(full)}) will reach {shown.settings.max_length} {unit}, "
         f"at least {_number(full.least or 0)}."
     )
+    if (audits := shown.audits) is not None:
+        training, part = audits.length, audits.length.middle / total.middle
+        yield (
+            f"Expected audits: {_number(audits.promotions.middle)} ({_range(audits.promotions)}). Each promotes a "
+            f"trial that is drawn at random; together they train {_number(training.middle)} {unit} "
+            f"({_range(training)}), {part:.1%} of the total."
+        )
     workers = "any number of workers" if shown.workers is None else _count(shown.workers, "worker")
     why = (
         "a trial is compared with those that reported before it"

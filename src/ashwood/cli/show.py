@@ -318,7 +318,8 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
     hidden |= {f"seen.{spec.metric}", "seen_length"}
     # These columns rarely have values: the first two only on a cluster.
-    hidden |= {column for column in ("node", "preempted", "given") if not any(record[column] for record in records)}
+    rare = ("node", "preempted", "given", "audits")
+    hidden |= {column for column in rare if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
     left_out = len(columns) - _MOST_COLUMNS
     if left_out > 0:
@@ -477,6 +478,7 @@ def _bracket_record(bracket: BracketView) -> dict[str, Any]:
             "length": known_length(r.length),
             "arrived": r.arrived,
             "promoted": r.promoted,
+            "audits": r.audits,
             "failed": r.failed,
             "training": len(r.training),
         }

@@ -86,9 +86,11 @@ def whole(least: int | None = 0, most: int = MOST_WHOLE) -> Kind:
     return single({"type": "integer"} | ({} if least is None else {"minimum": least}) | {"maximum": most}, parse)
 
 
-def number(*, least: float | None = None, above: float | None = None, most: float | None = None) -> Kind:
-    """Return the kind of finite numbers with the given bounds; ``above`` itself is not included."""
-    bounds = {"minimum": least, "exclusiveMinimum": above, "maximum": most}
+def number(
+    *, least: float | None = None, above: float | None = None, most: float | None = None, below: float | None = None
+) -> Kind:
+    """Return the kind of finite numbers with the given bounds; ``above`` and ``below`` themselves are not included."""
+    bounds = {"minimum": least, "exclusiveMinimum": above, "maximum": most, "exclusiveMaximum": below}
 
     def parse(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -97,6 +99,8 @@ def number(*, least: float | None = None, above: float | None = None, most: floa
             raise ValueError(f"must be a finite number, not {shown(value)}")
         if above is not None and value <= above:
             raise ValueError(f"must be above {digits(above)}, not {shown(value)}")
+        if below is not None and value >= below:
+            raise ValueError(f"must be below {digits(below)}, not {shown(value)}")
         return float(_bounded(value, least, most))
 
     return single({"type": "number"} | {name: bound for name, bound in bounds.items() if bound is not None}, parse)

@@ -45,6 +45,8 @@ def with_search(section: Mapping[str, Any], search: SearchSettings, length: Leng
         kept["max_rungs"] = search.max_rungs
     if "sampler" in kept or search.sampler is not defaults.sampler:
         kept["sampler"] = search.sampler.value
+    if search.can_audit and ("audit" in kept or search.audit != defaults.audit):
+        kept["audit"] = float(search.audit)
     return {key: kept[key] for key in (*_FIRST, *kept) if key in kept}
 
 

@@ -195,6 +195,13 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
         _DEFAULTS["stop_once"],
         only=(_ADAPTIVE, _ASYNC),
     )
+    audit: float | None = key(
+        number(least=0, below=1),
+        "The share of promotions that are audits, from 0 to below 1: each promotes a trial that is drawn at random "
+        "among all that wait in the rung, to check what early stopping misses.",
+        otherwise=f"{float(DEFAULTS.audit):g}; with mode: auto {float(AUTO_DEFAULTS.audit):g}",
+        only=(_ADAPTIVE, _ASYNC),
+    )
     stop_when: StopWhen = key(section(StopWhen), "When to stop the search: at a metric, after a run time, or both.")
     start_with: Sequence[Mapping[str, Any]] = key(
         list_of(map_of(ANY)),
@@ -251,6 +258,7 @@ def read_search(
         return None
     _check_rungs(searcher, divisor, longest.count, max_trials, report)
     guided = _check_guides(searcher, space, report)
+    audit = _read_audit(searcher, defaults.audit, report)
     return SearchSettings(
         method=method,
         max_length=longest.count,
@@ -263,7 +271,18 @@ def read_search(
         num_rungs=searcher.num_rungs,
         stop_once=searcher.stop_once,
         sampler=searcher.sampler or (Sampler.DENSITY if guided else defaults.sampler),
+        audit=audit,
     )
+
+
+def _read_audit(searcher: SearcherSection, default: Fraction, report: Report) -> Fraction:
+    """Return the share of promotions that are audits; with ``stop_once`` there are none, and a share is reported."""
+    if searcher.audit and searcher.stop_once:
+        why = "promotes trials that are paused, but stop_once: true pauses none"
+        report.error(_key("audit"), f"{why}: remove audit or stop_once")
+    if searcher.stop_once:
+        return Fraction(0)
+    return default if searcher.audit is None else Fraction(repr(searcher.audit))
 
 
 def _check_guides(searcher: SearcherSection, space: Space | None, report: Report) -> bool:

@@ -59,6 +59,8 @@ def _searcher(spec: ExperimentSpec) -> Iterator[tuple[str, Any]]:
         yield "sampler", search.sampler.value
     if search.stop_once:
         yield "stop_once", True
+    if search.can_audit and search.audit != (DEFAULTS if search.bracket_rungs else defaults).audit:
+        yield "audit", float(search.audit)
     bounds = {"metric_at": spec.metric_at, "max_time": spec.max_time}
     if given := {name: bound for name, bound in bounds.items() if bound is not None}:
         yield "stop_when", given

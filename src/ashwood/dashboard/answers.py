@@ -122,13 +122,15 @@ class RungCounts:
     """A rung of a bracket, with counts of its trials.
 
     ``length`` is null if training code decides how long it trains: the rung is the end of each trial.
-    ``arrived``: compared at the rung; ``promoted``: promoted from it; ``failed``: ended before they were compared, or
-    while paused; ``training``: training towards it now; ``waiting``: paused at it, and may still be promoted.
+    ``arrived``: compared at the rung; ``promoted``: promoted from it; ``audits``: promoted from it because they were
+    drawn at random; ``failed``: ended before they were compared, or while paused; ``training``: training towards it
+    now; ``waiting``: paused at it, and may still be promoted.
     """
 
     length: int | None
     arrived: int
     promoted: int
+    audits: int
     failed: int
     training: int
     waiting: int

@@ -17,6 +17,7 @@ shapes can still be decoded.  From version 2 on, a digest is stored with each re
 | 8 | ``HparamsInvalid`` and ``DeclaredInvalid`` instead of ``HparamsRejected`` and ``RejectedHparams`` |
 | 8 | ``metric_at`` and ``max_time`` instead of ``stop_at`` and ``max_seconds`` |
 | 9 | added trials, extended searches, sizes of checkpoints; steps, conditions and constraints of a space |
+| 10 | ``Audited``, and the share of audits of a search |
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from ashwood.search.guides import Confidence, PastTrials, Prior
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Group, Hyperparameter, Space, Tree
 
-VERSION: Final = 9
+VERSION: Final = 10
 
 _FORMER_EVENTS: Final = {"DiskFilled": events.StorageFailed, "HparamsRejected": events.HparamsInvalid}
 _EVENTS: Final = _FORMER_EVENTS | {cls.__name__: cls for cls in events.Event.__args__}
@@ -198,7 +199,11 @@ def encode_spec(spec: ExperimentSpec) -> str:
             **_fields(spec),
             "space": _tree(spec.space.tree),
             "constraints": spec.space.constraints,
-            "search": {**_fields(spec.search), "divisor": str(spec.search.divisor)},
+            "search": {
+                **_fields(spec.search),
+                "divisor": str(spec.search.divisor),
+                "audit": str(spec.search.audit),
+            },
             "entrypoint": _fields(spec.entrypoint),
             "min_validation_period": _length(spec.min_validation_period),
             "min_checkpoint_period": _length(spec.min_checkpoint_period),
@@ -235,6 +240,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                         "mode": Mode(search["mode"]),
                         "sampler": Sampler(search.get("sampler", Sampler.RANDOM)),
                         "divisor": Fraction(search["divisor"]),
+                        "audit": Fraction(search.get("audit", 0)),
                         "bracket_rungs": tuple(search["bracket_rungs"]),
                         "bracket_lengths": _decode_lengths(search.get("bracket_lengths", ())),
                         "bracket_trials": tuple(search.get("bracket_trials", ())),

@@ -71,7 +71,7 @@ class Experiment:
         self.spec = spec
         self.state = ExperimentState.CREATED
         self.trials: dict[TrialId, TrialRecord] = {}
-        self.search = Tournament(spec.search)
+        self.search = Tournament(spec.search, spec.seed)
         self._sampler = (
             DensitySampler(spec.space, spec.seed, spec.warm_start) if spec.search.sampler is Sampler.DENSITY else None
         )

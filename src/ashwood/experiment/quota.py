@@ -11,8 +11,10 @@ They are deleted in this order, until the others fit:
 5. checkpoints of all other paused trials.
 
 Of paused trials, the one that is least likely to be promoted comes first, and of equal ones the one at the lowest rung.
-The likelihood follows from its rank, if the results that its rung still gets are like those so far.  The latest
-checkpoint of a running trial and all checkpoints of the best trial are never deleted.
+The likelihood follows from its rank, if the results that its rung still gets are like those so far.  Audits do not
+change this order, because all trials that wait in a rung have the same chance of an audit.  An audited trial whose
+checkpoint was deleted repeats its training, like any promoted trial.  The latest checkpoint of a running trial and all
+checkpoints of the best trial are never deleted.
 """
 
 from __future__ import annotations

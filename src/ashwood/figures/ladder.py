@@ -47,6 +47,9 @@ _NARROWEST = 0.16
 _OPEN = 3.0
 _DROPPED_OUT = {TrialState.ERRORED: "failed", TrialState.KILLED: "killed"}
 _RISING = ("training", "queued")
+_AUDITED = "audited"
+_PASSED = (Standing.PROMOTED, _AUDITED)
+"""Styles of trials at rungs from which they were promoted: these points do not move."""
 
 
 class _Style(NamedTuple):
@@ -65,6 +68,7 @@ def _styles(theme: Theme) -> Mapping[str, _Style]:
         Standing.WAITS: _Style("waiting for promotion", "circle", theme.waiting),
         Standing.COMPLETED: _Style("trained to full length", "star", theme.completed, 1.2),
         Standing.PROMOTED: _Style("promoted", "circle-open", theme.accent),
+        _AUDITED: _Style("promoted as an audit, drawn at random", "diamond-open", theme.accent, 1.15),
         Standing.OUT: _Style("stopped", "square", theme.out, 0.85),
         "failed": _Style("failed", "x", theme.trouble, 0.9),
         "killed": _Style("killed", "diamond", theme.trouble, 0.95),
@@ -239,8 +243,11 @@ def _dots(history: History, brackets: Brackets, layout: RungLines) -> Iterator[t
     running = {span.trial: span for span in history.timeline.live}
     for rung, rung_line in _rungs(brackets, layout):
         of, length, size = len(rung.ranked) + len(rung.dropped_out), rung.length, rung_line.size
-        for rank, (trial, standing, metric) in enumerate(rung.ranked, 1):
-            yield standing, _Dot(trial, *rung_line.position(rank - 1), size, metric, rank, of, length)
+        for rank, (trial, standing, metric, audited) in enumerate(rung.ranked, 1):
+            yield (
+                _AUDITED if audited else standing,
+                _Dot(trial, *rung_line.position(rank - 1), size, metric, rank, of, length),
+            )
         for rank, trial in enumerate(rung.dropped_out, len(rung.ranked) + 1):
             style = _DROPPED_OUT.get(rows[trial].state, "left")
             yield style, _Dot(trial, *rung_line.position(rank - 1), size, nan, rank, of, length)
@@ -294,12 +301,12 @@ def _draw_few(
         dots[name].append(each)
     if "training" in dots:
         yield _progress_lines(dots["training"], brackets, layout, theme)
-    if promoted := dots.get(Standing.PROMOTED):
+    if promoted := [(dot, styles[style]) for style in _PASSED for dot in dots.get(style, ())]:
         style = styles[Standing.PROMOTED]
-        ids = [f"{dot.trial} at {dot.length}" for dot in promoted]
+        ids = [f"{dot.trial} at {dot.length}" for dot, _ in promoted]
         ring = {"opacity": 0.75, "line": {"width": 1.2, "color": style.colour}}
-        yield _points([(dot, style) for dot in promoted], style.label, ids, hover, **ring)
-    now = [(dot, styles[style]) for style, some in dots.items() if style != Standing.PROMOTED for dot in some]
+        yield _points(promoted, style.label, ids, hover, **ring)
+    now = [(dot, styles[style]) for style, some in dots.items() if style not in _PASSED for dot in some]
     yield _points(now, "trials", [str(dot.trial) for dot, _ in now], hover, opacity=1.0, line={"width": 0})
     yield from (_entry(style) for name, style in styles.items() if name in dots)
 
@@ -368,7 +375,7 @@ def _draw_many(
             "customdata": np.stack([trials, *facts], axis=1),
             "hovertemplate": f"<b>trial %{{customdata[0]}}</b> · {style.label}<br>{outcome}<extra></extra>",
             # A page moves the point of a trial from its last position.  Points at the rungs below don't move.
-            "meta": {"moves": name != Standing.PROMOTED},
+            "meta": {"moves": name not in _PASSED},
             "marker": {
                 "symbol": style.symbol if sizes.min() >= _OPEN else style.symbol.removesuffix("-open"),
                 "color": style.colour,
@@ -473,4 +480,6 @@ def _subtitle(history: History) -> str:
     divisor = float(history.spec.search.divisor)
     if all(len(bracket.rungs) == 1 for bracket in history.ladder.brackets):
         return "Best on the left. Every trial trains to full length."
-    return f"Best on the left. The top 1 in {divisor:g} at each rung are promoted."
+    share = float(history.spec.search.share_audited)
+    audits = f", and {100 * share:g}% of promotions are audits" if share else ""
+    return f"Best on the left. The top 1 in {divisor:g} at each rung are promoted{audits}."

@@ -232,6 +232,8 @@ def _method(history: History) -> str:
         parts.append(f"brackets of {', '.join(map(str, rungs))} rungs" if rungs else f"mode {settings.mode}")
     if _halves(settings):
         parts.append(f"divisor {float(settings.divisor):g}")
+    if settings.share_audited:
+        parts.append(f"{100 * float(settings.audit):g}% of promotions are audits")
     if settings.stop_once:
         parts.append("each trial is judged once per rung")
     if settings.sampler != "random":
@@ -288,6 +290,8 @@ def _rung(bracket: BracketView, length: int) -> str:
 
 def _cell(rung: RungView, *, last: bool) -> Iterator[str]:
     yield f"{rung.arrived:,} finished" if last else f"{rung.arrived:,} → {rung.promoted:,}"
+    if rung.audits:
+        yield _count(rung.audits, "audits")
     if rung.training:
         yield f"{len(rung.training):,} training"
     if rung.failed:
@@ -300,6 +304,7 @@ def _arrows(settings: SearchSettings) -> str:
     return (
         "At each length: number of trials that were compared → number of these that were promoted "
         f"(the best 1 in {float(settings.divisor):g}, and sometimes more if few trials had arrived)."
+        + (" Audits are promotions of trials that were drawn at random." if settings.share_audited else "")
     )
 
 

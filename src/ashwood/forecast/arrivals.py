@@ -57,7 +57,7 @@ def expected_arrivals(settings: SearchSettings) -> MeanArrivals:
     searches = min(_SAMPLE_SEARCHES, max(1, 2 * _SAMPLE_TRIALS // sample.max_trials))
     simulated = [simulate(sample, number=number).arrivals for number in range(searches)]
     return tuple(
-        _scale([fmean(rung) for rung in zip(*counts, strict=True)], bracket.trials, settings.divisor)
+        _scale([fmean(rung) for rung in zip(*counts, strict=True)], bracket.trials, settings.effective_divisor)
         for bracket, *counts in zip(plan.brackets, *simulated, strict=True)
     )
 
@@ -72,7 +72,7 @@ def expected_arrivals_of(progress: Progress) -> Sequence[Sequence[float]]:
 def _scale(means: Sequence[float], trials: int, divisor: Fraction) -> tuple[float, ...]:
     """Return the mean arrivals of a bracket with another number of trials than the simulated one.
 
-    One of ``divisor`` trials is promoted from each rung.  In addition, some are promoted early,
+    One of ``divisor`` trials is promoted from each rung, including audits.  In addition, some are promoted early,
     while their rung is small; their number grows with the square root of the number of trials.
 
     Source: Li et al. 2020 (arXiv:1810.05934), section 3.3 and appendix A.1.

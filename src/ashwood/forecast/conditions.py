@@ -87,7 +87,7 @@ def simulate(
             max_concurrent_trials, or to max_trials if there is no limit.
         witness: observer of the checkpoints of the simulated trials, or None.
     """
-    search = Tournament(settings)
+    search = Tournament(settings, number)
     training = draw_training(settings, conditions, number)
     bound = search.plan.max_concurrent_trials or settings.max_trials
     workers = conditions.workers or int((bound + 1) ** unit_draw(_SEED, number, "workers"))

@@ -96,7 +96,7 @@ def forecast_extension(
     Raises:
         SearchError: the search cannot be extended so.
     """
-    search = Tournament(experiment.search.settings)
+    search = Tournament(experiment.search.settings, experiment.search.seed)
     search.restore(experiment.search.snapshot())
     search.extend(max_trials, max_length)
     measured, paces = progress.measuring.result(), progress.measuring.paces()

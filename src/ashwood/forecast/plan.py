@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from ashwood.forecast.conditions import Conditions, affordable, simulate
 from ashwood.forecast.searches import Prices, SearchForecast, forecast_search, in_mode
@@ -123,7 +124,7 @@ def _forms(search: SearchSettings, workers: int) -> Iterator[SearchSettings]:
     base = replace(search, max_concurrent_trials=max(most, workers) if most else 0)
     for mode in Mode:
         yield in_mode(base, mode)
-    yield replace(in_mode(base, Mode.STANDARD), method=Method.RANDOM)
+    yield replace(in_mode(base, Mode.STANDARD), method=Method.RANDOM, audit=Fraction(0))
 
 
 def is_ample(search: SearchSettings) -> bool:

@@ -17,7 +17,7 @@ from ashwood.forecast.costs import NO_COSTS, Costs
 from ashwood.forecast.training import Setting, Training
 from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Extended, New, Pause, Promote, ReachedEnd, TrialId
+from ashwood.search.vocabulary import Audited, Extended, New, Pause, Promote, ReachedEnd, TrialId
 
 Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
 """How many trials reached each rung, by bracket."""
@@ -71,6 +71,8 @@ class Course:
         full_until: time until which all usable workers were busy from the start on.
         last_full: last time when all usable workers were busy; the tail of the search begins there.
         most_waiting: largest number of trials that were paused at once.
+        audits: number of promotions that were audits.
+        audited_length: training length of these promotions.
     """
 
     arrivals: Arrivals
@@ -81,6 +83,8 @@ class Course:
     full_until: float
     last_full: float
     most_waiting: int
+    audits: int = 0
+    audited_length: int = 0
 
 
 def play(
@@ -155,6 +159,8 @@ class _Play:
         self._jobs = 0
         self._waiting = 0
         self._most_waiting = 0
+        self._audits = 0
+        self._audited_length = 0
         self._busy = 0.0
         self._trained = 0.0
         self._first_end: float | None = None
@@ -217,6 +223,8 @@ class _Play:
             full_until=self._now if full_until is None else full_until,
             last_full=last_full,
             most_waiting=self._most_waiting,
+            audits=self._audits,
+            audited_length=self._audited_length,
         )
 
     def _report(self, trial: TrialId, loss: float) -> None:
@@ -256,6 +264,9 @@ class _Play:
                 self._waiting -= 1
                 begin = why.length if isinstance(why, Extended) else self._below(trial, target)
                 found = trials.get(trial) or self._add(trial, begin, target)
+                if isinstance(why, Audited):
+                    self._audits += 1
+                    self._audited_length += target - begin
                 if trial == reporting:
                     continues = True
                     self._train(trial, found, target, 0.0)

@@ -92,6 +92,19 @@ class BracketPreview:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditPreview:
+    """The audits of a search: promotions of trials that are drawn at random.
+
+    Attributes:
+        promotions: number of audits.
+        length: training length of these promotions, from the rung of the trial to the next one.
+    """
+
+    promotions: Estimate
+    length: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """The preview of a search, if no trial fails or has invalid hyperparameters.
 
@@ -108,6 +121,7 @@ class Preview:
         total_trials: number of trials that are created.
         total_length: training length of all trials.
         share: total_length divided by the length for training all trials to the end.
+        audits: forecast of the audits, or None if the search makes none.
         forecast: forecast of time and cost, or None if the time for one unit of length is unknown.
         beside: forecasts for other searches with as many trials.
         full_trainings: number of trials that could train to the end in the same time if none was stopped early.
@@ -125,6 +139,7 @@ class Preview:
     total_trials: int
     total_length: Estimate
     share: Estimate
+    audits: AuditPreview | None = None
     forecast: SearchForecast | None = None
     beside: tuple[SearchForecast, ...] = ()
     full_trainings: int | None = None
@@ -189,6 +204,9 @@ def preview(
     ]
     searches = [least] if exact else [course.arrivals for course in courses]
     shown = _summarize(settings, plan, least, searches, exact=exact, workers=conditions.workers)
+    if settings.share_audited and not exact:
+        promotions, length = ([getattr(c, each) for c in courses] for each in ("audits", "audited_length"))
+        shown = replace(shown, audits=AuditPreview(_estimate(None, promotions), _estimate(None, length)))
     if prices is None:
         return shown
     forecast = forecast_search(

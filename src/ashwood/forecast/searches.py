@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import NamedTuple
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
@@ -221,7 +222,7 @@ def alternatives(settings: SearchSettings) -> Iterator[SearchSettings]:
     plain = in_mode(settings, Mode.STANDARD)
     for method, num_rungs in ((Method.SYNC_HALVING, plain.max_rungs), (Method.RANDOM, None)):
         if settings.method is not method:
-            yield replace(plain, method=method, num_rungs=num_rungs)
+            yield replace(plain, method=method, num_rungs=num_rungs, audit=Fraction(0))
 
 
 def in_mode(settings: SearchSettings, mode: Mode) -> SearchSettings:
@@ -239,6 +240,7 @@ def in_mode(settings: SearchSettings, mode: Mode) -> SearchSettings:
         divisor=after.divisor if settings.divisor == before.divisor else settings.divisor,
         max_rungs=after.max_rungs if rungs == before.max_rungs else rungs,
         sampler=after.sampler if settings.sampler is before.sampler else settings.sampler,
+        audit=after.audit if settings.audit == before.audit else settings.audit,
         bracket_rungs=(),
         num_rungs=None,
     )

@@ -90,6 +90,7 @@ class Picture(NamedTuple):
 
     Attributes:
         settings: settings of the search.
+        seed: seed of the experiment, from which audits are drawn.
         search: state of the search method.
         at: the moment, in seconds since 1970.
         slots: number of slots.
@@ -98,6 +99,7 @@ class Picture(NamedTuple):
     """
 
     settings: SearchSettings
+    seed: int
     search: Snapshot
     at: float
     slots: int
@@ -238,7 +240,7 @@ class Forecaster:
                 # With stop_once, each trial that has arrived was promoted or stopped permanently.
                 arrivals.append(max(1.0, rung.promoted + (1 - known) * mean))
             else:
-                settled = max(rung.promoted, arrivals[-1] // float(settings.divisor))
+                settled = max(rung.promoted, arrivals[-1] // float(settings.effective_divisor))
                 arrivals.append(max(1.0, rung.promoted, known * settled + (1 - known) * mean))
         return arrivals
 
@@ -297,7 +299,7 @@ def simulate_rest(
         watch: returns the training to use in place of the simulated training, for example to count it.
     """
     training = _KnownPaces(draw_training(picture.settings, conditions, number), paces, number)
-    search = Tournament(picture.settings)
+    search = Tournament(picture.settings, picture.seed)
     search.restore(picture.search)
     seeds = _simulate_losses(search, training, number)
     targets = _targets(search)
@@ -329,7 +331,7 @@ def take_picture(progress: Progress, search: Tournament, at: float) -> Picture:
         for trial, live in spending.live.items()
     }
     results = sum(len(rung) for bracket in search.brackets for rung in bracket.rungs)
-    return Picture(search.settings, search.snapshot(), at, spending.slots, at_work, results)
+    return Picture(search.settings, search.seed, search.snapshot(), at, spending.slots, at_work, results)
 
 
 def _targets(search: Tournament) -> dict[TrialId, int]:

@@ -5,15 +5,16 @@ no trial may be promoted, a new one starts.  No worker waits for a rung to fill.
 that early results can be promoted while their rung is small.
 
 Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"
-(arXiv:1810.05934), Algorithm 2.  Two things are not in the paper: every bracket trains at
-least one trial to the end, and trials that can't be promoted any more are stopped.
+(arXiv:1810.05934), Algorithm 2.  Three things are not in the paper: every bracket trains at
+least one trial to the end, trials that can't be promoted any more are stopped, and a share of the
+promotions can be given to trials that are drawn at random (`ashwood.search.audits`).
 """
 
 from __future__ import annotations
 
 from ashwood.search.bracket import Bracket, reached_end
 from ashwood.search.rung import Candidate, Rung
-from ashwood.search.vocabulary import Job, LastChance, Pause, Promoted, TrialId, Verdict, Waits
+from ashwood.search.vocabulary import Audited, Job, LastChance, Pause, Promoted, TrialId, Verdict, Waits
 
 
 class AshaBracket(Bracket):
@@ -22,6 +23,8 @@ class AshaBracket(Bracket):
     def _promotion(self) -> Job | None:
         for at in self._downwards:
             if self.rungs[at].ready and (found := self._candidate(at)) is not None:
+                if (drawn := self.rungs[at].audited()) is not None:
+                    return self._promote(at, drawn, Audited(at, drawn.rank, drawn.of))
                 return self._promote(at, found, Promoted(at, found.rank, found.of, found.best))
         if (chance := self._last_chance()) is not None:
             at, found = chance
@@ -48,7 +51,7 @@ class AshaBracket(Bracket):
                 return at, found
         return None
 
-    def _promote(self, at: int, found: Candidate, why: Promoted | LastChance) -> Job:
+    def _promote(self, at: int, found: Candidate, why: Promoted | Audited | LastChance) -> Job:
         self.rungs[at].promote(found.trial)
         self._send(found.trial, at + 1)
         return Job(found.trial, self.rungs[at + 1].length, why)

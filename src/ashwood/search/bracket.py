@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from ashwood.errors import SearchError
+from ashwood.search.audits import AuditedRung
 from ashwood.search.plan import BracketPlan
 from ashwood.search.rung import Rung
 from ashwood.search.vocabulary import (
@@ -54,9 +55,21 @@ class Bracket(ABC):
     least: ClassVar[int] = 0
     """Least number of trials that are promoted from a rung, however few results it has."""
 
-    def __init__(self, number: int, plan: BracketPlan, divisor: Fraction) -> None:
+    def __init__(
+        self, number: int, plan: BracketPlan, divisor: Fraction, *, audit: Fraction = Fraction(0), seed: int = 0
+    ) -> None:
+        """Make a bracket without trials.
+
+        Args:
+            number: its index in the search.
+            plan: its rungs and its number of trials.
+            divisor: one of ``divisor`` results of a rung is promoted.
+            audit: share of promotions that are audits; see `ashwood.search.audits`.
+            seed: seed of the experiment, from which audits are drawn.
+        """
         self.number = number
-        self.rungs = [Rung(length, divisor, self.least) for length in plan.lengths]
+        self._divisor, self._audit, self._seed = divisor, audit, seed
+        self.rungs = [self._make_rung(at, length) for at, length in enumerate(plan.lengths)]
         self.training: dict[TrialId, int] = {}
         self.queued: dict[TrialId, tuple[int, RetriedOnRequest | Extended | Promoted]] = {}
         self.given = 0
@@ -65,7 +78,6 @@ class Bracket(ABC):
         self._downwards = range(len(self.rungs) - 2, -1, -1)
         # The length at which the job of a training trial ends, if its rung was lengthened since the job was given.
         self._former: dict[TrialId, int] = {}
-        self._divisor = divisor
         self.planned = plan.trials
         self.entry = 0
         self.reserved = 0
@@ -162,7 +174,7 @@ class Bracket(ABC):
         again = [each.trial for each in self.retired()] if self.finished else []
         if len(plan.lengths) > len(self.rungs):
             top = len(self.rungs) - 1
-            self.rungs += [Rung(length, self._divisor, self.least) for length in plan.lengths[top + 1 :]]
+            self.rungs += [self._make_rung(at, plan.lengths[at]) for at in range(top + 1, len(plan.lengths))]
             self._heading += [0] * (len(self.rungs) - len(self._heading))
             self._downwards = range(len(self.rungs) - 2, -1, -1)
             again += self._leave_top(top)
@@ -191,6 +203,11 @@ class Bracket(ABC):
         self.given += (length - former) * (len(self.training) + len(ended))
         return ended
 
+    def _make_rung(self, at: int, length: int) -> Rung:
+        if not self._audit:
+            return Rung(length, self._divisor, self.least)
+        return AuditedRung(length, self._divisor, self.least, self._audit, (self._seed, self.number, at))
+
     def _queue(self, trial: TrialId, towards: int, why: RetriedOnRequest | Extended | Promoted) -> None:
         self.queued[trial] = (towards, why)
         self._heading[towards] += 1
@@ -211,7 +228,10 @@ class Bracket(ABC):
             further = self._heading[at] + (self._to_create - self._created if at == self.entry else 0)
             if at:
                 below = self.rungs[at - 1]
-                further += max(0, below.quota_of(expected[-1]) - below.promoted)
+                promoted = below.quota_of(expected[-1])
+                if self._audit:  # The best are promoted, and audits are a share of all promotions.
+                    promoted = min(expected[-1], int(promoted / (1 - self._audit)))
+                further += max(0, promoted - below.promoted)
             expected.append(len(rung) + further)
         return expected
 
@@ -242,7 +262,10 @@ class Bracket(ABC):
         self._settle()
 
     def standing(self) -> list[TrialId]:
-        """Return all trials with a result, the best first: those at a higher rung are better than all others."""
+        """Return all trials with a result, the best first: those at a higher rung are better than all others.
+
+        Audited trials count like other promoted trials.
+        """
         return list(dict.fromkeys(trial for rung in reversed(self.rungs) for trial in rung.ranking()))
 
     def retired(self) -> list[Retired]:

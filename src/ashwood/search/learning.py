@@ -33,8 +33,10 @@ LATEST = 48
 class LearningBracket(AshaBracket):
     """A bracket of ASHA in which new trials skip rungs that do not predict later results."""
 
-    def __init__(self, number: int, plan: BracketPlan, divisor: Fraction) -> None:
-        super().__init__(number, plan, divisor)
+    def __init__(
+        self, number: int, plan: BracketPlan, divisor: Fraction, *, audit: Fraction = Fraction(0), seed: int = 0
+    ) -> None:
+        super().__init__(number, plan, divisor, audit=audit, seed=seed)
         self._entered = [0] * len(self.rungs)
         # The latest trials that have results both at the entry and at the next rung.
         self._both: deque[TrialId] = deque(maxlen=LATEST)

@@ -124,6 +124,13 @@ class Rung:
         """
         return self.best_waiting() if self.ready else None
 
+    def audited(self) -> Candidate | None:
+        """Return the waiting trial that is promoted next if the next promotion is an audit, otherwise None.
+
+        The rung is `ready`.  Only in an `ashwood.search.audits.AuditedRung`, promotions can be audits.
+        """
+        return None
+
     def best_waiting(self) -> Candidate | None:
         """Return the best trial that was not promoted and has not failed, whatever its rank, or None."""
         if self._best is None:

@@ -60,10 +60,11 @@ class ModeDefaults(NamedTuple):
     divisor: Fraction
     max_rungs: int
     sampler: Sampler
+    audit: Fraction
 
 
-DEFAULTS = ModeDefaults(Fraction(4), 5, Sampler.RANDOM)
-AUTO_DEFAULTS = ModeDefaults(Fraction(5, 2), 7, Sampler.DENSITY)
+DEFAULTS = ModeDefaults(Fraction(4), 5, Sampler.RANDOM, Fraction(0))
+AUTO_DEFAULTS = ModeDefaults(Fraction(5, 2), 7, Sampler.DENSITY, Fraction(3, 100))
 """Defaults of ``mode: auto``.  The divisor was chosen by ``benchmarks/quality``; theory has e (Jamieson and Talwalkar
 2016, arXiv:1502.07943, section 3).  The shortest rung is max_length / 244, about as with divisor 4 and 5 rungs."""
 
@@ -85,6 +86,8 @@ class SearchSettings:
         num_rungs: the number of rungs of the one bracket of ``async_halving`` and ``sync_halving``.
         stop_once: a trial that reports at a rung continues or stops at once; no trial pauses.
         sampler: how hyperparameters are drawn.
+        audit: share of promotions that are audits, from 0 to below 1, stored exactly; see `ashwood.search.audits`.  It
+            has no effect unless `can_audit`.
         bracket_lengths: total lengths of the rungs of each bracket of an extended search.  If they are given,
             ``bracket_trials`` is given, too, and ``mode`` and the numbers of rungs have no effect.
         bracket_trials: number of trials of each bracket of an extended search.
@@ -103,6 +106,7 @@ class SearchSettings:
     sampler: Sampler = DEFAULTS.sampler
     bracket_lengths: tuple[tuple[int, ...], ...] = ()
     bracket_trials: tuple[int, ...] = ()
+    audit: Fraction = DEFAULTS.audit
 
     def extended(
         self, max_length: int, bracket_lengths: tuple[tuple[int, ...], ...], bracket_trials: tuple[int, ...]
@@ -115,6 +119,21 @@ class SearchSettings:
             bracket_lengths=bracket_lengths,
             bracket_trials=bracket_trials,
         )
+
+    @property
+    def can_audit(self) -> bool:
+        """Whether promotions can be audits: trials pause at rungs and are promoted before their rung is complete."""
+        return self.method in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING) and not self.stop_once
+
+    @property
+    def share_audited(self) -> Fraction:
+        """Share of promotions that are audits: ``audit``, or 0 unless `can_audit`."""
+        return self.audit if self.can_audit else Fraction(0)
+
+    @property
+    def effective_divisor(self) -> Fraction:
+        """One of this many results of a large rung is promoted in the end: ``divisor``, or fewer with audits."""
+        return max(Fraction(1), self.divisor * (1 - self.share_audited))
 
     @property
     def open_ended(self) -> bool:

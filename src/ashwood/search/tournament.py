@@ -38,17 +38,21 @@ class Tournament:
 
     Attributes:
         settings: the settings with which the search was started; `extend` replaces them.
+        seed: the seed from which audits are drawn.
         plan: the plan that follows from the settings; `resize` and `limit` do not change it.
         brackets: its brackets, the most aggressive one first.
         max_concurrent_trials: how many trials may train at once, or 0 for no bound.
     """
 
-    def __init__(self, settings: SearchSettings) -> None:
+    def __init__(self, settings: SearchSettings, seed: int = 0) -> None:
+        """Make a search without trials; ``seed`` is that of its experiment, from which audits are drawn."""
         self.settings = settings
+        self.seed = seed
         self.plan: SearchPlan = plan_search(settings)
         rule = _rule(settings)
         self.brackets: list[Bracket] = [
-            rule(number, plan, settings.divisor) for number, plan in enumerate(self.plan.brackets)
+            rule(number, plan, settings.divisor, audit=settings.share_audited, seed=seed)
+            for number, plan in enumerate(self.plan.brackets)
         ]
         self.max_concurrent_trials = self.plan.max_concurrent_trials
         self._shares = [plan.share for plan in self.plan.brackets]

@@ -68,6 +68,18 @@ class Promoted(NamedTuple):
         return f"rank {self.rank} of {self.of} at rung {self.rung}; {_promotes(self.best)}"
 
 
+class Audited(NamedTuple):
+    """The trial was drawn at random among all that waited in its rung; see `ashwood.search.audits`."""
+
+    rung: int
+    rank: int
+    of: int
+
+    def __str__(self) -> str:
+        why = "promoted as an audit: drawn at random to check early stopping"
+        return f"rank {self.rank} of {self.of} at rung {self.rung}; {why}"
+
+
 class LastChance(NamedTuple):
     """The rung can get no further result and no trial has passed it, so its best trial is promoted."""
 
@@ -146,6 +158,7 @@ Reason: TypeAlias = (
     Created
     | CreatedHigher
     | Promoted
+    | Audited
     | LastChance
     | Waits
     | Dropped

@@ -90,6 +90,8 @@ def _step(rung: RungView, just: int | None, *, last: bool, wide: bool) -> Text:
         promoted = f"{rung.promoted} ↑{just}" if just else str(rung.promoted)
         text.append(" → " if wide else "→", style="dim")
         text.append(f"{promoted:<{3 if just is None else 6}}", style="yellow bold" if just else "dim")
+    if rung.audits:
+        text.append(f" {rung.audits}{' audited' if wide else '◇'}", style="magenta")
     if rung.training:
         text.append(f" {len(rung.training)}{' training' if wide else '▸'}", style="cyan")
     if rung.failed:

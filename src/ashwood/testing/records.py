@@ -24,7 +24,7 @@ from ashwood.experiment.spec import (
 from ashwood.search.guides import PastTrials
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Group, Int, Log, Space
-from ashwood.search.vocabulary import Created, Extended, Promoted, RetriedOnRequest, Waits
+from ashwood.search.vocabulary import Audited, Created, Extended, Promoted, RetriedOnRequest, Waits
 
 
 def full_spec() -> ExperimentSpec:
@@ -57,6 +57,7 @@ def full_spec() -> ExperimentSpec:
             divisor=Fraction("2.7"),
             bracket_rungs=(3, 2),
             stop_once=True,
+            audit=Fraction("0.03"),
         ),
         metric="loss",
         smaller_is_better=False,
@@ -102,6 +103,7 @@ def edge_case_entries() -> list[Entry]:
         Entry(1.5, e.ValidationReported(0, 1, 4, {"loss": math.nan, "a": math.inf, "b": -math.inf, "c": 0.1}), ()),
         Entry(2.0, e.CheckpointSaved(0, 1, 4, "/a/b c", None, 2**40), (d.PauseTrial(0, 1, Waits(0, 7, 12, 3)),)),
         Entry(2.0, e.AttemptFailed(0, 1, "boom\nTraceback"), (d.TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2), 4),)),
+        Entry(2.0, e.AttemptFailed(0, 2, "boom"), (d.TrainTrial(0, 3, 16, Audited(0, 7, 9)),)),
         Entry(3.0, e.AttemptFailed(0, 6, "boom"), (d.CloseTrial(0, TrialState.ERRORED, d.GaveUp(6)),)),
         Entry(4.0, e.DriverStopped(), (d.EndExperiment(ExperimentState.ERRORED, "every trial failed"),)),
     ]

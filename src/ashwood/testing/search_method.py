@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import inf, nan
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -35,6 +36,7 @@ _Answer = TypeVar("_Answer")
 # Methods in which trials compete are drawn more often than those in which they do not.
 METHODS = (*[Method.ADAPTIVE_ASHA] * 4, *[Method.ASYNC_HALVING, Method.SYNC_HALVING] * 2, *Method)
 DIVISORS = tuple(map(Fraction, ("3/2", "2", "5/2", "3", "4", "10")))
+AUDITS = tuple(map(Fraction, ("0", "0.03", "1/2", "9/10")))
 
 
 def losses() -> st.SearchStrategy[float]:
@@ -52,7 +54,7 @@ def search_settings(
     length = draw(st.integers(max_length // 3, max_length) | st.integers(1, max_length))
     trials = draw(st.integers(max_trials // 2, max_trials) | st.integers(1, max_trials))
     rungs = st.integers(1, min(6, rung_limit(divisor, length)))
-    return SearchSettings(
+    settings = SearchSettings(
         method=method,
         max_length=length,
         max_trials=1 if method is Method.SINGLE else trials,
@@ -64,6 +66,7 @@ def search_settings(
         num_rungs=draw(st.none() | st.integers(1, 6)),
         stop_once=draw(st.booleans()),
     )
+    return replace(settings, audit=draw(st.sampled_from(AUDITS))) if settings.can_audit else settings
 
 
 class MakesSearchMethod(Protocol):

@@ -32,7 +32,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method
-from ashwood.search.vocabulary import BracketFinished, Extended, Promoted, RetriedOnRequest, TrialId
+from ashwood.search.vocabulary import Audited, BracketFinished, Extended, Promoted, RetriedOnRequest, TrialId
 from ashwood.views.rows import Rows, Tuples
 
 
@@ -85,11 +85,18 @@ class Standing(StrEnum):
 
 
 class RankedTrial(NamedTuple):
-    """A trial that was compared at a rung, with the metric with which it was compared."""
+    """A trial that was compared at a rung.
+
+    Attributes:
+        standing: its standing at the rung.
+        metric: the metric with which it was compared.
+        audited: whether it was promoted from the rung as an audit.
+    """
 
     trial: TrialId
     standing: Standing
     metric: float
+    audited: bool = False
 
 
 class RungRanking(NamedTuple):
@@ -123,6 +130,7 @@ class RungView:
         length: total training length.
         arrived: number of trials that were compared at this rung.
         promoted: number of these trials that were promoted.
+        audits: number of these promotions that were audits.
         failed: number of trials that failed or were stopped on their way to this rung, or were ended while they were
             paused at it.  They count as the worst.
         training: the trials that train towards this rung.
@@ -132,6 +140,7 @@ class RungView:
     length: int
     arrived: int = 0
     promoted: int = 0
+    audits: int = 0
     failed: int = 0
     training: set[TrialId] = field(default_factory=set)
     waiting: set[TrialId] = field(default_factory=set)
@@ -176,6 +185,8 @@ class Ladder:
         self.paths: Rows[TrialPath] = Rows(TrialPath, codes)
         # Number of rungs that a trial skipped, for those that did not start at the lowest rung.
         self._skipped: dict[TrialId, int] = {}
+        # Trials that were promoted as an audit, each with the rung from which it was.
+        self._audits: set[tuple[TrialId, int]] = set()
         # If training code decides how long it trains, length and value of the last metric of each running trial: no
         # report is compared, and the last one counts.
         self._last: dict[TrialId, tuple[int, float]] = {}
@@ -220,7 +231,8 @@ class Ladder:
                     standing = Standing.WAITS
                 else:
                     standing = Standing.COMPLETED if path.state is TrialState.COMPLETED else Standing.OUT
-                ranked[path.bracket][rung].append(RankedTrial(trial, standing, metric))
+                audited = standing is Standing.PROMOTED and (trial, rung) in self._audits
+                ranked[path.bracket][rung].append(RankedTrial(trial, standing, metric, audited))
         sign = 1 if self.spec.smaller_is_better else -1
         for each in (each for rungs in ranked for each in rungs):
             each.sort(key=lambda found: ranking_key(found.trial, sign * found.metric))
@@ -295,6 +307,9 @@ class Ladder:
                 path.state = TrialState.RUNNING
                 # If the search was extended since the trial got its job, the rung can be longer than the target.
                 self._promote(trial, path, bisect_left(bracket.lengths, target), event)
+                if isinstance(decision.why, Audited):
+                    self._audits.add((trial, decision.why.rung))
+                    bracket.rungs[decision.why.rung].audits += 1
             case SuspendTrial() if isinstance(event, ValidationReported) and trial == event.trial:
                 # The trial was promoted while the experiment paused; its target is decided when the experiment resumes.
                 self._promote(trial, path, bisect_right(bracket.lengths, event.length), event)
@@ -381,9 +396,11 @@ class Ladder:
             bracket.created -= 1
             # An invalid point of a grid is not replaced.
             bracket.planned -= self.spec.search.method is Method.GRID
-            for passed in bracket.rungs[self._skipped.get(trial, 0) : here]:
+            for number in range(self._skipped.get(trial, 0), here):
+                passed = bracket.rungs[number]
                 passed.arrived -= 1
                 passed.promoted -= 1
+                passed.audits -= (trial, number) in self._audits
         elif path.dropped_out:
             rung.arrived -= waited
             rung.failed += 1

@@ -42,7 +42,7 @@ def trial_record(
 
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
     of the best report, and ``last.NAME`` is the last report of each metric.  ``given`` names the hyperparameters that a
-    user gave for the trial.
+    user gave for the trial.  ``audits`` is the number of its promotions that were audits.
 
     Args:
         row: the trial.
@@ -66,6 +66,7 @@ def trial_record(
         **flatten(row.hparams, "hparams."),
         "given": ", ".join(row.given) or None,
         "seed": row.seed,
+        "audits": row.audits,
         "attempts": row.attempt,
         "failures": len(row.errors),
         "preempted": row.preempted,
@@ -92,7 +93,7 @@ _HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
 """First words of the headings of metric columns, by the prefixes of the column names."""
 _SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
 """Spellings of these prefixes in a name that a user writes: as in a heading, or with an underscore."""
-TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "failures", "preempted", "node", "seconds")
+TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "audits", "failures", "preempted", "node", "seconds")
 """Columns that all records have and that tables show."""
 
 

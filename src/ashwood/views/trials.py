@@ -49,7 +49,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.vocabulary import TrialId
+from ashwood.search.vocabulary import Audited, TrialId
 from ashwood.views.spending import Spending
 
 
@@ -105,6 +105,7 @@ class TrialRow:
         ended_at: time at which it ended.
         seconds: total time of its attempts that have ended.
         given: hyperparameters that a user gave for it, by dotted name; the others were drawn.
+        audits: number of rungs from which it was promoted as an audit, which means that it was drawn at random.
     """
 
     id: TrialId
@@ -135,6 +136,7 @@ class TrialRow:
     ended_at: float | None = field(default=None, repr=False)
     seconds: float = 0.0
     given: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    audits: int = field(default=0, repr=False)
 
     @property
     def checkpoint(self) -> SavedCheckpoint | None:
@@ -370,6 +372,7 @@ class TrialTable:
             case TrainTrial(trial, attempt, target) | ContinueTrial(trial, attempt, target):
                 row = self.rows[trial]
                 row.attempt, row.target = attempt, target
+                row.audits += isinstance(decision.why, Audited)
                 self._move(row, TrialState.RUNNING)
             case PauseTrial(trial):
                 self._move(self.rows[trial], TrialState.PAUSED)

@@ -102,10 +102,10 @@ function bestTrial(id, data) {
 
 function bracketsTable({ brackets, unit }) {
   if (brackets.length === 0) return h("p", { class: "muted" }, "None yet");
-  const failed = brackets.some((bracket) => bracket.rungs.some((rung) => rung.failed));
-  const heads = [unit || "length", "reached", "promoted", "training", ...(failed ? ["failed"] : [])];
+  const some = (name) => (brackets.some((bracket) => bracket.rungs.some((rung) => rung[name])) ? [name] : []);
+  const counts = ["length", "arrived", "promoted", ...some("audits"), "training", ...some("failed")];
+  const heads = [unit || "length", "reached", ...counts.slice(2)];
   const right = [...heads.keys()];
-  const counts = ["length", "arrived", "promoted", "training", ...(failed ? ["failed"] : [])];
   const count = (number) => (number ? format.count(number) : h("span", { class: "none" }, "·"));
   const table = plainTable("Brackets and their rungs", heads, [], right);
   const groups = brackets.map((bracket) => {

@@ -242,7 +242,7 @@ function showPlan(place, answer) {
 }
 
 function headline(plan, answer, unit) {
-  const { settings, full_length: full, total_length: total } = plan;
+  const { settings, full_length: full, total_length: total, audits } = plan;
   const atOnce = plan.max_concurrent_trials
     ? `${format.count(plan.max_concurrent_trials)} at once`
     : "as many at once as there are slots";
@@ -271,9 +271,18 @@ function headline(plan, answer, unit) {
       ` of the training of all trials to full length: ${training}.`,
     ),
     isOpenEnded ? null : h("p", null, `${reaching} will reach ${longest}${least}.`),
+    isOpenEnded || !audits ? null : h("p", null, auditing(audits, total, unit)),
     plan.dropped.length ? h("div", { class: "notice warn" }, dropped) : null,
     plan.exact ? null : h("p", { class: "muted" }, range),
   );
+}
+
+function auditing({ promotions, length }, total, unit) {
+  const count = `${format.count(promotions.middle)}${between(promotions)}`;
+  const training = `${format.length(Math.round(length.middle), unit)}${between(length)}`;
+  const part = `${Number(((100 * length.middle) / total.middle).toPrecision(2))} %`;
+  const each = "Each promotes a trial that is drawn at random";
+  return `Expected audits: ${count}. ${each}; together they train ${training}, ${part} of the total.`;
 }
 
 function between({ low, high }) {

@@ -10,6 +10,7 @@ const AGAIN = 3_000;
 const HIDDEN = new Set([
   "given",
   "seed",
+  "audits",
   "attempts",
   "best_length",
   "seen_length",
@@ -30,6 +31,7 @@ const NAMES = {
   seen_length: "Best seen at",
   given: "Given",
   seed: "Seed",
+  audits: "Audits",
   attempts: "Attempts",
   failures: "Failures",
   preempted: "Preempted",
