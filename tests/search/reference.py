@@ -270,8 +270,9 @@ class Reference:
         climbers.append(t)
         latest = climbers[-48:]
         if self.hedges:
-            pairs = [(self.result(each, entry), self.result(each, entry + 1)) for each in latest if valid(each)]
-            if len(pairs) >= 12 and tau_b(pairs) <= 0.2:
+            both = [(self.result(each, entry), self.result(each, entry + 1)) for each in latest if valid(each)]
+            varied = all(len(set(results)) > 1 for results in zip(*both, strict=True))
+            if len(both) >= 12 and varied and tau_b(both) <= 0.2:
                 self.entries[t.bracket] += 1
                 climbers.clear()
             return

@@ -57,8 +57,8 @@ def reversing(trial: int, length: int) -> float:
 
 def entered(jobs: Iterable[Job]) -> dict[int, int]:
     """The rung at which each trial is first compared."""
-    news = [job for job in jobs if isinstance(job.why, Created | CreatedHigher | CreatedHedged)]
-    return {job.trial: 0 if isinstance(job.why, Created) else job.why.rung for job in news}
+    news = [(job.trial, job.why) for job in jobs if isinstance(job.why, Created | CreatedHigher | CreatedHedged)]
+    return {trial: 0 if isinstance(why, Created) else why.rung for trial, why in news}
 
 
 def test_rung_that_predicts_the_next_is_kept() -> None:
