@@ -2,11 +2,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from math import inf, nan
-from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ashwood.search.learning import ENOUGH_TIES, LearningBracket
 from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, SearchSettings
@@ -122,17 +119,13 @@ def test_search_without_any_rung_to_trust_trains_all_new_trials_to_the_end() -> 
     assert jobs[-1].target == 8
 
 
-@given(st.integers(0, 2**32), st.integers(80, 200))
-def test_expected_results_are_about_those_of_a_hedged_search(seed: int, before: int) -> None:
-    search = Tournament(auto(300))
-    random = Random(seed)
-    play(search, lambda trial, length: random.gauss(steady(trial, length), 100), steps=before)
+def test_expected_results_are_about_those_of_a_hedged_search() -> None:
+    search = Tournament(auto())
+    play(search, steady, steps=200)
     bracket = bracket_of(search)
     expected = bracket.expected_results()
     play(search, steady)
-    if bracket.entry == 0:
-        assert expected[0] == pytest.approx(len(bracket.rungs[0]), rel=0.35)
-        assert expected[1] == pytest.approx(len(bracket.rungs[1]), rel=0.35)
+    assert expected[:2] == pytest.approx([len(rung) for rung in bracket.rungs[:2]], rel=0.3)
 
 
 @pytest.mark.parametrize("steps", [5, 60, 150])
