@@ -12,6 +12,7 @@ import numpy as np
 from ashwood.search.settings import AUTO_DEFAULTS, Method
 from ashwood.search.trust import Level, RungResults, TrustVerdict, measure, verdict
 from ashwood.views.settled import noise_share, settled
+from benchmarks.peers import environment
 from benchmarks.quality import lcbench
 from benchmarks.trust import problems, searches
 from benchmarks.trust.problems import Problem
@@ -28,8 +29,11 @@ def main() -> None:
     parser.add_argument("--lcbench", type=Path, metavar="DIR", help="directory of the LCBench surrogate")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--methods", nargs="*", choices=searches.METHODS, default=list(searches.METHODS))
+    parser.add_argument("--peers", action="store_true", help="compare with Ray Tune's ASHA, installed once")
     parser.add_argument("--skip-verdicts", action="store_true", help="only compare the methods")
-    parser.add_argument("--confirm", action="store_true", help="on tasks that nobody tunes to, as far as they are there")
+    parser.add_argument(
+        "--confirm", action="store_true", help="on tasks that nobody tunes to, as far as they are there"
+    )
     options = parser.parse_args()
     noisy, smooth = [], []
     if options.arlbench:
@@ -42,12 +46,13 @@ def main() -> None:
         smooth = problems.lcbench_problems(options.lcbench, tasks)
     for name, some in {"ARLBench": noisy, "LCBench": smooth}.items():
         if some:
-            _compare(name, some, options.methods, options.seeds)
+            ray = _ray(options.arlbench, some, options.seeds) if options.peers and some is noisy else None
+            _compare(name, some, options.methods, options.seeds, ray)
     if not options.skip_verdicts:
         _judge([*noisy, *smooth, *problems.synthetic()], options.seeds)
 
 
-def recommended(problem: Problem, trials: Sequence[Found]) -> int:
+def recommended(trials: Sequence[Found]) -> int:
     """Return the setting that a search recommends: the best settled result at full length, or else at any length."""
     longest = max(len(found.curve) for found in trials)
     ends = [found for found in trials if len(found.curve) == longest]
@@ -63,16 +68,35 @@ def luckiest(trials: Sequence[Found]) -> int:
     return trials[int(np.argmax(np.nan_to_num(results, nan=-np.inf)))].setting
 
 
-def _compare(title: str, some: Sequence[Problem], methods: Sequence[str], seeds: int) -> None:
+def _ray(directory: Path, some: Sequence[Problem], seeds: int) -> Mapping[str, Sequence[float]]:
+    """Return the regrets of Ray Tune's ASHA on tasks of ARLBench."""
+    environment.prepare(["ray"])
+    by_name = {problem.name: problem for problem in some}
+    found: dict[str, list[float]] = {name: [] for name in by_name}
+    for task, _, setting in environment.trust_on_ray(directory, list(by_name), seeds):
+        found[task].append(by_name[task].regret(setting))
+    return found
+
+
+def _compare(
+    title: str,
+    some: Sequence[Problem],
+    methods: Sequence[str],
+    seeds: int,
+    ray: Mapping[str, Sequence[float]] | None,
+) -> None:
     print(f"### {title}: regret of the recommended setting, and its difference to random search (95 % interval)\n")
     print(f"| | {' | '.join(problem.name for problem in some)} | mean |\n|---{'|--:' * (len(some) + 1)}|")
     plain = {
         problem.name: [_regret(problem, searches.RANDOM, seed, last=True) for seed in range(seeds)] for problem in some
     }
     _row("random, last result", plain, plain)
+    if ray:
+        _row("Ray Tune ASHA", ray, plain)
     for method in methods:
         found = {
-            problem.name: [_regret(problem, searches.METHODS[method], seed) for seed in range(seeds)] for problem in some
+            problem.name: [_regret(problem, searches.METHODS[method], seed) for seed in range(seeds)]
+            for problem in some
         }
         _row(method, found, plain)
     print()
@@ -80,7 +104,7 @@ def _compare(title: str, some: Sequence[Problem], methods: Sequence[str], seeds:
 
 def _regret(problem: Problem, settings: searches.SearchSettings, seed: int, *, last: bool = False) -> float:
     trials = searches.play(problem, settings, seed).found()
-    return problem.regret(luckiest(trials) if last else recommended(problem, trials))
+    return problem.regret(luckiest(trials) if last else recommended(trials))
 
 
 def _row(name: str, found: Mapping[str, Sequence[float]], plain: Mapping[str, Sequence[float]]) -> None:
@@ -119,7 +143,10 @@ def _judge(some: Sequence[Problem], seeds: int) -> None:
         cells = [f"{levels.count(level)}" for level in (Level.TRUSTWORTHY, Level.FROM_RUNG, Level.NOT_TRUSTWORTHY)]
         described = "border" if truth is None else f"{truth.level} {truth.rung or ''}".strip()
         by_rung = " ".join(f"{each:.1f}" for each in [regrets[-1], *regrets[:-1]])
-        print(f"| {problem.name} | {by_rung} | {described} | {sum(agree)}/{len(agree)} | {' | '.join(cells)} |", flush=True)
+        print(
+            f"| {problem.name} | {by_rung} | {described} | {sum(agree)}/{len(agree)} | {' | '.join(cells)} |",
+            flush=True,
+        )
     print(f"\nright: {right} of {counted} ({right / max(1, counted):.0%}), false alarms: {alarms} of {trustworthy}")
 
 

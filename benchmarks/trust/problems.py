@@ -5,7 +5,7 @@ A search sees the curve of one seed of each setting.  What counts is the mean ov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality import lcbench
+
+WORKERS = 4
+BUDGET = 50
+"""Total training of a search, in full trainings."""
 
 _LCBENCH_SETTINGS = 2_000
 _SYNTHETIC_SETTINGS = 1_000
@@ -68,6 +72,15 @@ class Problem:
         return float(100 * (best - self.true[setting]) / (best - np.median(self.true)))
 
 
+def drawn_settings(problem: Problem, seed: int) -> Iterator[tuple[int, int]]:
+    """Yield the setting and the training seed of each trial of a random search with a seed."""
+    rng = np.random.default_rng([seed, 1])
+    order = rng.permutation(len(problem.places))
+    while True:
+        for setting in order:
+            yield int(setting), int(rng.integers(problem.metric.shape[1]))
+
+
 def arlbench(directory: Path, tasks: Sequence[str] = ARLBENCH_TASKS) -> list[Problem]:
     """Return the tasks of ARLBench (Becktepe et al. 2024, arXiv:2409.18827): 256 settings, 10 seeds, 10 lengths."""
     problems = []
@@ -93,7 +106,9 @@ def _positions(values: NDArray[np.str_]) -> NDArray[np.float64]:
 
 def lcbench_problems(directory: Path, tasks: Sequence[str] = lcbench.TASKS) -> list[Problem]:
     """Return tasks of LCBench: smooth curves of 51 steps and a single seed."""
-    draws = (np.random.default_rng([int(task), 0]).random((lcbench.SETTINGS, len(lcbench.PARAMETERS))) for task in tasks)
+    draws = (
+        np.random.default_rng([int(task), 0]).random((lcbench.SETTINGS, len(lcbench.PARAMETERS))) for task in tasks
+    )
     return [
         Problem(table.task, places[:_LCBENCH_SETTINGS], table.curves.metric[:_LCBENCH_SETTINGS, np.newaxis])
         for table, places in zip(lcbench.problems(directory, tasks), draws, strict=True)
@@ -106,13 +121,15 @@ def synthetic() -> list[Problem]:
     The correlation rises from a first value to 0.97 at full length: linearly in the logarithm of the length, or in one
     step at a ninth or at half of the full length (as after a warm-up).
     """
-    smooth = [_synthetic(f"correlation {first:g}", first, None) for first in (0.95, 0.8, 0.65, 0.5, 0.35, 0.2, 0.0, -0.3)]
+    smooth = [
+        _synthetic(f"correlation {first:g}", first, None) for first in (0.95, 0.8, 0.65, 0.5, 0.35, 0.2, 0.0, -0.3)
+    ]
     late = [_synthetic(f"correlation {first:g} until step {at}", first, at) for first in (0.0, -0.5) for at in (4, 14)]
     return [*smooth, *late, _synthetic("correlation 0 until the end", 0.0, _SYNTHETIC_LENGTH)]
 
 
 def _synthetic(name: str, first: float, rises_at: int | None) -> Problem:
-    rng = np.random.default_rng([abs(hash(first)) % 2**32, rises_at or 0])
+    rng = np.random.default_rng([round(100 * (1 + first)), rises_at or 0])
     count, steps, seeds = _SYNTHETIC_SETTINGS, _SYNTHETIC_LENGTH, 4
     places = rng.random((count, 3))
     # Two hyperparameters explain two thirds of the variance of the quality, in ranks.

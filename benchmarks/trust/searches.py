@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,11 +15,7 @@ from ashwood.search.space import Double, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Promote, TrialId
 from benchmarks.quality.workers import Curve, Job, run
-from benchmarks.trust.problems import Problem
-
-WORKERS = 4
-BUDGET = 50
-"""Total training of a search, in full trainings."""
+from benchmarks.trust.problems import BUDGET, WORKERS, Problem, drawn_settings
 
 
 class Found(NamedTuple):
@@ -49,8 +45,7 @@ class TableSearch:
         self._names = [f"x{number}" for number in range(problem.places.shape[1])]
         space = Space({name: Double(0.0, 1.0) for name in self._names})
         self._sampler = DensitySampler(space, seed) if settings.sampler is Sampler.DENSITY else None
-        self._rng = np.random.default_rng([seed, 1])
-        self._order = self._rng.permutation(len(problem.places))
+        self._draws = drawn_settings(problem, seed)
         self._unused = np.ones(len(problem.places), bool)
 
     def ask(self) -> Job | None:
@@ -59,7 +54,8 @@ class TableSearch:
         if job is None:
             return None
         if job.trial == len(self.drawn):
-            self.drawn.append((self._setting(job.trial), int(self._rng.integers(self.problem.metric.shape[1]))))
+            setting, training_seed = next(self._draws)
+            self.drawn.append((setting if self._sampler is None else self._setting(job.trial, setting), training_seed))
             self.lengths.append(0)
         return Job(job.trial, job.target)
 
@@ -82,9 +78,10 @@ class TableSearch:
             Found(self.drawn[trial][0], self.curve(trial).metric[:length]) for trial, length in enumerate(self.lengths)
         ]
 
-    def _setting(self, trial: TrialId) -> int:
+    def _setting(self, trial: TrialId, random: int) -> int:
+        """Return the setting of a new trial: the next unused one to that of the sampler, or else a random one."""
         if self._sampler is None or not self._unused.any():
-            return int(self._order[trial % len(self._order)])
+            return random
         address = self.search.address(trial)
         good = self._sampler.good(self.search)
         place = list(self._sampler.sample(trial, *address, good).values())
@@ -130,8 +127,3 @@ METHODS: Mapping[str, SearchSettings] = {
     "conservative": _settings(Method.ADAPTIVE_ASHA, mode=Mode.CONSERVATIVE),
     "auto": AUTO,
 }
-
-
-def rungs_from(rung: int, rungs: Sequence[int]) -> SearchSettings:
-    """Return asynchronous halving with the rungs of `AUTO` from one of them on, and random settings."""
-    return _settings(Method.ASYNC_HALVING, divisor=AUTO_DEFAULTS.divisor, num_rungs=len(rungs) - rung)
