@@ -11,7 +11,7 @@ import numpy as np
 
 from ashwood.search.settings import AUTO_DEFAULTS, Method
 from ashwood.search.trust import Level, RungResults, TrustVerdict, measure, verdict
-from ashwood.views.settled import noise_share, settled
+from ashwood.views.settled import LateResults, noise_share
 from benchmarks.peers import environment
 from benchmarks.quality import lcbench
 from benchmarks.trust import problems, searches
@@ -56,9 +56,12 @@ def recommended(trials: Sequence[Found]) -> int:
     """Return the setting that a search recommends: the best settled result at full length, or else at any length."""
     longest = max(len(found.curve) for found in trials)
     ends = [found for found in trials if len(found.curve) == longest]
-    curves = [list(enumerate(found.curve.tolist(), start=1)) for found in ends]
-    share = noise_share(curves, longest)
-    results = [settled(curve, longest, share) for curve in curves]
+    late = [LateResults(longest) for _ in ends]
+    for trial, each in zip(ends, late, strict=True):
+        for length, value in enumerate(trial.curve.tolist(), start=1):
+            each.add(length, value)
+    share = noise_share(late)
+    results = [each.settled(share) for each in late]
     return ends[int(np.argmax(np.nan_to_num(results, nan=-np.inf)))].setting
 
 

@@ -12,53 +12,79 @@ Statistics 12(2); here with second differences, which a linear trend does not ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import fsum, isfinite
-from typing import TypeAlias
-
-Curve: TypeAlias = Sequence[tuple[int, float]]
-"""Results of one trial: (total length, metric), by rising length."""
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import fsum, isfinite, nan
 
 _FEWEST = 4
 """Number of results in the last half of a training that are needed to estimate noise."""
 
 
-def noise_share(curves: Iterable[Curve], longest: int) -> float:
-    """Return the mean share of noise in the variance of the last halves of the curves, from 0 to 1.
+@dataclass(slots=True)
+class LateResults:
+    """The results of one trial in the last half of its training, as sums.
 
-    Second differences of independent noise have 6 times its variance.  Curves that do not reach ``longest``, and those
-    with fewer than 4 results in the last half or one that is not finite, are left out.  Return 0 if none is left.
+    Attributes:
+        longest: total length of a full training.
+        length: total length of the latest result, or 0.
+        last: the latest result.
+        count: number of results in the last half, which are all finite.
+        mean: their mean.
+        squares: sum of their squared distances to the mean.
+        weights: sum of their weights.  The weight of a result grows linearly with its length, from 0 in the middle.
+        weighted: sum of the results times their weights.
+        bends: sum of their squared second differences.
+        before: the result before the last one.
     """
-    shares = []
-    for curve in curves:
-        values = [value for _, value in _last_half(curve, longest)]
-        if len(values) < _FEWEST or curve[-1][0] < longest:
-            continue
-        mean = fsum(values) / len(values)
-        variance = fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-        if variance > 0:
-            triples = zip(values, values[1:], values[2:], strict=False)
-            noise = fsum((a - 2 * b + c) ** 2 for a, b, c in triples) / (len(values) - 2) / 6
-            shares.append(min(1.0, noise / variance))
+
+    longest: int
+    length: int = 0
+    last: float = nan
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    weights: int = 0
+    weighted: float = 0.0
+    bends: float = 0.0
+    before: float = nan
+
+    def add(self, length: int, value: float) -> None:
+        """Add a result.  One that is repeated after a restart is ignored, and one that is not finite starts anew."""
+        if length <= self.length:
+            return
+        if not isfinite(value):
+            self.count, self.mean, self.squares, self.weights, self.weighted, self.bends = 0, 0.0, 0.0, 0, 0.0, 0.0
+        elif 2 * length > self.longest:
+            if self.count >= 2:
+                self.bends += (value - 2 * self.last + self.before) ** 2
+            self.count += 1
+            step = value - self.mean
+            self.mean += step / self.count
+            self.squares += step * (value - self.mean)  # Welford 1962
+            weight = 2 * length - self.longest
+            self.weights += weight
+            self.weighted += weight * value
+        self.length, self.before, self.last = length, self.last, value
+
+    def settled(self, share: float) -> float:
+        """Return the last result, moved towards the weighted mean of all of them.
+
+        With a `noise_share` of one half or more, it is this mean.
+        """
+        if not self.count:
+            return self.last
+        return self.last + min(1.0, 2 * share) * (self.weighted / self.weights - self.last)
+
+
+def noise_share(trials: Iterable[LateResults]) -> float:
+    """Return the mean share of noise in the variance of the results of each trial, from 0 to 1.
+
+    Second differences of independent noise have 6 times its variance.  Trials that have not trained to the end, and
+    those with fewer than 4 results, are left out.  Return 0 if none is left.
+    """
+    shares = [
+        min(1.0, (trial.bends / (trial.count - 2) / 6) / (trial.squares / (trial.count - 1)))
+        for trial in trials
+        if trial.length >= trial.longest and trial.count >= _FEWEST and trial.squares > 0
+    ]
     return fsum(shares) / len(shares) if shares else 0.0
-
-
-def settled(curve: Curve, longest: int, share: float) -> float:
-    """Return the last result of a curve, moved towards the weighted mean of those in the last half of ``longest``.
-
-    The weight of a result grows linearly with its length, from 0 in the middle.  With a `noise_share` of one half or
-    more, the result is this mean.
-    """
-    half = _last_half(curve, longest)
-    last = curve[-1][1]
-    if not half or not isfinite(last):
-        return last
-    weights = [2 * length - longest for length, _ in half]
-    mean = fsum(weight * value for weight, (_, value) in zip(weights, half, strict=True)) / sum(weights)
-    return last + min(1.0, 2 * share) * (mean - last)
-
-
-def _last_half(curve: Curve, longest: int) -> Curve:
-    """Return the results after the middle of ``longest``, or none of them if one is not finite."""
-    half = [point for point in curve if 2 * point[0] > longest]
-    return half if all(isfinite(value) for _, value in half) else []
