@@ -58,7 +58,17 @@ def search(peer: str, variant: str, workload: Workload, log: Path, *, limit: flo
 
 def quality(peer: str, request: Request) -> Iterator[list[Any]]:
     """Search with a peer in virtual time: the task, the seed and the trace of each search, and the seconds it took."""
-    script = [_python(peer), "-W", "ignore", "-m", f"benchmarks.peers.quality_on_{peer}", json.dumps(request)]
+    return _answers(peer, f"benchmarks.peers.quality_on_{peer}", request)
+
+
+def trust_on_ray(directory: Path, tasks: Sequence[str], seeds: int) -> Iterator[list[Any]]:
+    """Search tasks of ARLBench with Ray Tune's ASHA: the task, the seed and the recommended setting of each search."""
+    return _answers("ray", "benchmarks.peers.trust_on_ray", [str(directory.absolute()), list(tasks), seeds])
+
+
+def _answers(peer: str, module: str, request: Any) -> Iterator[list[Any]]:
+    """Yield the lines of JSON that a script of a peer prints for a request."""
+    script = [_python(peer), "-W", "ignore", "-m", module, json.dumps(request)]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(

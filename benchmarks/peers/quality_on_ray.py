@@ -15,9 +15,9 @@ from benchmarks.quality.workers import Job
 class Asha:
     """ASHA by stopping: rungs at 1, 4 and 16, its defaults; it asks no more of a trial than its id."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_t: int = STEPS) -> None:
         self._scheduler = AsyncHyperBandScheduler(
-            time_attr="length", metric="accuracy", mode="max", grace_period=1, reduction_factor=4, max_t=STEPS
+            time_attr="length", metric="accuracy", mode="max", grace_period=1, reduction_factor=4, max_t=max_t
         )
         self._trials: list[Any] = []
 

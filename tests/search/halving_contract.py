@@ -12,9 +12,10 @@ from math import floor, inf, isinf, isnan
 
 from ashwood.search.draw import bits
 from ashwood.search.plan import BracketPlan, plan_search
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.vocabulary import (
     Audited,
+    Created,
     Dropped,
     Exit,
     Job,
@@ -91,9 +92,12 @@ class HalvingLedger(Ledger):
             assert self.due(bracket) is None, f"{job}, but {self.due(bracket)} was due"
             assert bracket.created < bracket.to_create, f"{job}: its bracket had {bracket.to_create} trials to create"
             assert job.why.nth == bracket.created
-            assert job.target == bracket.rungs[0].length
+            # With `Mode.AUTO`, new trials can skip rungs.
+            entry = 0 if isinstance(job.why, Created) else job.why.rung
+            assert self.settings.mode is Mode.AUTO or not entry
+            assert job.target == bracket.rungs[entry].length
             bracket.created += 1
-            bracket.heading[job.trial] = 0
+            bracket.heading[job.trial] = entry
             self.bracket_of.append(job.why.bracket)
         else:
             bracket = self.brackets[self.bracket_of[job.trial]]

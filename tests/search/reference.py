@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
-from math import ceil, floor, isfinite, isnan
+from math import ceil, floor, inf, isfinite, isnan, sqrt
 from typing import Any
 
 from ashwood.errors import SearchError
@@ -20,12 +20,14 @@ from ashwood.search.vocabulary import (
     Audited,
     BracketFinished,
     Created,
+    CreatedHedged,
     CreatedHigher,
     Dropped,
     Exit,
     Extended,
     Job,
     LastChance,
+    New,
     Pause,
     Promote,
     Promoted,
@@ -69,6 +71,17 @@ def plan_brackets(s: SearchSettings) -> list[tuple[int, int]]:
         rungs.pop()
 
 
+def tau_b(pairs: Sequence[tuple[Any, Any]]) -> float:
+    """Kendall's tau-b, or 0 if all results at one of the rungs are equal."""
+    signs = [((a > c) - (a < c), (b > d) - (b < d)) for (a, b), (c, d) in combinations(pairs, 2)]
+    untied = sum(one != 0 for one, _ in signs) * sum(two != 0 for _, two in signs)
+    return sum(one * two for one, two in signs) / sqrt(untied) if untied else 0.0
+
+
+def valid(t: ReferenceTrial) -> bool:
+    return t.state != "invalid"
+
+
 @dataclass
 class ReferenceTrial:
     """One trial's whole story; ``at`` is the rung that it is on its way to, or waits at."""
@@ -77,6 +90,7 @@ class ReferenceTrial:
     bracket: int
     nth: int
     at: int = 0
+    entered: int = 0
     state: str = "training"
     losses: dict[int, float] = field(default_factory=dict)
     promoted_from: set[int] = field(default_factory=set)
@@ -99,6 +113,7 @@ class Reference:
         self.sync = s.method is Method.SYNC_HALVING
         self.stops = s.stop_once and not self.sync
         self.learns = s.method is Method.ADAPTIVE_ASHA and s.mode is Mode.AUTO and not self.stops
+        self.hedges = self.learns and s.hedged
         self.entries = [0 for _ in plan]
         self.climbers: list[list[ReferenceTrial]] = [[] for _ in plan]
         self.lengths = [
@@ -206,26 +221,63 @@ class Reference:
                 self.give(trial)
                 return Job(trial.id, self.lengths[bracket][trial.at], why)
             if (nth := self.created(bracket)) < self.to_create[bracket]:
-                entry = self.entries[bracket]
-                self.trials.append(ReferenceTrial(len(self.trials), bracket, nth, entry))
+                entry, new = self.enter(bracket, nth)
+                self.trials.append(ReferenceTrial(len(self.trials), bracket, nth, entry, entry))
                 self.given[bracket] += self.lengths[bracket][entry]
-                new = CreatedHigher(bracket, nth, entry) if entry else Created(bracket, nth)
                 return Job(len(self.trials) - 1, self.lengths[bracket][entry], new)
         return None
+
+    def enter(self, bracket: int, nth: int) -> tuple[int, New]:
+        entry, lengths = self.entries[bracket], self.lengths[bracket]
+
+        def trained(rung: int) -> int:
+            return sum(lengths[t.at] for t in self.trials if t.bracket == bracket and t.entered == rung)
+
+        if self.hedges and entry + 1 < len(lengths) and trained(entry + 1) < trained(entry):
+            return entry + 1, CreatedHedged(bracket, nth, entry + 1)
+        return entry, CreatedHigher(bracket, nth, entry) if entry else Created(bracket, nth)
 
     def give(self, t: ReferenceTrial) -> None:
         lengths = [0, *self.lengths[t.bracket]]
         self.given[t.bracket] += lengths[t.at + 1] - lengths[t.at]
 
     def learn(self, t: ReferenceTrial) -> None:
-        """Skip the first rung where, of the latest that were compared there and at the second, not most agree."""
+        if self.learns:
+            self.compare(t)
+        if self.hedges and t.at == self.entries[t.bracket] < len(self.lengths[t.bracket]) - 1:
+            self.find_ties(t.bracket, t.at)
+
+    def find_ties(self, bracket: int, rung: int) -> None:
+        """Skip a rung if at least 4 of 5 results are equal to the best one beyond the quota."""
+        ranking, quota = self.ranking(bracket, rung), self.quota(bracket, rung)
+        if len(ranking) < 8 or quota >= len(ranking) or ranking[quota].failed_at == rung:
+            return
+        results = [self.result(t, rung) for t in ranking]
+        if Fraction(results.count(results[quota]), len(results)) >= Fraction(4, 5):
+            self.entries[bracket] = rung + 1
+            self.climbers[bracket].clear()
+
+    def result(self, t: ReferenceTrial, rung: int) -> tuple[bool, bool, float]:
+        failed = t.failed_at == rung
+        bad = failed or isnan(t.losses[rung])
+        return failed, bad, 0.0 if bad else t.losses[rung] if isfinite(t.losses[rung]) else inf
+
+    def compare(self, t: ReferenceTrial) -> None:
+        """Skip the first rung if the rankings there and at the second rung agree too little."""
         entry, climbers = self.entries[t.bracket], self.climbers[t.bracket]
-        if not self.learns or t.at != entry + 1 or entry not in t.losses:
+        if t.at != entry + 1 or entry not in t.losses:
             return
         climbers.append(t)
         latest = climbers[-48:]
+        if self.hedges:
+            both = [(self.result(each, entry), self.result(each, entry + 1)) for each in latest if valid(each)]
+            varied = all(len(set(results)) > 1 for results in zip(*both, strict=True))
+            if len(both) >= 12 and varied and tau_b(both) <= 0.2:
+                self.entries[t.bracket] += 1
+                climbers.clear()
+            return
         first, second = self.ranking(t.bracket, entry), self.ranking(t.bracket, entry + 1)
-        ranks = [(first.index(each), second.index(each)) for each in latest if each.state != "invalid"]
+        ranks = [(first.index(each), second.index(each)) for each in latest if valid(each)]
         pairs = list(combinations(ranks, 2))
         alike = sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in pairs)
         if len(latest) >= 16 and alike <= len(pairs) - alike:

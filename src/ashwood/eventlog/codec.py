@@ -17,7 +17,7 @@ shapes can still be decoded.  From version 2 on, a digest is stored with each re
 | 8 | ``HparamsInvalid`` and ``DeclaredInvalid`` instead of ``HparamsRejected`` and ``RejectedHparams`` |
 | 8 | ``metric_at`` and ``max_time`` instead of ``stop_at`` and ``max_seconds`` |
 | 9 | added trials, extended searches, sizes of checkpoints; steps, conditions and constraints of a space |
-| 10 | ``Audited``, and the share of audits of a search |
+| 10 | ``Audited`` and ``CreatedHedged``; the share of audits of a search, and whether it is hedged |
 """
 
 from __future__ import annotations
@@ -241,6 +241,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                         "sampler": Sampler(search.get("sampler", Sampler.RANDOM)),
                         "divisor": Fraction(search["divisor"]),
                         "audit": Fraction(search.get("audit", 0)),
+                        "hedged": search.get("hedged", False),
                         "bracket_rungs": tuple(search["bracket_rungs"]),
                         "bracket_lengths": _decode_lengths(search.get("bracket_lengths", ())),
                         "bracket_trials": tuple(search.get("bracket_trials", ())),

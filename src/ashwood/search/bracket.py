@@ -18,10 +18,10 @@ from ashwood.search.rung import Rung
 from ashwood.search.vocabulary import (
     BracketFinished,
     Created,
-    CreatedHigher,
     Exit,
     Extended,
     Job,
+    New,
     Promote,
     Promoted,
     ReachedEnd,
@@ -47,7 +47,6 @@ class Bracket(ABC):
             trials that are retried, and trials that had reached the end before the search was extended.
         given: total training length of all jobs so far.
         planned: number of trials that it creates, without replacements of invalid ones.
-        entry: the rung at which new trials are first compared.
         reserved: number of its first trials that `resize` keeps, because some of them have given hyperparameters.
         finished: whether no trial trains and none will.
     """
@@ -79,7 +78,6 @@ class Bracket(ABC):
         # The length at which the job of a training trial ends, if its rung was lengthened since the job was given.
         self._former: dict[TrialId, int] = {}
         self.planned = plan.trials
-        self.entry = 0
         self.reserved = 0
         self._to_create = plan.trials
         self._created = 0
@@ -95,8 +93,7 @@ class Bracket(ABC):
             return Job(trial, self.rungs[towards].length, queued_for)
         job = self._promotion()
         if job is None and self._created < self._to_create:
-            nth, entry = self._created, self.entry
-            why = CreatedHigher(self.number, nth, entry) if entry else Created(self.number, nth)
+            entry, why = self._enter(self._created)
             job = Job(fresh, self.rungs[entry].length, why)
             self._created += 1
             self._send(fresh, entry)
@@ -224,8 +221,9 @@ class Bracket(ABC):
         more results than this.
         """
         expected: list[int] = []
+        new = self._expected_entries(self._to_create - self._created)
         for at, rung in enumerate(self.rungs):
-            further = self._heading[at] + (self._to_create - self._created if at == self.entry else 0)
+            further = self._heading[at] + new[at]
             if at:
                 below = self.rungs[at - 1]
                 promoted = below.quota_of(expected[-1])
@@ -234,6 +232,10 @@ class Bracket(ABC):
                 further += max(0, promoted - below.promoted)
             expected.append(len(rung) + further)
         return expected
+
+    def _expected_entries(self, new: int) -> Sequence[int]:
+        """Return how many of the trials that it will create are first compared at each rung."""
+        return [new, *[0] * (len(self.rungs) - 1)]
 
     @property
     def can_resize(self) -> bool:
@@ -274,6 +276,10 @@ class Bracket(ABC):
         return [Retired(trial, why) for rung in self.rungs[:-1] for trial in rung.waiting()]
 
     # -- hooks for the rule of promotion -------------------------------------------------
+
+    def _enter(self, nth: int) -> tuple[int, New]:
+        """Return the rung at which its ``nth`` new trial is first compared, and the reason."""
+        return 0, Created(self.number, nth)
 
     @abstractmethod
     def _promotion(self) -> Job | None:

@@ -159,6 +159,16 @@ class Rung:
         """Return at most ``most`` of the best trials, without those that failed or whose loss is NaN."""
         return [key[2] for key in self._ranking[:most] if key[0] == 0]
 
+    def tied(self) -> int:
+        """Return how many results are equal to the best one beyond the quota, or 0 if there is none or it failed.
+
+        Among equal results, the trial ids decide which are promoted.
+        """
+        if self.quota >= len(self._ranking) or (key := self._ranking[self.quota])[0] == _FAILED:
+            return 0
+        begin, end = (self._ranking.bisect_left((*key[:2], trial)) for trial in (-1, inf))
+        return int(end - begin)
+
     def waits(self, trial: TrialId) -> bool:
         """Return whether a trial has a result here, was not promoted and has not failed."""
         key = self._keys.get(trial)

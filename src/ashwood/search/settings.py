@@ -88,6 +88,8 @@ class SearchSettings:
         sampler: how hyperparameters are drawn.
         audit: share of promotions that are audits, from 0 to below 1, stored exactly; see `ashwood.search.audits`.  It
             has no effect unless `can_audit`.
+        hedged: whether ``mode: auto`` gives half of the training to trials that skip a rung, and judges ties; False in
+            searches from before rules 5.
         bracket_lengths: total lengths of the rungs of each bracket of an extended search.  If they are given,
             ``bracket_trials`` is given, too, and ``mode`` and the numbers of rungs have no effect.
         bracket_trials: number of trials of each bracket of an extended search.
@@ -107,6 +109,7 @@ class SearchSettings:
     bracket_lengths: tuple[tuple[int, ...], ...] = ()
     bracket_trials: tuple[int, ...] = ()
     audit: Fraction = DEFAULTS.audit
+    hedged: bool = True
 
     def extended(
         self, max_length: int, bracket_lengths: tuple[tuple[int, ...], ...], bracket_trials: tuple[int, ...]

@@ -7,7 +7,8 @@ and `single` have one with a single rung, so that every trial trains to the end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ashwood.errors import SearchError
 from ashwood.search.asha import AshaBracket
@@ -310,9 +311,9 @@ def _trials(number: int) -> str:
     return f"{number} {'trial' if number == 1 else 'trials'}"
 
 
-def _rule(settings: SearchSettings) -> type[Bracket]:
+def _rule(settings: SearchSettings) -> Callable[..., Bracket]:
     if settings.method is Method.SYNC_HALVING:
         return ShaBracket
     if settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.stop_once:
-        return LearningBracket
+        return partial(LearningBracket, hedged=settings.hedged)
     return StoppingBracket if settings.stop_once else AshaBracket

@@ -52,7 +52,21 @@ class CreatedHigher(NamedTuple):
         )
 
 
-New: TypeAlias = Created | CreatedHigher
+class CreatedHedged(NamedTuple):
+    """A new trial that is compared from rung ``rung`` on, because a half of the training skips the rung below."""
+
+    bracket: int
+    nth: int
+    rung: int
+
+    def __str__(self) -> str:
+        return (
+            f"trial {self.nth} of bracket {self.bracket}, compared from rung {self.rung} on: "
+            f"half of the training skips rung {self.rung - 1}, in case that rung misleads"
+        )
+
+
+New: TypeAlias = Created | CreatedHigher | CreatedHedged
 """Reasons for a job of a new trial."""
 
 
@@ -157,6 +171,7 @@ class Extended(NamedTuple):
 Reason: TypeAlias = (
     Created
     | CreatedHigher
+    | CreatedHedged
     | Promoted
     | Audited
     | LastChance

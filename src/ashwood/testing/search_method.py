@@ -98,7 +98,8 @@ class Ledger:
         assert job.target <= self.settings.max_length, f"{job} goes beyond max_length"
         if isinstance(job.why, v.New):
             assert job.trial == self.created, f"trial ids count from 0 in order of creation, but got {job}"
-            assert address == tuple(job.why), f"the address of trial {job.trial} is {address}, but {job.why!r}"
+            named = (job.why.bracket, job.why.nth)
+            assert address == named, f"the address of trial {job.trial} is {address}, but {job.why!r}"
             assert job.target >= 1
             self.created += 1
             assert self.created <= self.settings.max_trials + self.invalid, f"{self.created} trials were created"
