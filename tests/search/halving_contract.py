@@ -12,11 +12,12 @@ from math import inf, isinf, isnan
 from ashwood.search.plan import BracketPlan, plan_search
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import (
+    Created,
+    CreatedHigher,
     Dropped,
     Exit,
     Job,
     LastChance,
-    New,
     Pause,
     Promote,
     Promoted,
@@ -82,7 +83,7 @@ class HalvingLedger(Ledger):
     def took_job(self, job: Job, address: tuple[int, int]) -> None:
         """Check that a job is the promotion that is due, or a new trial if none is."""
         super().took_job(job, address)
-        if isinstance(job.why, New):
+        if isinstance(job.why, Created | CreatedHigher):
             bracket = self.brackets[job.why.bracket]
             assert self.due(bracket) is None, f"{job}, but {self.due(bracket)} was due"
             assert bracket.created < bracket.to_create, f"{job}: its bracket had {bracket.to_create} trials to create"

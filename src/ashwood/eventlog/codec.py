@@ -17,6 +17,7 @@ shapes can still be decoded.  From version 2 on, a digest is stored with each re
 | 8 | ``HparamsInvalid`` and ``DeclaredInvalid`` instead of ``HparamsRejected`` and ``RejectedHparams`` |
 | 8 | ``metric_at`` and ``max_time`` instead of ``stop_at`` and ``max_seconds`` |
 | 9 | added trials, extended searches, sizes of checkpoints; steps, conditions and constraints of a space |
+| 10 | replicates |
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from ashwood.search.guides import Confidence, PastTrials, Prior
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Group, Hyperparameter, Space, Tree
 
-VERSION: Final = 9
+VERSION: Final = 10
 
 _FORMER_EVENTS: Final = {"DiskFilled": events.StorageFailed, "HparamsRejected": events.HparamsInvalid}
 _EVENTS: Final = _FORMER_EVENTS | {cls.__name__: cls for cls in events.Event.__args__}

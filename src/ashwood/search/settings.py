@@ -88,6 +88,7 @@ class SearchSettings:
         bracket_lengths: total lengths of the rungs of each bracket of an extended search.  If they are given,
             ``bracket_trials`` is given, too, and ``mode`` and the numbers of rungs have no effect.
         bracket_trials: number of trials of each bracket of an extended search.
+        replicates: number of the best trials that train again with another seed, after all others.
     """
 
     method: Method
@@ -103,9 +104,14 @@ class SearchSettings:
     sampler: Sampler = DEFAULTS.sampler
     bracket_lengths: tuple[tuple[int, ...], ...] = ()
     bracket_trials: tuple[int, ...] = ()
+    replicates: int = 0
 
     def extended(
-        self, max_length: int, bracket_lengths: tuple[tuple[int, ...], ...], bracket_trials: tuple[int, ...]
+        self,
+        max_length: int,
+        bracket_lengths: tuple[tuple[int, ...], ...],
+        bracket_trials: tuple[int, ...],
+        replicates: int,
     ) -> SearchSettings:
         """Return the settings of an extended search, with these rungs and trials of each bracket."""
         return replace(
@@ -114,6 +120,7 @@ class SearchSettings:
             max_trials=sum(bracket_trials),
             bracket_lengths=bracket_lengths,
             bracket_trials=bracket_trials,
+            replicates=replicates,
         )
 
     @property

@@ -49,7 +49,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.vocabulary import TrialId
+from ashwood.search.vocabulary import Replicated, TrialId
 from ashwood.views.spending import Spending
 
 
@@ -105,6 +105,7 @@ class TrialRow:
         ended_at: time at which it ended.
         seconds: total time of its attempts that have ended.
         given: hyperparameters that a user gave for it, by dotted name; the others were drawn.
+        original: the trial of which it is a replicate, or None.
     """
 
     id: TrialId
@@ -135,6 +136,7 @@ class TrialRow:
     ended_at: float | None = field(default=None, repr=False)
     seconds: float = 0.0
     given: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    original: TrialId | None = field(default=None, repr=False)
 
     @property
     def checkpoint(self) -> SavedCheckpoint | None:
@@ -364,8 +366,11 @@ class TrialTable:
 
     def _decide(self, at: float, decision: Decision) -> None:
         match decision:
-            case CreateTrial(trial, bracket, nth, hparams, seed, target, given=given):
-                self.rows[trial] = TrialRow(trial, bracket, nth, hparams, seed, target, at, given=given)
+            case CreateTrial(trial, bracket, nth, hparams, seed, target, why, given):
+                original = why.original if isinstance(why, Replicated) else None
+                self.rows[trial] = TrialRow(
+                    trial, bracket, nth, hparams, seed, target, at, given=given, original=original
+                )
                 self.states[TrialState.RUNNING] += 1
             case TrainTrial(trial, attempt, target) | ContinueTrial(trial, attempt, target):
                 row = self.rows[trial]
