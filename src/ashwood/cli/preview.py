@@ -211,6 +211,12 @@ def _print_lengths(shown: Preview, unit: Unit) -> None:
 
 def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
     total, share, full = shown.total_length, shown.share, shown.full_length
+    if (replicates := shown.settings.replicates):
+        low, high = round(shown.replicates.low), round(shown.replicates.high)
+        number = f"{low:,}" if low == high else f"{low:,}–{high:,}"
+        longest = format_length(shown.settings.max_length, unit)
+        why = "" if low == high == replicates else f", one for each of the best {replicates} that reach the end"
+        yield f"Replicates: {number} {'training' if high == 1 else 'trainings'} to {longest}{why}."
     everything = f"of training all {_count(shown.total_trials, 'trial')} to full length"
     if shown.exact:
         yield f"Total training: {_number(total.middle)} {unit}, {share.middle:.0%} {everything}."
