@@ -412,6 +412,7 @@ class Experiment:
         max_concurrent_trials: int | None = None,
         max_trials: int | None = None,
         max_invalid_trials: int | None = None,
+        replicates: int | None = None,
         stop_when: StopWhen | None = None,
         max_size: int | str | None = None,
     ) -> None:
@@ -425,6 +426,7 @@ class Experiment:
             max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
             max_trials: total number of trials to create.
             max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses.
+            replicates: number of the best trials that train again with another seed at the end.
             stop_when: new bounds, which replace all earlier ones; ``{}`` removes them.
             max_size: largest size of all checkpoints together, in bytes or as text such as ``"200GB"``; ``"none"``
                 removes the limit.
@@ -437,6 +439,7 @@ class Experiment:
             "max_concurrent_trials": max_concurrent_trials,
             "max_trials": max_trials,
             "max_invalid_trials": max_invalid_trials,
+            "replicates": replicates,
         }
         changed: dict[str, float | None] = {name: value for name, value in numbers.items() if value is not None}
         if stop_when is not None:
@@ -449,10 +452,16 @@ class Experiment:
                 raise ConfigError([Problem("max_size", str(error), "set")]) from None
         ask(self._home, self.id, SettingsChanged(changed))
 
-    def extend(self, *, max_trials: int | None = None, max_length: LengthLike | None = None) -> None:
-        """Add trials or longer training to the search, also after it has ended.  Numbers that are None do not change.
+    def extend(
+        self,
+        *,
+        max_trials: int | None = None,
+        max_length: LengthLike | None = None,
+        replicates: int | None = None,
+    ) -> None:
+        """Add trials, longer training or replicates to the search, also after it has ended.
 
-        Nothing is trained again: trials continue from their checkpoints.  `resume` runs the rest, unless a driver
+        Numbers that are None do not change.  Nothing is trained again: trials continue from their checkpoints.  `resume` runs the rest, unless a driver
         runs the experiment.
 
         Example::
@@ -464,6 +473,7 @@ class Experiment:
             max_trials: new total number of trials, which is larger than the present one.
             max_length: new total length to which the best trials train.  Schedules that are tied to the former one,
                 such as learning rate schedules, end there.
+            replicates: new number of the best trials that train again with another seed, larger than the present one.
 
         Raises:
             ConfigError: ``max_length`` is not a length in the unit of the experiment.
@@ -473,7 +483,7 @@ class Experiment:
             length = None if max_length is None else parse_max_length(max_length, self.spec.unit)
         except ValueError as error:
             raise ConfigError([Problem("max_length", str(error), "extend")]) from None
-        ask(self._home, self.id, ExtendRequested(max_trials, length))
+        ask(self._home, self.id, ExtendRequested(max_trials, length, replicates))
 
     def __repr__(self) -> str:
         return f"<ashwood experiment {self.id} ({self.spec.name}): {self.state}>"

@@ -245,6 +245,10 @@ def extend(
         str | None,
         typer.Option("--max-length", metavar="LENGTH", help="New length of the best trials: '{epochs: 243}' or 243."),
     ] = None,
+    replicates: Annotated[
+        int | None,
+        typer.Option("--replicates", min=1, metavar="N", help="Number of best trials to train again, with other seeds."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Trials, training, time and cost of the extension, without extending.")
     ] = False,
@@ -256,13 +260,13 @@ def extend(
         typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10."),
     ] = None,
 ) -> None:
-    """Add trials or longer training to a search, also after it has ended, and run the rest.
+    """Add trials, longer training or replicates to a search, also after it has ended, and run the rest.
 
     Nothing is trained again: trials continue from their checkpoints.
     """
     from ashwood.cli.extend import extend_experiment
 
-    asked = (max_trials, max_length, cost_per_worker_hour)
+    asked = (max_trials, max_length, replicates, cost_per_worker_hour)
     raise typer.Exit(extend_experiment(experiment, options, *asked, dry_run=dry_run, run=not no_run))
 
 
@@ -347,7 +351,7 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, metric_at=0.98, "
+            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, replicates=3, metric_at=0.98, "
             "max_time=2h or max_size=200GB; the last three can be none.",
         ),
     ],
