@@ -247,7 +247,9 @@ def extend(
     ] = None,
     replicates: Annotated[
         int | None,
-        typer.Option("--replicates", min=1, metavar="N", help="Number of best trials to train again, with other seeds."),
+        typer.Option(
+            "--replicates", min=1, metavar="N", help="Number of best trials to train again, with other seeds."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Trials, training, time and cost of the extension, without extending.")
@@ -351,8 +353,8 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, replicates=3, metric_at=0.98, "
-            "max_time=2h or max_size=200GB; the last three can be none.",
+            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, replicates=3, "
+            "metric_at=0.98, max_time=2h or max_size=200GB; the last three can be none.",
         ),
     ],
     home: HomeOption = None,

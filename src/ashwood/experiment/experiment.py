@@ -706,9 +706,7 @@ class Experiment:
         losses = (
             (checkpoint.loss, checkpoint.trial)
             for checkpoint in self.checkpoints
-            if checkpoint.loss is not None
-            and isfinite(checkpoint.loss)
-            and self._may_be_best(checkpoint.trial)
+            if checkpoint.loss is not None and isfinite(checkpoint.loss) and self._may_be_best(checkpoint.trial)
         )
         self.best_saved, self._best_saver = min(losses, default=(inf, None))
 

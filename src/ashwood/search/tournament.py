@@ -324,15 +324,23 @@ class Tournament:
                 lengths = [(*each, *above) for each in lengths]
             else:
                 raise SearchError(f"with divisor {float(divisor):g}, max_length {max_length} needs too many rungs")
-        wanted = self.replicates.wanted
-        if replicates is not None:
-            if settings.open_ended:
-                raise SearchError(NO_REPLICATES)
-            if replicates <= wanted:
-                raise SearchError(f"replicates must be more than the present {wanted}, not {replicates}")
-            wanted = replicates
         longest = settings.max_length if max_length is None else max_length
-        return settings.extended(longest, tuple(lengths), tuple(trials), wanted)
+        return settings.extended(longest, tuple(lengths), tuple(trials), self._extended_replicates(replicates))
+
+    def _extended_replicates(self, replicates: int | None) -> int:
+        """Return the number of replicates of the extended search.
+
+        Raises:
+            SearchError: see `extend`.
+        """
+        present = self.replicates.wanted
+        if replicates is None:
+            return present
+        if self.settings.open_ended:
+            raise SearchError(NO_REPLICATES)
+        if replicates <= present:
+            raise SearchError(f"replicates must be more than the present {present}, not {replicates}")
+        return replicates
 
     def limit(self, max_concurrent_trials: int) -> None:
         """Set how many trials may train at once, at least one for each bracket; 0 removes the bound."""

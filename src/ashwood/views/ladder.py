@@ -200,6 +200,15 @@ class Ladder:
         """Total lengths of the rungs of each bracket."""
         return tuple(bracket.lengths for bracket in self.brackets)
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether all trials are or train at the last rung, or have ended, so that no other one reaches it."""
+        return not any(
+            rung.waiting or (rung.training and rung is not bracket.rungs[-1])
+            for bracket in self.brackets
+            for rung in bracket.rungs
+        )
+
     def rung(self, trial: TrialId) -> int:
         """Return the rung towards which a trial trains, or at which it is paused or ended."""
         path = self.paths.changing.get(trial)

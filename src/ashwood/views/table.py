@@ -42,7 +42,7 @@ def trial_record(
 
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
     of the best report, and ``last.NAME`` is the last report of each metric.  ``given`` names the hyperparameters that a
-    user gave for the trial.
+    user gave for the trial.  ``replicate_of`` is the trial of which it is a replicate.
 
     Args:
         row: the trial.
@@ -65,6 +65,7 @@ def trial_record(
         **(blank or {}),
         **flatten(row.hparams, "hparams."),
         "given": ", ".join(row.given) or None,
+        "replicate_of": row.original,
         "seed": row.seed,
         "attempts": row.attempt,
         "failures": len(row.errors),

@@ -9,6 +9,9 @@ checkpoints, its trials are ranked by them, because without a checkpoint a resul
   checkpoint of a trial that has ended.
 
 The search and ``stop_when`` always use reports.
+
+Replicates have no rank, because they are not new settings.  Their results are reports, and count in
+`ashwood.views.recommendation`, which defines the trial to use when all trials have been compared.
 """
 
 from __future__ import annotations
@@ -227,7 +230,7 @@ class TrialTable:
 
     @property
     def best_seen(self) -> TrialRow | None:
-        """The trial with the best report so far, with or without a checkpoint, or None."""
+        """The trial with the best report so far, with or without a checkpoint, or None.  It is no replicate."""
         return self._best_seen
 
     def has_seen_better(self, row: TrialRow) -> bool:
@@ -235,16 +238,16 @@ class TrialTable:
         return row.seen is not None and self.improves(row.seen, row.metric)
 
     def best(self, n: int = 1) -> list[TrialRow]:
-        """Return the best ``n`` trials, without invalid ones and those that never reported a finite metric."""
+        """Return the best ``n`` trials, without invalid ones, those without a finite metric, and replicates."""
         return nsmallest(n, (row for row in self.rows.values() if self._ranks(row)), key=self.ranking_key)
 
     def ranked(self) -> list[TrialRow]:
-        """Return all trials, the best first; invalid ones and those that never reported a finite metric come last."""
+        """Return all trials, the best first; invalid ones, those without a finite metric and replicates come last."""
         return sorted(self.rows.values(), key=self.ranking_key)
 
     def ranking_key(self, row: TrialRow) -> RankingKey:
         """Return a sort key with which the best trial comes first, and among equal trials the older one."""
-        if row.state is not TrialState.INVALID:
+        if row.state is not TrialState.INVALID and row.original is None:
             if row.metric is not None:
                 return (0, self._sign * row.metric, row.id)
             if row.seen is not None:
@@ -272,9 +275,10 @@ class TrialTable:
         if value is not None and self.improves(value, row.seen):
             row.seen, row.seen_length, row.seen_at = value, event.length, at
             best = self._best_seen
-            if best is None or (self._sign * value, row.id) < (self._sign * (best.seen or 0.0), best.id):
+            is_best = best is None or (self._sign * value, row.id) < (self._sign * (best.seen or 0.0), best.id)
+            if is_best and row.original is None:
                 self._best_seen = row
-            if not self.by_checkpoint:
+            if not self.by_checkpoint or row.original is not None:
                 row.metric, row.metric_length, row.metric_at = value, event.length, at
             self._rank(row)
         if self._unrated and (path := self._unrated.pop(row.id, None)) is not None:
@@ -340,6 +344,8 @@ class TrialTable:
 
     def _take_result(self, row: TrialRow) -> None:
         """Make the metric of the best checkpoint the result of its trial, also if it was deleted to keep max_size."""
+        if row.original is not None:
+            return
         rated = (each for each in (row.best_checkpoint, row.deleted) if each is not None)
         best = min(rated, key=self._checkpoint_key, default=None)
         row.metric = row.metric_length = row.metric_at = None
