@@ -30,7 +30,7 @@ from ashwood.search.density import DensitySampler
 from ashwood.search.given import read_given
 from ashwood.search.settings import Method, Sampler
 from ashwood.search.space import Path
-from ashwood.search.tournament import Tournament
+from ashwood.search.tournament import NO_REPLICATES, Tournament
 from ashwood.search.vocabulary import (
     Created,
     CreatedHigher,
@@ -418,16 +418,15 @@ class Experiment:
         settings = event.settings
         if (problem := problem_of(settings)) is not None:
             raise IllegalEvent(problem)
+        if settings.get("replicates") and self.spec.search.open_ended:
+            raise IllegalEvent(f"replicates can't be set: {NO_REPLICATES}")
         if (trials := settings.get("max_trials")) is not None:
             try:
                 self.search.resize(trials)
             except SearchError as error:
                 raise IllegalEvent(f"max_trials can't become {trials}: {error}") from None
         if (replicates := settings.get("replicates")) is not None:
-            try:
-                self.search.replicate_best(replicates)
-            except SearchError as error:
-                raise IllegalEvent(f"replicates can't become {replicates}: {error}") from None
+            self.search.replicate_best(replicates)
         if (concurrency := settings.get("max_concurrent_trials")) is not None:
             self.search.limit(concurrency)
         self.metric_at = settings.get("metric_at", self.metric_at)

@@ -33,6 +33,9 @@ from ashwood.search.stopping import StoppingBracket
 from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Verdict
 
 
+NO_REPLICATES = "the search has no max_length, so no results can be compared at one length"
+
+
 class Tournament:
     """The search method for any settings; see `ashwood.search.vocabulary.SearchMethod`.
 
@@ -112,13 +115,7 @@ class Tournament:
         return [trial for _, loss, trial in islice(ranked, most) if isfinite(loss)]
 
     def replicate_best(self, wanted: int) -> None:
-        """Replicate the best ``wanted`` finalists.  Replicates that exist are not stopped.
-
-        Raises:
-            SearchError: the search has no max_length; nothing has changed.
-        """
-        if wanted and self.settings.open_ended:
-            raise SearchError(NO_REPLICATES)
+        """Replicate the best ``wanted`` finalists.  Replicates that exist are not stopped."""
         self.replicates.wanted = wanted
         self._unreplicated = None
 
@@ -407,9 +404,6 @@ class Tournament:
             for bracket, share in zip(self.brackets, self._shares, strict=True)
         ]
         return [number for _, _, number in sorted(needs)]
-
-
-NO_REPLICATES = "it has no max_length, so no results at equal lengths can be compared with replicates"
 
 
 def _trials(number: int) -> str:
