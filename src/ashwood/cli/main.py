@@ -561,9 +561,11 @@ def best(
     n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, help="Number of trials.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Show the trials with the best checkpoints: metric, checkpoint path, and hyperparameters as YAML.
+    """Show the recommended trials: metric, checkpoint path, and hyperparameters as YAML.
 
-    If the experiment saves no checkpoints, show the trials with the best reports.
+    When all trials have been compared, these are the ones with the best expected results at max_length, over all seeds
+    with which they were trained. Before, they are those with the best checkpoints, or with the best reports if the
+    experiment saves no checkpoints.
     """
     from ashwood.cli.show import show_best
 
