@@ -411,8 +411,8 @@ class World:
         for checkpoint in kept:
             trial = experiment.trials[checkpoint.trial]
             is_of_best = trial.best_loss < inf if best is None else checkpoint.trial == best.trial
-            queues = (experiment.search.replicates, *experiment.search.brackets)
-            is_retried = any(trial.id in each.queued for each in queues)
+            search = experiment.search
+            is_retried = trial.id in search.replicates.queued or any(trial.id in b.queued for b in search.brackets)
             resumes = trial.checkpoint == checkpoint.name and (trial.state is TrialState.RUNNING or is_retried)
             assert is_of_best or resumes, f"{checkpoint} should be deleted"
 

@@ -29,7 +29,11 @@ def ladder_of(ran: Workers) -> Ladder:
 def test_ladder_agrees_with_search(ran: Workers) -> None:
     ladder, search, trials = ladder_of(ran), ran.experiment.search, ran.experiment.trials
     for view, bracket in zip(ladder.brackets, search.brackets, strict=True):
-        members = [trial for trial in trials if search.address(trial)[0] == view.number]
+        members = [
+            trial
+            for trial in trials
+            if search.address(trial)[0] == view.number and trial not in search.replicates.created
+        ]
         assert view.created == sum(trials[trial].state is not TrialState.INVALID for trial in members)
         assert list(view.lengths) == [rung.length for rung in bracket.rungs]
         for at, (step, rung) in enumerate(zip(view.rungs, bracket.rungs, strict=True)):
@@ -83,7 +87,9 @@ def test_each_trial_that_has_not_ended_is_at_one_rung(ran: Workers) -> None:
         for trial in [*rung.training, *rung.waiting]
     }
     alive = [
-        trial.id for trial in ran.experiment.trials.values() if trial.state in (TrialState.RUNNING, TrialState.PAUSED)
+        trial.id
+        for trial in ran.experiment.trials.values()
+        if trial.state in (TrialState.RUNNING, TrialState.PAUSED) and trial.id not in ladder.originals
     ]
     assert sorted(places) == alive
     for trial in alive:

@@ -32,7 +32,6 @@ from ashwood.search.sha import ShaBracket
 from ashwood.search.stopping import StoppingBracket
 from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Verdict
 
-
 NO_REPLICATES = "the search has no max_length, so no results can be compared at one length"
 
 

@@ -288,13 +288,12 @@ class Progress:
     def describe_recommendation(self) -> str | None:
         """Return a line about the results of the recommended trial, beside the best report of all trials.
 
-        Return None if there are no `recommendations`, or if their first trial has a single result, which is also the
-        best report of all trials.
+        Return None if there are no `recommendations`, or if their first trial has no replicates and the best result.
         """
         first, lowest = next(iter(self.recommendations()), None), self.trials.best_seen
         if first is None or lowest is None:
             return None
-        if first.seeds == 1 and (lowest.id, lowest.seen) == (first.trial, first.mean):
+        if first.seeds == 1 and self.trials.leader is self.trials.rows[first.trial]:
             return None
         unit = self.spec.unit
         which = "lowest" if self.spec.smaller_is_better else "highest"
