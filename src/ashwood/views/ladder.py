@@ -170,7 +170,7 @@ class Ladder:
         spec: the description of the experiment, with the present settings of an extended search.
         brackets: the brackets with counts of the trials at each rung.
         paths: the path of each trial by its id.  Paths of trials that do not train are stored as values in arrays.
-            The path of a replicate has no arrivals, because it is compared at no rung.
+            The path of a replicate has no arrivals, because it is compared at no rung, and ends at the last rung.
         originals: the original of each replicate.
         finals: results of the trials that have trained to the end, and of such replicates.
         replicates_wanted: number of the best trials that are replicated.
