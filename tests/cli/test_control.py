@@ -223,7 +223,8 @@ def test_activate_shows_why_driver_did_not_start(paused: Workplace) -> None:
         ("maxtrials=4", "did you mean max_trials?"),
         (
             "divisor=4",
-            "settings are max_concurrent_trials, max_trials, max_invalid_trials, metric_at, max_time or max_size",
+            "settings are max_concurrent_trials, max_trials, max_invalid_trials, replicates, metric_at, max_time "
+            "or max_size",
         ),
         ("max_trials", "must read KEY=VALUE"),
         ("metric_at=high", "a number such as 0.98, or none"),

@@ -151,7 +151,7 @@ def test_commands_suggest_extension_and_say_what_is_possible(workplace: Workplac
     ) in workplace.ashwood("set", "1", "max_trials=9", code=1)
     assert "ashwood extend 1 --max-length 9" in workplace.ashwood("set", "1", "max_length=9", code=2)
     for options, code, message in (
-        ([], 2, "extend: give --max-trials, --max-length or both"),
+        ([], 2, "extend: give --max-trials, --max-length or --replicates"),
         (["--max-length", "{batches: 9}"], 2, "--max-length: must be in epochs, the unit of the experiment"),
         (["--max-length", "2"], 1, "max_length must be more than the present 2, not 2"),
         (["--max-trials", "6"], 1, "max_trials must be more than the present 6, not 6"),

@@ -342,6 +342,8 @@ SEARCHER = {
     asha("bracket_rungs: [3, 4]"): (2, "searcher.bracket_rungs[1]", ["from 1 to 3, not 4", "max_length 16"]),
     asha("bracket_rungs: [0]"): (2, "searcher.bracket_rungs[0]", ["from 1 to 3, not 0"]),
     asha("bracket_rungs: 3"): (2, "searcher.bracket_rungs", ["write [3]"]),
+    asha("replicates: -1"): (2, "searcher.replicates", ["at least 0", "-1"]),
+    with_length("replicates: 3"): (2, "searcher.replicates", ["needs max_length", "remove replicates"]),
     asha("max_concurrent_trials: -1"): (2, "searcher.max_concurrent_trials", ["at least 0"]),
     asha("num_rungs: 3"): (2, "searcher.num_rungs", ["for async_halving or sync_halving", "not for adaptive_asha"]),
     asha("population_size: 3"): (2, "searcher.population_size", ["population-based"]),

@@ -51,7 +51,7 @@ _SLOTS_OF_NODE = 2
 def main(path: Path) -> None:
     """Write a store with one experiment for each state in which a driver can leave one."""
     with closing(SqliteStore(path)) as store:
-        _run(store, replace(_spec(), max_size=3000), after={40: ExtendRequested(20, 32)})
+        _run(store, replace(_spec(replicates=2), max_size=3000), after={40: ExtendRequested(20, 32, 3)})
         asked: dict[int, Event] = {9: TrialWarned(0, 1, "it never reads trial.checkpoint"), 12: TrialTrained(1, 1, 2.5)}
         _run(store, replace(_spec(), metric_at=0.4, max_trial_time=2.0), after=asked)
         added = AddTrialRequested({"lr": 0.5, "activation": "tanh"}, extra=True)

@@ -103,7 +103,7 @@ def test_logs_from_version_4_on_have_checkpoint_metrics_and_rules(tmp_path: Path
     with closing(SqliteStore(path)) as store:
         numbers = [record.id for record in store.experiments()]
         assert {store.spec(number).rules for number in numbers} == {
-            {1: 0, 2: 0, 3: 0, 4: 1, 5: 1, 6: 2, 7: 3, 8: 3}.get(version, 4)
+            {1: 0, 2: 0, 3: 0, 4: 1, 5: 1, 6: 2, 7: 3, 8: 3, 9: 4}.get(version, 5)
         }
         events = [entry.event for number in numbers for _, entry in store.log(number).read()]
     saved = [event for event in events if isinstance(event, CheckpointSaved)]

@@ -28,7 +28,7 @@ class ExperimentMachine(RuleBasedStateMachine):
     world: World
 
     @initialize(
-        search=search_settings(max_trials=14),
+        search=search_settings(max_trials=14, replicates=3),
         max_restarts=st.integers(0, 2),
         smaller_is_better=st.booleans(),
         slots=st.integers(0, 5),
@@ -168,11 +168,13 @@ class ExperimentMachine(RuleBasedStateMachine):
             assert all(experiment.trials[trial].failures == 0 for trial in failed)
             assert experiment.state is before[0]
 
-    @rule(trials=st.integers(1, 30), concurrency=st.none() | st.integers(0, 6))
-    def somebody_changes_settings(self, trials: int, concurrency: int | None) -> None:
+    @rule(
+        trials=st.integers(1, 30), concurrency=st.none() | st.integers(0, 6), replicates=st.none() | st.integers(0, 4)
+    )
+    def somebody_changes_settings(self, trials: int, concurrency: int | None, replicates: int | None) -> None:
         before = state_of(self.world.experiment)
         try:
-            self.world.set(max_trials=trials, max_concurrent_trials=concurrency)
+            self.world.set(max_trials=trials, max_concurrent_trials=concurrency, replicates=replicates)
         except IllegalEvent:
             assert state_of(self.world.experiment) == before
         else:
@@ -190,14 +192,18 @@ class ExperimentMachine(RuleBasedStateMachine):
             assert search.max_trials == planned + extra
             self.added.append(x)
 
-    @rule(more=st.none() | st.integers(-1, 9), longer=st.none() | st.integers(0, 400))
-    def somebody_extends_the_search(self, more: int | None, longer: int | None) -> None:
+    @rule(
+        more=st.none() | st.integers(-1, 9),
+        longer=st.none() | st.integers(0, 400),
+        replicates=st.none() | st.integers(0, 4),
+    )
+    def somebody_extends_the_search(self, more: int | None, longer: int | None, replicates: int | None) -> None:
         experiment = self.world.experiment
         search, before = experiment.search, state_of(experiment)
         trials = None if more is None else search.max_trials + more
         length = None if longer is None else search.settings.max_length + longer
         try:
-            decisions = self.world.extend(trials, length)
+            decisions = self.world.extend(trials, length, replicates)
         except IllegalEvent:
             assert state_of(experiment) == before
         else:
@@ -304,6 +310,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         if experiment.state is not ExperimentState.COMPLETED or experiment.spec.search.open_ended:
             return
         length = experiment.spec.search.max_length + 7
+        former = set(experiment.search.replicates.created)  # Replicates do not train on.
         decisions = self.world.extend(max_length=length)
         assert decisions[-1] == EndExperiment(ExperimentState.PAUSED, "the search was extended")
         self.world.start(3)
@@ -311,7 +318,11 @@ class ExperimentMachine(RuleBasedStateMachine):
         (ended,) = self.world.stop()
         assert isinstance(ended, EndExperiment)
         assert ended.state.ended
-        completed = [trial for trial in experiment.trials.values() if trial.state is TrialState.COMPLETED]
+        completed = [
+            trial
+            for trial in experiment.trials.values()
+            if trial.state is TrialState.COMPLETED and trial.id not in former
+        ]
         assert all(trial.length >= length for trial in completed) or experiment.spec.search.stop_once
         self.world.replay()
 

@@ -68,6 +68,7 @@ from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Categorical, Double, Int, Log, Space
 from ashwood.search.tournament import Tournament
+from ashwood.search.vocabulary import Replicated
 
 LIVE = (TrialState.RUNNING, TrialState.PAUSED)
 SPACE = Space(
@@ -160,6 +161,7 @@ class World:
         self.processes: dict[int, Process] = {}
         self.dead: list[Process] = []
         self.slots = 0
+        self.replicates = 0
         self.stored: dict[str, int] = {}
         # The number of workers that each trial lost in a row, and its greatest lengths by reports and by checkpoints.
         self._lost: Counter[int] = Counter()
@@ -268,8 +270,10 @@ class World:
     def add(self, *, extra: bool = False, **hparams: Any) -> tuple[Decision, ...]:
         return self.handle(AddTrialRequested(hparams, extra))
 
-    def extend(self, max_trials: int | None = None, max_length: int | None = None) -> tuple[Decision, ...]:
-        return self.handle(ExtendRequested(max_trials, max_length))
+    def extend(
+        self, max_trials: int | None = None, max_length: int | None = None, replicates: int | None = None
+    ) -> tuple[Decision, ...]:
+        return self.handle(ExtendRequested(max_trials, max_length, replicates))
 
     def time_is_up(self) -> tuple[Decision, ...]:
         return self.handle(TimeRanOut(60.0))
@@ -301,6 +305,15 @@ class World:
 
     def _act(self, decision: Decision) -> None:
         match decision:
+            case CreateTrial(trial, bracket, nth, hparams, seed, target, Replicated(original, number)):
+                assert (bracket, nth) == self.experiment.search.address(original)
+                assert hparams == self.experiment.trials[original].hparams
+                assert self.experiment.trials[original].state is TrialState.COMPLETED
+                assert target == self.experiment.search.settings.max_length
+                assert seed == training_seed(self.spec.seed, bracket, nth, number)
+                assert seed != self.experiment.trials[original].seed
+                self.processes[trial] = Process(trial, 1, target)
+                self.replicates += 1
             case CreateTrial(trial, bracket, nth, hparams, seed, target, given=given):
                 assert trial not in self.processes
                 grid = self.spec.search.method is Method.GRID
@@ -364,7 +377,7 @@ class World:
         before = {trial: state for trial, state in before.items() if trial not in reopened}
         named = [getattr(d, "trial", None) for d in decisions if not isinstance(d, DeleteCheckpoint)]
         assert all(before.get(trial, TrialState.RUNNING) in LIVE for trial in named if trial is not None)
-        assert len(experiment.trials) <= experiment.search.max_trials + self.invalid
+        assert len(experiment.trials) <= experiment.search.max_trials + self.invalid + self.replicates
         assert {checkpoint.name for checkpoint in experiment.checkpoints} <= self.stored.keys()
         for each in experiment.trials.values():
             if not each.ended and each.checkpoint not in (None, self.spec.source_checkpoint):
@@ -386,14 +399,20 @@ class World:
             return
         finite = [c for c in kept if c.loss is not None and isfinite(c.loss)]
         best = min(
-            (c for c in finite if experiment.trials[c.trial].state is not TrialState.INVALID),
+            (
+                c
+                for c in finite
+                if experiment.trials[c.trial].state is not TrialState.INVALID
+                and c.trial not in experiment.search.replicates.created
+            ),
             key=lambda c: (c.loss, c.trial),
             default=None,
         )
         for checkpoint in kept:
             trial = experiment.trials[checkpoint.trial]
             is_of_best = trial.best_loss < inf if best is None else checkpoint.trial == best.trial
-            is_retried = any(trial.id in bracket.queued for bracket in experiment.search.brackets)
+            search = experiment.search
+            is_retried = trial.id in search.replicates.queued or any(trial.id in b.queued for b in search.brackets)
             resumes = trial.checkpoint == checkpoint.name and (trial.state is TrialState.RUNNING or is_retried)
             assert is_of_best or resumes, f"{checkpoint} should be deleted"
 

@@ -72,6 +72,7 @@ def test_play_has_course_of_engine_on_simulated_backend(
     course = play(Tournament(search, spec.seed), training, workers, costs=costs, seed=spec.seed)
     assert course.arrivals == arrivals_of(experiment)
     assert course.seconds == backend.clock.now
+    assert course.replicates == len(experiment.search.replicates.created)
     assert course.first_end == observed.first_end
     assert course.audits == observed.audits
     assert course.most_waiting == observed.most_waiting
@@ -119,10 +120,10 @@ class Recorder:
 def test_witness_gets_every_trial_and_its_checkpoints(search: SearchSettings, workers: int) -> None:
     recorder = Recorder()
     course = play(Tournament(search), Exchangeable(noise=0.5, spread=1.5), workers, witness=recorder)
-    created = sum(bracket[0] for bracket in course.arrivals)
+    created = sum(bracket[0] for bracket in course.arrivals) + course.replicates
     assert sorted(recorder.ended_trials) == list(range(created))
     complete = [trial for trial, lengths in recorder.saved_lengths.items() if search.max_length in lengths]
-    assert len(complete) == sum(bracket[-1] for bracket in course.arrivals)
+    assert len(complete) == sum(bracket[-1] for bracket in course.arrivals) + course.replicates
     assert all(lengths == sorted(set(lengths)) for lengths in recorder.saved_lengths.values())
 
 

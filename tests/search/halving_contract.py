@@ -16,11 +16,11 @@ from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.vocabulary import (
     Audited,
     Created,
+    Drawn,
     Dropped,
     Exit,
     Job,
     LastChance,
-    New,
     Pause,
     Promote,
     Promoted,
@@ -87,7 +87,7 @@ class HalvingLedger(Ledger):
     def took_job(self, job: Job, address: tuple[int, int]) -> None:
         """Check that a job is the promotion that is due, or a new trial if none is."""
         super().took_job(job, address)
-        if isinstance(job.why, New):
+        if isinstance(job.why, Drawn):
             bracket = self.brackets[job.why.bracket]
             assert self.due(bracket) is None, f"{job}, but {self.due(bracket)} was due"
             assert bracket.created < bracket.to_create, f"{job}: its bracket had {bracket.to_create} trials to create"

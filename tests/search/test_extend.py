@@ -253,7 +253,7 @@ def test_stopping_search_continues_those_that_would_have_continued_at_the_top() 
 @pytest.mark.parametrize(
     ("chosen", "trials", "length", "message"),
     [
-        (halving(4), None, None, "neither max_trials nor max_length"),
+        (halving(4), None, None, "none of max_trials, max_length and replicates"),
         (halving(4), 4, None, "max_trials must be more than the present 4, not 4"),
         (halving(4), 9, 4, "max_length must be more than the present 4, not 4"),
         (SearchSettings(method=Method.GRID, max_length=4, max_trials=4), 5, None, "4 trials, neither more nor fewer"),

@@ -22,6 +22,15 @@ class TestReference(HalvingContract):
     tries = settings(max_examples=25)
 
 
+class TestReplicates(SearchMethodContract):
+    """The best trials train again after all brackets have finished."""
+
+    method = Tournament
+
+    def settings(self) -> st.SearchStrategy[SearchSettings]:
+        return search_settings(max_trials=9, replicates=5)
+
+
 def make(chosen: SearchSettings) -> SearchMethod:
     return Tournament(chosen)
 

@@ -43,6 +43,7 @@ def settings(draw: st.DrawFn) -> SearchSettings:
         max_rungs=draw(st.integers(1, 5)),
         num_rungs=draw(st.none() | st.integers(1, 4)),
         stop_once=draw(st.booleans()),
+        replicates=draw(st.sampled_from([0, 0, 1, 3])),
     )
     return replace(drawn, audit=draw(st.sampled_from(AUDITS))) if drawn.can_audit else drawn
 

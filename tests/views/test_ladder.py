@@ -12,6 +12,7 @@ from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.search.learning import LearningBracket
 from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method, Mode
 from ashwood.search.vocabulary import Audited, LastChance, Promoted
@@ -29,7 +30,11 @@ def ladder_of(ran: Workers) -> Ladder:
 def test_ladder_agrees_with_search(ran: Workers) -> None:
     ladder, search, trials = ladder_of(ran), ran.experiment.search, ran.experiment.trials
     for view, bracket in zip(ladder.brackets, search.brackets, strict=True):
-        members = [trial for trial in trials if search.address(trial)[0] == view.number]
+        members = [
+            trial
+            for trial in trials
+            if search.address(trial)[0] == view.number and trial not in search.replicates.created
+        ]
         assert view.created == sum(trials[trial].state is not TrialState.INVALID for trial in members)
         assert list(view.lengths) == [rung.length for rung in bracket.rungs]
         for at, (step, rung) in enumerate(zip(view.rungs, bracket.rungs, strict=True)):
@@ -51,6 +56,7 @@ def test_ladder_agrees_with_search_if_trials_skip_a_rung() -> None:
     )
     ran.run()
     (bracket,), (view,) = ran.experiment.search.brackets, ladder_of(ran).brackets
+    assert isinstance(bracket, LearningBracket)
     assert bracket.entry == 1
     assert [step.arrived for step in view.rungs] == [len(rung) for rung in bracket.rungs]
     assert view.rungs[0].arrived < view.created == 120
@@ -95,7 +101,9 @@ def test_each_trial_that_has_not_ended_is_at_one_rung(ran: Workers) -> None:
         for trial in [*rung.training, *rung.waiting]
     }
     alive = [
-        trial.id for trial in ran.experiment.trials.values() if trial.state in (TrialState.RUNNING, TrialState.PAUSED)
+        trial.id
+        for trial in ran.experiment.trials.values()
+        if trial.state in (TrialState.RUNNING, TrialState.PAUSED) and trial.id not in ladder.originals
     ]
     assert sorted(places) == alive
     for trial in alive:
@@ -161,11 +169,18 @@ def test_earlier_moment_shows_ladder_of_that_time(ran: Workers, data: st.DataObj
 
 @given(ran=runs())
 def test_trials_arrive_rung_by_rung(ran: Workers) -> None:
-    for path in ladder_of(ran).paths:
+    ladder = ladder_of(ran)
+    for trial, path in enumerate(ladder.paths):
+        if trial in ladder.originals:
+            assert path.arrivals == (), "a replicate is compared at no rung"
+            continue
         assert len(path.arrivals) >= len(path.promotions)
         assert [arrival.rung for arrival in path.arrivals] == list(range(len(path.arrivals)))
-        for arrival, promoted in zip(path.arrivals, path.promotions, strict=False):
-            assert path.created <= arrival.at <= promoted
+        # A trial that skips rungs has passed them when it is created, and has its first result at a higher rung.
+        skipped = sum(promoted == path.created for promoted in path.promotions)
+        assert all(arrival.at >= path.created for arrival in path.arrivals)
+        for arrival, promoted in list(zip(path.arrivals, path.promotions, strict=False))[skipped:]:
+            assert arrival.at <= promoted
         for promoted, arrival in zip(path.promotions, path.arrivals[1:], strict=False):
             assert promoted <= arrival.at
 

@@ -145,9 +145,10 @@ class Reference:
     def best(self) -> dict[int, tuple[float, int, float]]:
         if not (self._has_saved and self._keeps):
             return self.seen
-        best: dict[int, tuple[float, int, float]] = {}
+        best = {trial: seen for trial, seen in self.seen.items() if self._is_replicate(trial)}
         for trial, *result in sorted(self._checkpoints.values(), key=lambda each: (self._sign * each[1], -each[2])):
-            best.setdefault(trial, (result[0], int(result[1]), result[2]))
+            if not self._is_replicate(trial):  # Results of replicates are reports.
+                best.setdefault(trial, (result[0], int(result[1]), result[2]))
         return best
 
     def ranked(self) -> list[int]:
@@ -161,7 +162,14 @@ class Reference:
         return sorted(self._valid(self.seen), key=lambda trial: (self._loss(self.seen[trial]), trial))
 
     def _valid(self, results: dict[int, tuple[float, int, float]]) -> list[int]:
-        return [trial for trial in results if self._experiment.trials[trial].state is not TrialState.INVALID]
+        return [
+            trial
+            for trial in results
+            if self._experiment.trials[trial].state is not TrialState.INVALID and not self._is_replicate(trial)
+        ]
+
+    def _is_replicate(self, trial: int) -> bool:
+        return trial in self._experiment.search.replicates.created
 
     def _loss(self, result: tuple[float, int, float]) -> float:
         return self._sign * result[0]

@@ -28,7 +28,7 @@ from ashwood.api.callables import (
 )
 from ashwood.api.searchers import LengthLike, Searcher, StopWhen
 from ashwood.api.slots import check_room
-from ashwood.api.tables import make_frame, read_trials, report_records
+from ashwood.api.tables import make_frame, read_fold, read_trials, report_records
 from ashwood.checkpoints.links import copy_contents
 from ashwood.config import (
     Loaded,
@@ -63,6 +63,7 @@ from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.live import make_reporter
 from ashwood.terminal.reporter import Reporter
+from ashwood.views.recommendation import Recommendation
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
@@ -79,7 +80,7 @@ For example ``{"type": "ray", "address": "10.0.0.1:6379"}``.
 
 
 class BestCheckpoint(NamedTuple):
-    """The best checkpoint of an experiment.
+    """The checkpoint of the recommended trial of an experiment.
 
     Attributes:
         directory: directory of the checkpoint on this machine.
@@ -141,13 +142,27 @@ class Experiment:
 
     @property
     def best_trial(self) -> TrialRow | None:
-        """The trial with the best result, or None if no trial has reported a finite metric yet.
+        """The recommended trial, or None if no trial has reported a finite metric yet.
 
-        If the experiment saves checkpoints, this is the trial of the best checkpoint.  Then its ``metric`` is that of
-        the checkpoint, and its ``seen`` is the best metric that the trial has reported.
+        When all trials have been compared, this is the one with the best expected result at ``max_length``: the mean
+        over its seeds, see `recommended`.  Before, it is the trial with the best result, which is that of the best
+        checkpoint if the experiment saves checkpoints.  Then ``metric`` is the metric of the checkpoint, and ``seen``
+        is the best metric that the trial has reported.
         """
-        _, table = read_trials(self._home, self.id)
-        return table.leader
+        return read_fold(self._home, self.id).recommended
+
+    @property
+    def recommended(self) -> list[Recommendation]:
+        """The settings that have trained to ``max_length``, the one to use first; empty before all are compared.
+
+        Each has the results of its original and its replicates, their mean and standard deviation, and the mean that is
+        expected for further seeds.  Example::
+
+            first = experiment.recommended[0]
+            print(f"trial {first.trial}: {first.mean} ± {first.spread} over {first.seeds} seeds")
+        """
+        progress = read_fold(self._home, self.id)
+        return progress.recommendations(len(progress.trials.rows))
 
     def trials(self) -> pd.DataFrame:
         """Return a data frame with one row for each trial: its state, lengths, metrics and hyperparameters.
@@ -182,7 +197,7 @@ class Experiment:
         return make_frame(report_records(entry for _, entry in self._home.store.log(self.id).read()))
 
     def best_checkpoint(self) -> BestCheckpoint:
-        """Return the checkpoint with the best value of the searcher's metric.
+        """Return the best checkpoint of the recommended trial, see `best_trial`.
 
         A checkpoint at a URL is downloaded to a temporary directory, which the caller may delete.  Example::
 
@@ -193,8 +208,7 @@ class Experiment:
             NotFound: there is no checkpoint with a value of the metric.
             CheckpointError: the checkpoint is damaged, or cannot be read.
         """
-        _, table = read_trials(self._home, self.id)
-        row = table.leader
+        row = read_fold(self._home, self.id).recommended
         checkpoint = None if row is None else row.best_checkpoint
         if row is None or checkpoint is None or checkpoint.metric is None:
             advice = (
@@ -412,6 +426,7 @@ class Experiment:
         max_concurrent_trials: int | None = None,
         max_trials: int | None = None,
         max_invalid_trials: int | None = None,
+        replicates: int | None = None,
         stop_when: StopWhen | None = None,
         max_size: int | str | None = None,
     ) -> None:
@@ -425,6 +440,7 @@ class Experiment:
             max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
             max_trials: total number of trials to create.
             max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses.
+            replicates: number of the best trials that train again with another seed at the end.
             stop_when: new bounds, which replace all earlier ones; ``{}`` removes them.
             max_size: largest size of all checkpoints together, in bytes or as text such as ``"200GB"``; ``"none"``
                 removes the limit.
@@ -437,6 +453,7 @@ class Experiment:
             "max_concurrent_trials": max_concurrent_trials,
             "max_trials": max_trials,
             "max_invalid_trials": max_invalid_trials,
+            "replicates": replicates,
         }
         changed: dict[str, float | None] = {name: value for name, value in numbers.items() if value is not None}
         if stop_when is not None:
@@ -449,11 +466,17 @@ class Experiment:
                 raise ConfigError([Problem("max_size", str(error), "set")]) from None
         ask(self._home, self.id, SettingsChanged(changed))
 
-    def extend(self, *, max_trials: int | None = None, max_length: LengthLike | None = None) -> None:
-        """Add trials or longer training to the search, also after it has ended.  Numbers that are None do not change.
+    def extend(
+        self,
+        *,
+        max_trials: int | None = None,
+        max_length: LengthLike | None = None,
+        replicates: int | None = None,
+    ) -> None:
+        """Add trials, longer training or replicates to the search, also after it has ended.
 
-        Nothing is trained again: trials continue from their checkpoints.  `resume` runs the rest, unless a driver
-        runs the experiment.
+        Numbers that are None do not change.  Nothing is trained again: trials continue from their checkpoints.
+        `resume` runs the rest, unless a driver runs the experiment.
 
         Example::
 
@@ -464,6 +487,7 @@ class Experiment:
             max_trials: new total number of trials, which is larger than the present one.
             max_length: new total length to which the best trials train.  Schedules that are tied to the former one,
                 such as learning rate schedules, end there.
+            replicates: new number of the best trials that train again with another seed, larger than the present one.
 
         Raises:
             ConfigError: ``max_length`` is not a length in the unit of the experiment.
@@ -473,7 +497,7 @@ class Experiment:
             length = None if max_length is None else parse_max_length(max_length, self.spec.unit)
         except ValueError as error:
             raise ConfigError([Problem("max_length", str(error), "extend")]) from None
-        ask(self._home, self.id, ExtendRequested(max_trials, length))
+        ask(self._home, self.id, ExtendRequested(max_trials, length, replicates))
 
     def __repr__(self) -> str:
         return f"<ashwood experiment {self.id} ({self.spec.name}): {self.state}>"

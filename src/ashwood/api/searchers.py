@@ -24,6 +24,8 @@ class Searcher:
         smaller_is_better: whether a smaller metric is better.  The default is True, with a warning if the name of the
             metric suggests the opposite.
         stop_when: bounds at which the search stops, such as ``{"metric_at": 0.98, "max_time": "2h"}``.
+        replicates: how many of the best trials train again with another seed, after all others and in addition to
+            ``max_trials``.  The recommendation then goes by the mean of each setting.
         start_with: hyperparameters of the first trials, such as ``[{"lr": 0.1}]``: a mapping for each trial, with all
             of them or only some; the others are drawn.  Not for `Grid`.
         source_trial_id: ``"EXPERIMENT/TRIAL"``; all trials start from the latest checkpoint of that trial.
@@ -36,6 +38,7 @@ class Searcher:
     max_length: LengthLike
     smaller_is_better: bool | None = None
     stop_when: StopWhen | None = None
+    replicates: int | None = None
     start_with: Sequence[Mapping[str, Any]] | None = None
     source_trial_id: str | None = None
     source_checkpoint_uuid: str | None = None

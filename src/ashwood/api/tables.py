@@ -13,6 +13,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import warn_of_damage
+from ashwood.views.progress import Progress
 from ashwood.views.table import Record
 from ashwood.views.trials import TrialTable
 
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 _REPORT_COLUMNS = frozenset(("trial", "length", "attempt", "at"))
 
 
+def read_fold(home: Home, experiment: ExperimentId) -> Progress:
+    """Return the progress of an experiment."""
+    warn_of_damage(home, experiment)
+    return read_progress(home, experiment)
+
+
 def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, TrialTable]:
     """Return the spec and the trials of an experiment."""
-    warn_of_damage(home, experiment)
-    progress = read_progress(home, experiment)
+    progress = read_fold(home, experiment)
     return progress.spec, progress.trials
 
 

@@ -109,11 +109,12 @@ def download(
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
         warn_of_damage(opened, experiment)
-        trials = read_progress(opened, experiment).trials
+        progress = read_progress(opened, experiment)
+        trials = progress.trials
         folder = opened.trial_directories(experiment)
     if trial is not None and trial not in trials.rows:
         raise NotFound(f"experiment {experiment} has no trial {trial}")
-    chosen = [trial] if trial is not None else [row.id for row in trials.best(best)]
+    chosen = [trial] if trial is not None else [row.id for row in progress.best_trials(best)]
     found = {number: saved for number in chosen if (saved := trials.rows[number].best_checkpoint) is not None}
     own = {number: folder / _directory_of(trials.rows[number]) for number in chosen} if directories else {}
     copied = {number: directory for number, directory in own.items() if directory.is_dir()}

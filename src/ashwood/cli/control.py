@@ -138,6 +138,7 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "max_concurrent_trials": _whole(0, MOST_WHOLE),
     "max_trials": _whole(1, MOST_TRIALS),
     "max_invalid_trials": _whole(1, MOST_WHOLE),
+    "replicates": _whole(0, MOST_TRIALS),
     **BOUNDS,
     "max_size": parse_max_size,
 }

@@ -28,6 +28,7 @@ def extend_experiment(
     options: RunOptions,
     max_trials: int | None,
     max_length: str | None,
+    replicates: int | None,
     cost_per_worker_hour: str | None,
     *,
     dry_run: bool,
@@ -38,16 +39,21 @@ def extend_experiment(
         spec, parser = home.store.spec(experiment), OptionParser()
         length = parser.read("--max-length", max_length, lambda text: parse_max_length(text, spec.unit))
         price = parser.read("--cost-per-worker-hour", cost_per_worker_hour, quantities.money)
-        if max_trials is None and max_length is None:
-            parser.wrong("extend", "give --max-trials, --max-length or both")
+        if max_trials is None and max_length is None and replicates is None:
+            parser.wrong("extend", "give --max-trials, --max-length or --replicates")
         parser.check()
         forecast = preview_extension(
-            home, experiment, max_trials=max_trials, max_length=length, workers=options.workers
+            home,
+            experiment,
+            max_trials=max_trials,
+            max_length=length,
+            replicates=replicates,
+            workers=options.workers,
         )
         _show(forecast, spec, experiment, price, is_json=options.json and dry_run, is_longer=length is not None)
         if dry_run:
             return 0
-        ask(home, experiment, ExtendRequested(max_trials, length))
+        ask(home, experiment, ExtendRequested(max_trials, length, replicates))
         if not run or home.is_driven(experiment):
             say(_next(home, experiment))
             return 0
@@ -90,6 +96,7 @@ def _data(forecast: ExtensionForecast, price: float | None) -> dict[str, Any]:
         "rungs": forecast.settings.bracket_lengths,
         "trials_created": forecast.created,
         "trials_continued": round(forecast.continued, 1),
+        "replicates": round(forecast.replicates, 1),
         "length": round(forecast.length),
         "length_repeated": round(forecast.repeated),
         "workers": forecast.workers,
@@ -112,8 +119,12 @@ def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, p
         return
     continued, training = round(forecast.continued), format_length(round(forecast.length), unit)
     parts = [f"{created} will be created"] if forecast.created else []
-    if continued or not parts:
+    replicates = round(forecast.replicates)
+    if continued or not (parts or replicates):
         parts.append(f"about {format_length(continued, 'trials')} of those that exist will train on")
+    if replicates:
+        longest = format_length(settings.max_length, unit)
+        parts.append(f"{format_length(replicates, 'replicates')} will train to {longest}")
     yield f"{', and '.join(parts)}: about {training} of training"
     if settings.method.is_halving:
         lengths = sorted({length for bracket in settings.bracket_lengths for length in bracket})

@@ -245,6 +245,12 @@ def extend(
         str | None,
         typer.Option("--max-length", metavar="LENGTH", help="New length of the best trials: '{epochs: 243}' or 243."),
     ] = None,
+    replicates: Annotated[
+        int | None,
+        typer.Option(
+            "--replicates", min=1, metavar="N", help="Number of best trials to train again, with other seeds."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Trials, training, time and cost of the extension, without extending.")
     ] = False,
@@ -256,13 +262,13 @@ def extend(
         typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10."),
     ] = None,
 ) -> None:
-    """Add trials or longer training to a search, also after it has ended, and run the rest.
+    """Add trials, longer training or replicates to a search, also after it has ended, and run the rest.
 
     Nothing is trained again: trials continue from their checkpoints.
     """
     from ashwood.cli.extend import extend_experiment
 
-    asked = (max_trials, max_length, cost_per_worker_hour)
+    asked = (max_trials, max_length, replicates, cost_per_worker_hour)
     raise typer.Exit(extend_experiment(experiment, options, *asked, dry_run=dry_run, run=not no_run))
 
 
@@ -347,8 +353,8 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE",
-            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, metric_at=0.98, "
-            "max_time=2h or max_size=200GB; the last three can be none.",
+            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, replicates=3, "
+            "metric_at=0.98, max_time=2h or max_size=200GB; the last three can be none.",
         ),
     ],
     home: HomeOption = None,
@@ -555,9 +561,11 @@ def best(
     n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, help="Number of trials.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Show the trials with the best checkpoints: metric, checkpoint path, and hyperparameters as YAML.
+    """Show the recommended trials: metric, checkpoint path, and hyperparameters as YAML.
 
-    If the experiment saves no checkpoints, show the trials with the best reports.
+    When all trials have been compared, these are the ones with the best expected results at max_length, over all seeds
+    with which they were trained. Before, they are those with the best checkpoints, or with the best reports if the
+    experiment saves no checkpoints.
     """
     from ashwood.cli.show import show_best
 

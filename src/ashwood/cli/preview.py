@@ -217,6 +217,7 @@ def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
     if shown.exact:
         yield f"Total training: {_number(total.middle)} {unit}, {share.middle:.0%} {everything}."
         yield f"{_count(round(full.middle), 'trial')} will reach {shown.settings.max_length} {unit}."
+        yield from _replicates(shown, unit)
         yield "These numbers are exact, assuming no failures."
         return
     yield f"Total training: {_number(total.middle)} {unit} ({_range(total)}), {share.middle:.0%} {everything}."
@@ -231,6 +232,7 @@ def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
             f"trial that is drawn at random; together they train {_number(training.middle)} {unit} "
             f"({_range(training)}), {part:.1%} of the total."
         )
+    yield from _replicates(shown, unit)
     workers = "any number of workers" if shown.workers is None else _count(shown.workers, "worker")
     why = (
         "a trial is compared with those that reported before it"
@@ -244,6 +246,15 @@ def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
         f"{simulated} on {workers}, assuming no failures. They vary, because {why}, so the order in which results "
         "arrive decides how many train long."
     )
+
+
+def _replicates(shown: Preview, unit: Unit) -> Iterator[str]:
+    if replicates := shown.settings.replicates:
+        low, high = round(shown.replicates.low), round(shown.replicates.high)
+        number = f"{low:,}" if low == high else f"{low:,}–{high:,}"
+        longest = format_length(shown.settings.max_length, unit)
+        why = "" if low == high == replicates else f", one for each of the best {replicates} that reach the end"
+        yield f"Replicates: {number} {'training' if high == 1 else 'trainings'} to {longest}{why}."
 
 
 def _number(value: float) -> str:

@@ -36,6 +36,7 @@ from ashwood.terminal.messages import (
     how_to_resume,
     named_trials,
     no_best,
+    plan,
     status_line,
     waiting_for,
     warn_of_damage,
@@ -45,10 +46,11 @@ from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event, describe_given
 from ashwood.views.ladder import BracketView
 from ashwood.views.progress import Progress
+from ashwood.views.recommendation import describe_results, recommendation_record
 from ashwood.views.spending import nodes_of
 from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
-from ashwood.views.wording import describe_seen, format_duration, format_length, format_value, known_length, up_to
+from ashwood.views.wording import describe_seen, format_duration, format_length, format_value, known_length
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
@@ -193,8 +195,9 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
         forecaster.forecast(now, patience=_PATIENCE)
     bounds = progress.bounds
     stop_when = {"metric_at": bounds.metric_at, "max_time": bounds.max_time}
-    best, capacity = progress.trials.leader, _capacity(progress, runs=now is not None)
-    seen = progress.describe_seen()
+    best, capacity = progress.recommended, _capacity(progress, runs=now is not None)
+    results = progress.describe_recommendation()
+    seen = None if results is not None else progress.describe_seen()
     if json:
         summary = {
             "id": record.id,
@@ -235,10 +238,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     if spec.description:
         console.print(spec.description, markup=False)
     search = progress.spec.search
-    console.print(
-        f"{search.method}, {format_length(progress.trials_planned, 'trials')} {up_to(search.max_length, spec.unit)}, "
-        f"seed {spec.seed}"
-    )
+    console.print(f"{search.method}, {plan(progress)}, seed {spec.seed}")
     labels = [brief(line, console.width) for line in _notes(record)]
     for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):
         console.print(line, markup=False)
@@ -263,7 +263,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     console.print(render_ladder(spec, progress.ladder, width=console.width))
     console.print()
     if best is not None:
-        _print_trial(best, spec, storage, seen)
+        _print_trial(best, spec, storage, seen, results)
     return None
 
 
@@ -318,7 +318,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
     hidden |= {f"seen.{spec.metric}", "seen_length"}
     # These columns rarely have values: the first two only on a cluster.
-    rare = ("node", "preempted", "given", "audits")
+    rare = ("node", "preempted", "given", "audits", "replicate_of")
     hidden |= {column for column in rare if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
     left_out = len(columns) - _MOST_COLUMNS
@@ -348,9 +348,10 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
         progress = read_progress(opened, experiment)
         spec, table = progress.spec, progress.trials
         storage = opened.storage(experiment, spec)
-    best = table.best(n)
+    best, settings = progress.best_trials(n), {each.trial: each for each in progress.recommendations(n)}
     if json:
-        print_json([_record(row, spec, storage) for row in best])
+        found = [(row, recommendation_record(settings.get(row.id))) for row in best]
+        print_json([{**_record(row, spec, storage), "recommended": record} for row, record in found])
         return
     if not best:
         metric = brief(spec.metric, LONGEST_NAME)
@@ -358,7 +359,11 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
     for position, row in enumerate(best):
         if position:
             say()
-        _print_trial(row, spec, storage, _seen(row, spec, table) if position else progress.describe_seen())
+        results = None if position else progress.describe_recommendation()
+        if position and (setting := settings.get(row.id)) is not None and setting.seeds > 1:
+            results = describe_results(setting, spec.unit)
+        seen = _seen(row, spec, table) if position else progress.describe_seen()
+        _print_trial(row, spec, storage, None if results is not None and not position else seen, results)
 
 
 def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
@@ -555,8 +560,13 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
     }
 
 
-def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: str | None) -> None:
-    """Print a trial as YAML with comments, so that all lines can be pasted; the line ``seen`` is a comment, too."""
+def _print_trial(
+    row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: str | None, results: str | None = None
+) -> None:
+    """Print a trial as YAML with comments, so that all lines can be pasted.
+
+    Comments, too, are the lines about its best report (``seen``) and about the results of its setting (``results``).
+    """
     import yaml  # imported here, because it is slow to import and `ashwood list` doesn't use it
 
     metric, checkpoint = brief(spec.metric, LONGEST_NAME), row.best_checkpoint
@@ -565,6 +575,8 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: st
     else:
         result = f"no checkpoint with a {metric}" if checkpoint is None else f"{metric} of its checkpoint is unknown"
     say(f"# trial {row.id}, {row.state}: {result}")
+    if results is not None:
+        say(f"# recommended: {metric} {results}")
     if seen is not None:
         say(f"# {seen}")
     if row.given:

@@ -202,6 +202,12 @@ class SearcherSection(Section, at=("searcher",), selector="name"):
         otherwise=f"{float(DEFAULTS.audit):g}; with mode: auto {float(AUTO_DEFAULTS.audit):g}",
         only=(_ADAPTIVE, _ASYNC),
     )
+    replicates: int = key(
+        whole(0, MOST_TRIALS),
+        "How many of the best trials train again with another seed, after all others and in addition to max_trials. "
+        "The recommendation then goes by the mean of each setting.",
+        _DEFAULTS["replicates"],
+    )
     stop_when: StopWhen = key(section(StopWhen), "When to stop the search: at a metric, after a run time, or both.")
     start_with: Sequence[Mapping[str, Any]] = key(
         list_of(map_of(ANY)),
@@ -257,6 +263,8 @@ def read_search(
     if longest is None or max_trials is None or not _check_divisor(divisor, longest.count, max_trials, report):
         return None
     _check_rungs(searcher, divisor, longest.count, max_trials, report)
+    if not _check_replicates(searcher, longest.count, max_trials, report):
+        return None
     guided = _check_guides(searcher, space, report)
     audit = _read_audit(searcher, defaults.audit, report)
     return SearchSettings(
@@ -272,6 +280,7 @@ def read_search(
         stop_once=searcher.stop_once,
         sampler=searcher.sampler or (Sampler.DENSITY if guided else defaults.sampler),
         audit=audit,
+        replicates=searcher.replicates,
     )
 
 
@@ -283,6 +292,19 @@ def _read_audit(searcher: SearcherSection, default: Fraction, report: Report) ->
     if searcher.stop_once:
         return Fraction(0)
     return default if searcher.audit is None else Fraction(repr(searcher.audit))
+
+
+def _check_replicates(searcher: SearcherSection, max_length: int, max_trials: int, report: Report) -> bool:
+    """Return whether the search can have its replicates; more of them than trials have a warning."""
+    at, wanted = _key("replicates"), searcher.replicates
+    if wanted and max_length == NO_LENGTH:
+        why = "without it trials end at different lengths, so their results cannot be compared with replicates"
+        report.error(at, f"needs max_length: {why}. Set max_length, or remove replicates")
+        return False
+    if wanted > max_trials:
+        creates = f"the search creates {counted(max_trials, 'trial')}, and each is trained again at most once"
+        report.warn(at, f"is {wanted:,}, but {creates}")
+    return True
 
 
 def _check_guides(searcher: SearcherSection, space: Space | None, report: Report) -> bool:

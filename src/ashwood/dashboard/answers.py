@@ -26,6 +26,8 @@ from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import Method
 from ashwood.search.space import Categorical, Const, Int, Space, ends_of
 from ashwood.views.descriptions import describe_decision, describe_event
+from ashwood.views.progress import Progress
+from ashwood.views.recommendation import recommendation_record
 from ashwood.views.spending import nodes_of
 from ashwood.views.wording import known_length
 
@@ -162,9 +164,24 @@ class CurrentSettings:
     max_concurrent_trials: int
     max_trials: int
     max_invalid_trials: int
+    replicates: int
     metric_at: float | None
     max_time: float | None
     max_size: int | None
+
+
+@dataclass(frozen=True)
+class RecommendedSetting:
+    """The results at max_length of the trial to use and of its replicates; the words say the same in a sentence."""
+
+    trial: int
+    length: int
+    results: list[float | None]
+    seeds: int
+    mean: float | None
+    spread: float | None
+    expected: float | None
+    words: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +189,12 @@ class ExperimentHeader(ExperimentSummary):
     """The current state of an experiment; ``read`` is the fraction of its event log that the state includes.
 
     ``seen`` is the best report if it is better than the best result, because no checkpoint was saved at its length.
+    ``recommended`` is null until all trials have been compared.
     ``can`` says which actions its state allows.
     """
 
     seen: MetricValue | None
+    recommended: RecommendedSetting | None
     why_ended: str
     utilisation: float
     slots: int
@@ -354,6 +373,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         "trials_created": len(progress.trials.rows),
         "best": progress.best and MetricValue(*progress.best),
         "seen": progress.seen and MetricValue(*progress.seen),
+        "recommended": _recommended(progress),
         "seconds": spending.driven(now) if runs else spending.driver_seconds,
         "utilisation": spending.utilisation(now if runs else None),
         "slots": spending.slots if runs else 0,
@@ -387,12 +407,18 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
     }
 
 
+def _recommended(progress: Progress) -> RecommendedSetting | None:
+    record = recommendation_record(next(iter(progress.recommendations()), None))
+    return None if record is None else RecommendedSetting(**record, words=progress.describe_recommendation())
+
+
 def _settings(cached: CachedExperiment) -> CurrentSettings:
     progress = cached.history.progress
     return CurrentSettings(
         max_concurrent_trials=progress.max_concurrent_trials,
         max_trials=progress.trials_planned,
         max_invalid_trials=progress.max_invalid_trials,
+        replicates=progress.ladder.replicates_wanted,
         metric_at=progress.bounds.metric_at,
         max_time=progress.bounds.max_time,
         max_size=progress.bounds.max_size,
@@ -429,7 +455,7 @@ def _searched(space: Space) -> Iterator[SearchedHyperparameter]:
 
 def _best_trial(cached: CachedExperiment) -> Row | None:
     """Return the best trial with its hyperparameters and its best checkpoint, or None if none has reported a number."""
-    row = cached.history.progress.trials.leader
+    row = cached.history.progress.recommended
     if row is None:
         return None
     saved = row.best_checkpoint

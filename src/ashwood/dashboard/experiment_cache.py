@@ -224,10 +224,14 @@ class CachedExperiment:
         return trials[::-1]
 
     def record(self, trial: TrialId) -> Record:
-        """Return a trial as a row of a table, with the rung to which it trains or at which it paused or ended."""
+        """Return a trial as a row of a table, with the rung to which it trains or at which it paused or ended.
+
+        A replicate has no rung.
+        """
         table = self.history.progress.trials
         record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str, self._blank)
-        record["rung"] = self.history.ladder.rung(trial)
+        ladder = self.history.ladder
+        record["rung"] = None if trial in ladder.originals else ladder.rung(trial)
         return record
 
     @property

@@ -97,9 +97,13 @@ class TrialCheckpoint:
 
 @dataclass(frozen=True)
 class TrialPage:
-    """A trial's page, without its curves and its output; its hyperparameters also in formats to copy."""
+    """A trial's page, without its curves and its output; its hyperparameters also in formats to copy.
+
+    ``replicates`` are the trials that have trained its settings again with other seeds.
+    """
 
     row: dict[str, Any]
+    replicates: list[TrialId]
     hyperparameters: Mapping[str, Any]
     as_yaml: str
     as_python: str
@@ -190,6 +194,7 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
     ]
     return TrialPage(
         row=cached.record(trial),
+        replicates=[each for each, original in views.ladder.originals.items() if original == trial],
         **copies(row),
         target=known_length(row.target),
         lengths=[known_length(length) for length in views.ladder.lengths[row.bracket]],

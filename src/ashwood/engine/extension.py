@@ -20,6 +20,7 @@ def preview_extension(
     *,
     max_trials: int | None = None,
     max_length: int | None = None,
+    replicates: int | None = None,
     workers: int | None = None,
 ) -> ExtensionForecast:
     """Return what an extension of a search would train.  The experiment does not change.
@@ -29,6 +30,7 @@ def preview_extension(
         experiment: the ID of the experiment.
         max_trials: number of trials of the extended search, or None if it does not change.
         max_length: greatest length of the extended search, or None if it does not change.
+        replicates: number of the best trials that are replicated, or None if it does not change.
         workers: number of workers, or None for the largest number that the experiment has had.
 
     Raises:
@@ -54,6 +56,7 @@ def preview_extension(
             saved,
             max_trials=max_trials,
             max_length=max_length,
+            replicates=replicates,
             workers=workers or folded.progress.timeline.slots or 1,
             now=time.time(),
         )

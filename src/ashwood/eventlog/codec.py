@@ -17,7 +17,7 @@ shapes can still be decoded.  From version 2 on, a digest is stored with each re
 | 8 | ``HparamsInvalid`` and ``DeclaredInvalid`` instead of ``HparamsRejected`` and ``RejectedHparams`` |
 | 8 | ``metric_at`` and ``max_time`` instead of ``stop_at`` and ``max_seconds`` |
 | 9 | added trials, extended searches, sizes of checkpoints; steps, conditions and constraints of a space |
-| 10 | ``Audited`` and ``CreatedHedged``; the share of audits of a search, and whether it is hedged |
+| 10 | ``Audited``, ``CreatedHedged``, replicates; the share of audits of a search, and whether it is hedged |
 """
 
 from __future__ import annotations

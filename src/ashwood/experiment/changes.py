@@ -12,6 +12,7 @@ _SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_invalid_trials": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
     "metric_at": (lambda value: _is_number(value), "a finite number"),
     "max_time": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
+    "replicates": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
     "max_size": (lambda value: _is_whole(value, 1), "a whole number of bytes of at least 1"),
 }
 """A check of the value and a description of valid values, for each setting that can be changed."""

@@ -2,7 +2,8 @@
 
 The latest checkpoint of a trial that has not ended is always kept, so that the trial can resume.
 All others are subject to the policy.  It is applied at every checkpoint and when a trial ends, so
-that a long search does not fill a disk.
+that a long search does not fill a disk.  A policy keeps no checkpoint of a replicate that has
+ended: its result counts for its original, whose checkpoint is used.
 """
 
 from __future__ import annotations
@@ -49,19 +50,27 @@ class Checkpoints:
     """
 
     def __init__(
-        self, policy: CheckpointPolicy | None, has_ended: Callable[[TrialId], bool], *, rules: int = RULES
+        self,
+        policy: CheckpointPolicy | None,
+        has_ended: Callable[[TrialId], bool],
+        is_replicate: Callable[[TrialId], bool] | None = None,
+        *,
+        rules: int = RULES,
     ) -> None:
         """Start without checkpoints.
 
         Args:
             policy: which checkpoints to keep, or None to keep all.
             has_ended: returns whether a trial has ended.
+            is_replicate: returns whether a trial is a replicate, whose checkpoints are never among the best; None if
+                there are no replicates.
             rules: number of the rules of the experiment; see `RULES`.
         """
         self.size = 0
         self._policy = policy
         self._rules = rules
         self._has_ended = has_ended
+        self._is_replicate = is_replicate
         self._trials: dict[TrialId, list[Checkpoint]] = {}
         # Names of deleted and of damaged checkpoints. The storage may still hold them, and recovery must not take them
         # for new ones. Recovery ignores checkpoints that are shorter than the latest of their trial. So the name of a
@@ -153,7 +162,7 @@ class Checkpoints:
 
     def _rank(self, checkpoint: Checkpoint) -> TrialId | None:
         """Rank a checkpoint.  Return the trial whose checkpoint is no longer among the experiment's best, or None."""
-        if checkpoint.loss is None:
+        if checkpoint.loss is None or self._replicates(checkpoint.trial):
             return None
         self._best.add(checkpoint.rank)
         most = self._policy.save_experiment_best if self._policy is not None else 0
@@ -164,7 +173,10 @@ class Checkpoints:
         policy, kept = self._policy, self._trials.get(trial, [])
         if policy is None or not kept:
             return []
-        latest = policy.save_trial_latest if self._has_ended(trial) else max(1, policy.save_trial_latest)
+        has_ended = self._has_ended(trial)
+        if has_ended and self._replicates(trial):
+            return [self.delete(trial, checkpoint.name) for checkpoint in tuple(kept)]
+        latest = policy.save_trial_latest if has_ended else max(1, policy.save_trial_latest)
         # Before rules version 3, trials with fewer checkpoints than this number kept too few, because the index was
         # negative.
         first = len(kept) - latest if self._rules < 3 else max(0, len(kept) - latest)
@@ -174,6 +186,9 @@ class Checkpoints:
         needed.update(name for key, _, name in islice(self._best, policy.save_experiment_best) if key[2] == trial)
         unneeded = [checkpoint for checkpoint in kept if checkpoint.name not in needed]
         return [self.delete(trial, checkpoint.name) for checkpoint in unneeded]
+
+    def _replicates(self, trial: TrialId) -> bool:
+        return self._is_replicate is not None and self._is_replicate(trial)
 
     def _remove(self, checkpoint: Checkpoint) -> None:
         self._trials[checkpoint.trial].remove(checkpoint)

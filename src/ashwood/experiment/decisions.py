@@ -272,7 +272,8 @@ WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | TooManyInvalid | CommonFa
 class CreateTrial(NamedTuple):
     """Create a trial and start its first attempt, which trains it to ``target``.
 
-    ``given`` are the hyperparameters that a user gave, by dotted name; the others are drawn.
+    ``given`` are the hyperparameters that a user gave, by dotted name; the others are drawn.  A replicate has the
+    bracket and the index of its original.
     """
 
     trial: TrialId
@@ -391,6 +392,7 @@ class ChangeSettings(NamedTuple):
         max_time: seconds after which the experiment stops, or None.
         max_invalid_trials: limit of trials with invalid hyperparameters, or None for the default.
         max_size: largest total size of the checkpoints in bytes, or None for no limit.
+        replicates: number of the best trials that are replicated.
     """
 
     max_concurrent_trials: int
@@ -399,6 +401,7 @@ class ChangeSettings(NamedTuple):
     max_time: float | None
     max_invalid_trials: int | None = None
     max_size: int | None = None
+    replicates: int = 0
 
 
 class ExtendSearch(NamedTuple):
@@ -408,11 +411,13 @@ class ExtendSearch(NamedTuple):
         max_length: the greatest training length.
         bracket_lengths: total lengths of the rungs of each bracket.
         bracket_trials: number of trials that each bracket creates in total.
+        replicates: number of the best trials that are replicated.
     """
 
     max_length: int
     bracket_lengths: tuple[tuple[int, ...], ...]
     bracket_trials: tuple[int, ...]
+    replicates: int = 0
 
 
 class LeaveExperiment(NamedTuple):

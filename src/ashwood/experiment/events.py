@@ -246,7 +246,7 @@ class SettingsChanged(NamedTuple):
     """A user changed settings of the experiment.  Settings that are absent do not change.
 
     Keys: ``max_concurrent_trials``, ``max_trials``, ``max_invalid_trials``, ``metric_at`` (a metric or None),
-    ``max_time`` (or None), ``max_size`` (or None).
+    ``max_time`` (or None), ``max_size`` (or None), ``replicates``.
     """
 
     settings: Mapping[str, Any]
@@ -274,10 +274,12 @@ class ExtendRequested(NamedTuple):
     Attributes:
         max_trials: new number of trials, which is larger than the present one, or None.
         max_length: new greatest training length, which is larger than the present one, or None.
+        replicates: new number of the best trials that are replicated, which is larger than the present one, or None.
     """
 
     max_trials: int | None = None
     max_length: int | None = None
+    replicates: int | None = None
 
 
 class TimeRanOut(NamedTuple):

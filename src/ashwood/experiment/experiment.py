@@ -27,18 +27,19 @@ from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.experiment.trial import TrialRecord
 from ashwood.search.density import DensitySampler
-from ashwood.search.draw import training_seed
 from ashwood.search.given import read_given
 from ashwood.search.settings import Method, Sampler
 from ashwood.search.space import Path
-from ashwood.search.tournament import Tournament
+from ashwood.search.tournament import NO_REPLICATES, Tournament
 from ashwood.search.vocabulary import (
+    Drawn,
     Exit,
     Job,
     New,
     Promote,
     ReachedEnd,
     Reason,
+    Replicated,
     RetriedOnRequest,
     Stop,
     TrialId,
@@ -75,7 +76,7 @@ class Experiment:
         self._sampler = (
             DensitySampler(spec.space, spec.seed, spec.warm_start) if spec.search.sampler is Sampler.DENSITY else None
         )
-        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, rules=spec.rules)
+        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, self._is_replicate, rules=spec.rules)
         self.best_saved = inf
         self._best_saver: TrialId | None = None
         self.metric_at = spec.metric_at
@@ -367,12 +368,12 @@ class Experiment:
         if (refusal := self.refusal_to_extend) is not None:
             raise IllegalEvent(refusal)
         try:
-            again = self.search.extend(event.max_trials, event.max_length)
+            again = self.search.extend(event.max_trials, event.max_length, event.replicates)
         except SearchError as error:
             raise IllegalEvent(f"the search can't be extended: {error}") from None
         search = self.search.settings
         self.spec = replace(self.spec, search=search)
-        yield d.ExtendSearch(search.max_length, search.bracket_lengths, search.bracket_trials)
+        yield d.ExtendSearch(search.max_length, search.bracket_lengths, search.bracket_trials, search.replicates)
         for trial in (self.trials[each] for each in again):
             number, _ = self.search.address(trial.id)
             bracket, why = self.search.brackets[number], None
@@ -416,11 +417,15 @@ class Experiment:
         settings = event.settings
         if (problem := problem_of(settings)) is not None:
             raise IllegalEvent(problem)
+        if settings.get("replicates") and self.spec.search.open_ended:
+            raise IllegalEvent(f"replicates can't be set: {NO_REPLICATES}")
         if (trials := settings.get("max_trials")) is not None:
             try:
                 self.search.resize(trials)
             except SearchError as error:
                 raise IllegalEvent(f"max_trials can't become {trials}: {error}") from None
+        if (replicates := settings.get("replicates")) is not None:
+            self.search.replicate_best(replicates)
         if (concurrency := settings.get("max_concurrent_trials")) is not None:
             self.search.limit(concurrency)
         self.metric_at = settings.get("metric_at", self.metric_at)
@@ -444,6 +449,7 @@ class Experiment:
             self.max_time,
             self.max_invalid_trials,
             self.max_size,
+            self.search.replicates.wanted,
         )
 
     def _add_trial_requested(self, event: e.AddTrialRequested) -> Iterable[Decision]:
@@ -537,8 +543,7 @@ class Experiment:
         yield from self._suspend_all(besides=trial.id if at_target else None)
 
     def _judge(self, trial: TrialRecord, length: int, loss: float) -> Iterable[Decision]:
-        if self._sampler is not None:
-            self._sampler.note(trial.id)
+        self._note_result(trial.id)
         match self.search.report(trial.id, length, loss):
             case Promote(target, why):
                 self._step(trial, Transition.CONTINUED_AT_ONCE)
@@ -559,6 +564,11 @@ class Experiment:
                 if trial.state is not TrialState.RUNNING:
                     yield d.PauseTrial(trial.id, trial.attempt, verdict.why)
                 yield from decisions
+
+    def _note_result(self, trial: TrialId) -> None:
+        """Let a sampler that learns note the result of a trial.  A replicate tells nothing about new settings."""
+        if self._sampler is not None and not self._is_replicate(trial):
+            self._sampler.note(trial)
 
     def _train_on(self, trial: TrialRecord, why: Reason) -> Decision:
         """Return the decision for a trial that reported and keeps its job: continue to the new target, or suspend."""
@@ -603,15 +613,20 @@ class Experiment:
 
     def _create(self, job: Job, why: New) -> d.CreateTrial:
         spec = self.spec
-        given = self._given.pop((why.bracket, why.nth), {})
-        hparams = self._draw(job.trial, why, given)
-        seed = training_seed(spec.seed, why.bracket, why.nth)
+        bracket, nth = self.search.address(job.trial)
+        given: Mapping[str, Any] = {}
+        if isinstance(why, Replicated):
+            hparams = self.trials[why.original].hparams
+        else:
+            given = self._given.pop((bracket, nth), {})
+            hparams = self._draw(job.trial, why, given)
+        seed = self.search.training_seed(spec.seed, job.trial)
         self.trials[job.trial] = TrialRecord(job.trial, hparams, seed, job.target, spec.source_checkpoint)
         self._running.add(job.trial)
         self._open[job.trial] = 1
-        return d.CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why, given)
+        return d.CreateTrial(job.trial, bracket, nth, hparams, seed, job.target, why, given)
 
-    def _draw(self, trial: TrialId, why: New, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _draw(self, trial: TrialId, why: Drawn, given: Mapping[str, Any]) -> Mapping[str, Any]:
         spec = self.spec
         if spec.search.method is Method.GRID:
             return spec.space.grid_point(why.nth, former=spec.rules < 4)
@@ -659,7 +674,7 @@ class Experiment:
         # The checkpoint may be from an earlier attempt: a trial can be promoted while its last process still saves.
         trial = self.trials[event.trial]
         loss = self._loss_at(event)
-        if loss is not None and isfinite(loss) and trial.state is not TrialState.INVALID and loss < self.best_saved:
+        if loss is not None and isfinite(loss) and self._may_be_best(trial.id) and loss < self.best_saved:
             self.best_saved, self._best_saver = loss, trial.id
         unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss, event.size))
         self._note_change(trial.id)
@@ -680,7 +695,7 @@ class Experiment:
         return None if metric is None else self._sign * metric
 
     def _discount_saved(self, trial: TrialRecord) -> None:
-        """Find the best checkpoint again if it was one of this trial.  Invalid trials do not count.
+        """Find the best checkpoint again if it was one of this trial.  Invalid trials and replicates do not count.
 
         All checkpoints are looked at, but only if the best of all is damaged or belongs to an invalid trial.
         """
@@ -689,9 +704,7 @@ class Experiment:
         losses = (
             (checkpoint.loss, checkpoint.trial)
             for checkpoint in self.checkpoints
-            if checkpoint.loss is not None
-            and isfinite(checkpoint.loss)
-            and self.trials[checkpoint.trial].state is not TrialState.INVALID
+            if checkpoint.loss is not None and isfinite(checkpoint.loss) and self._may_be_best(checkpoint.trial)
         )
         self.best_saved, self._best_saver = min(losses, default=(inf, None))
 
@@ -719,6 +732,13 @@ class Experiment:
 
     def _has_ended(self, trial: TrialId) -> bool:
         return self.trials[trial].ended
+
+    def _may_be_best(self, trial: TrialId) -> bool:
+        """Return whether a checkpoint of a trial can be the best one of the experiment."""
+        return self.trials[trial].state is not TrialState.INVALID and not self._is_replicate(trial)
+
+    def _is_replicate(self, trial: TrialId) -> bool:
+        return trial in self.search.replicates.created
 
     def _delete(self, unneeded: Sequence[Checkpoint]) -> Iterable[Decision]:
         for checkpoint in unneeded:
@@ -847,8 +867,7 @@ class Experiment:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
             return
-        if self._sampler is not None:
-            self._sampler.note(trial.id)
+        self._note_result(trial.id)
         self.search.exited(trial.id, Exit.INVALID)
         self._invalid, self._last_invalid = self._invalid + 1, event.why.partition("\n")[0]
         if self.spec.rules < 3 and self._invalid > invalid_limit(None, self.search.max_trials):

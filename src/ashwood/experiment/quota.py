@@ -4,7 +4,7 @@ They are deleted in this order, until the others fit:
 
 1. checkpoints of trials that have another one: a running or paused trial keeps its latest checkpoint to resume, and
    a trial that has ended keeps its best one;
-2. checkpoints of trials that ended before max_length, the worst metric first;
+2. checkpoints of replicates and of trials that ended before max_length, the worst metric first;
 3. checkpoints of paused trials whose rank in their rung is beyond the number that the rung is expected to promote in
    the end, and which are therefore unlikely to be promoted;
 4. checkpoints of completed trials, the worst metric first: the search does not need them, but users may;
@@ -129,7 +129,8 @@ class DeletionOrder:
     ) -> tuple[_Group, _Item] | None:
         """Return the place of the checkpoint that its trial keeps longest, or None if it is never deleted."""
         if state.ended:
-            return (_COMPLETED if state is TrialState.COMPLETED else _ENDED), last.rank
+            is_completed = state is TrialState.COMPLETED and trial not in self._search.replicates.created
+            return (_COMPLETED if is_completed else _ENDED), last.rank
         if state is TrialState.RUNNING:
             return None
         number, _ = self._search.address(trial)

@@ -117,7 +117,7 @@ def draw_parallel_coordinates(history: History, *, theme: Theme = LIGHT) -> Figu
 
 
 def _subtitle(history: History, results: int, hparams: int, *, crowded: bool) -> str:
-    missing = len(history.progress.trials.rows) - results
+    missing = len(history.progress.trials.rows) - len(history.ladder.originals) - results
     without = f" ({missing:,} without a result left out)" if missing else ""
     first = f", first {_MOST_AXES} of {hparams} hyperparameters" if hparams > _MOST_AXES else ""
     how = (

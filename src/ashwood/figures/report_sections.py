@@ -158,7 +158,7 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Child]]:
 
 def result(history: History) -> Child:
     """Return the section about the best trial and its hyperparameters."""
-    best, spec = history.progress.trials.leader, history.spec
+    best, spec = history.progress.recommended, history.spec
     if best is None:
         return _section("Result", h("p", f"No trial has reported a {spec.metric} that is a finite number."))
     where = f"trial {best.id}"
@@ -168,12 +168,14 @@ def result(history: History) -> Child:
         if length < spec.search.max_length and not spec.search.open_ended:
             where += f" of {spec.search.max_length:,}"
     value = f"{spec.metric} {format_value(best.metric)}" if best.metric is not None else "no checkpoint"
-    seen = history.progress.describe_seen()
+    results = history.progress.describe_recommendation()
+    seen = None if results is not None else history.progress.describe_seen()
     text = yaml.safe_dump({"hyperparameters": plain(best.hparams)}, sort_keys=False, allow_unicode=True)
     return _section(
         "Result",
         h("p", value, class_="best"),
         h("p", f"{where}; {best.state}", class_="muted"),
+        None if results is None else h("p", f"{spec.metric} {results}", class_="muted"),
         None if seen is None else h("p", seen, class_="muted"),
         h(
             "div",
@@ -238,6 +240,9 @@ def _method(history: History) -> str:
         parts.append("each trial is judged once per rung")
     if settings.sampler != "random":
         parts.append(f"sampler {settings.sampler}")
+    if wanted := history.ladder.replicates_wanted:
+        again = "trial trains" if wanted == 1 else f"{wanted:,} trials train"
+        parts.append(f"the best {again} again with another seed")
     bounds = history.progress.bounds
     if bounds.metric_at is not None:
         parts.append(f"until {history.spec.metric} is {format_value(bounds.metric_at)} or better")
@@ -313,7 +318,7 @@ def _arrows(settings: SearchSettings) -> str:
 
 def trials(history: History) -> Child:
     """Return the table of the best trials, or None if there is none."""
-    best = history.progress.trials.best(SHOWN_TRIALS)
+    best = history.progress.best_trials(SHOWN_TRIALS)
     if not best:
         return None
     shown = varied(history.spec.space)

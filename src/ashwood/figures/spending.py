@@ -80,7 +80,7 @@ def _training(
     unit, open_ended = history.spec.unit, history.spec.search.open_ended
     rungs = [(share.bracket, rung, len(bracket)) for bracket in spent.shares for rung, share in enumerate(bracket)]
     texts = [
-        f"<b>bracket {share.bracket}, rung at {format_length(share.length, unit)}</b><br>"
+        f"<b>{_name(share)} {format_length(share.length, unit)}</b><br>"
         f"trained {share.trained:,} {unit}"
         f"{'' if open_ended else f', {share.expected:,.0f} expected for the whole search'}<br>"
         f"repeated {share.repeated:,} {unit}<br>{format_duration(share.seconds)} of worker time"
@@ -155,6 +155,10 @@ def _time(spent: Spent, theme: Theme) -> Iterator[Trace]:
         }
 
 
+def _name(share: RungSpending) -> str:
+    return "replicates to" if share.is_replicates else f"bracket {share.bracket}, rung at"
+
+
 def _captions(spent: Spent, positions: Sequence[float], theme: Theme) -> Iterator[dict[str, object]]:
     if len(spent.shares) < 2:
         return
@@ -163,7 +167,7 @@ def _captions(spent: Spent, positions: Sequence[float], theme: Theme) -> Iterato
         here = positions[begin : begin + len(bracket)]
         begin += len(bracket)
         yield {
-            "text": f"bracket {number}",
+            "text": "replicates" if bracket[0].is_replicates else f"bracket {number}",
             "x": (here[0] + here[-1]) / 2,
             "y": 1,
             "yref": "paper",

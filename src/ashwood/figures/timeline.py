@@ -44,14 +44,15 @@ def draw_timeline(history: History, *, theme: Theme = LIGHT) -> Figure:
         return blank(theme, name, "Nothing has run yet.", _NO_WORK)
     axis = _Axis(timeline, theme)
     by_rung: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
-    for span in timeline.spans:
-        by_rung[span.bracket, span.rung].append(span)
+    originals, beyond = history.ladder.originals, len(history.ladder.brackets)
+    for span in timeline.spans:  # Replicates are shown as if they were one more bracket.
+        by_rung[(beyond, 0) if span.trial in originals else (span.bracket, span.rung)].append(span)
     gaps = list(timeline.gaps())
     rows = max(1, timeline.slots)
     return compose(
         [
             _idle(gaps, axis),
-            *(_work(spans, history, axis) for _, spans in sorted(by_rung.items())),
+            *(_work(*key, spans, history, axis) for key, spans in sorted(by_rung.items())),
             *_marks(timeline, axis),
         ],
         theme,
@@ -120,11 +121,13 @@ def _idle(gaps: Iterable[SlotTime], axis: _Axis) -> Trace:
     }
 
 
-def _work(spans: Sequence[Span], history: History, axis: _Axis) -> Trace:
-    first = spans[0]
+def _work(bracket: int, rung: int, spans: Sequence[Span], history: History, axis: _Axis) -> Trace:
     brackets, unit = history.ladder.brackets, history.spec.unit
-    rungs = len(brackets[first.bracket].rungs)
-    target = format_length(first.target, unit)
+    target = format_length(spans[0].target, unit)
+    is_replicates = bracket == len(brackets)
+    rungs = 1 if is_replicates else len(brackets[bracket].rungs)
+    group = "replicates" if is_replicates else f"bracket {bracket}"
+    towards = "replicate" if is_replicates else f"bracket {bracket}, rung {rung}"
     return {
         **_bars(
             [span.slot for span in spans],
@@ -133,16 +136,16 @@ def _work(spans: Sequence[Span], history: History, axis: _Axis) -> Trace:
             axis,
         ),
         "name": target,
-        "legendgroup": f"bracket {first.bracket}",
-        "legendgrouptitle": {"text": f"bracket {first.bracket}"} if len(brackets) > 1 else None,
+        "legendgroup": group,
+        "legendgrouptitle": {"text": group} if len(brackets) > 1 or is_replicates else None,
         "customdata": _packed(spans, axis) if axis.many else [_facts(span, axis) for span in spans],
         "hovertemplate": (
             "<b>trial %{customdata[0]}</b>, attempt %{customdata[1]}, on worker %{y}<br>"
-            f"bracket {first.bracket}, rung {first.rung}: from %{{customdata[2]}} to {target}<br>"
+            f"{towards}: from %{{customdata[2]}} to {target}<br>"
             f"{text_of(history.spec.metric)} %{{customdata[4]{':.5~g' * axis.many}}} at %{{customdata[3]}} {unit}<br>"
             f"{'after %{customdata[5]:.0f} s' if axis.many else '%{customdata[5]}'}<extra></extra>"
         ),
-        "marker": {"color": axis.theme.rung_colour(first.bracket, first.rung, rungs), "line": axis.edge},
+        "marker": {"color": axis.theme.rung_colour(bracket, rung, rungs), "line": axis.edge},
     }
 
 

@@ -86,7 +86,9 @@ def _scale(means: Sequence[float], trials: int, divisor: Fraction) -> tuple[floa
 
 def expected_length(settings: SearchSettings) -> float:
     """Return the expected total length of all trials.  This takes less than a second, unlike a whole preview."""
-    return total_length(plan_search(settings), expected_arrivals(settings))
+    arrivals = expected_arrivals(settings)
+    replicates = replicate_length(settings.replicates, settings.max_length, arrivals)
+    return total_length(plan_search(settings), arrivals) + replicates
 
 
 def total_length(plan: SearchPlan, arrivals: Sequence[Sequence[float]]) -> float:
@@ -96,6 +98,11 @@ def total_length(plan: SearchPlan, arrivals: Sequence[Sequence[float]]) -> float
         for bracket, counts in zip(plan.brackets, arrivals, strict=True)
         for length, below, count in zip(bracket.lengths, (0, *bracket.lengths), counts, strict=False)
     )
+
+
+def replicate_length(replicates: int, max_length: int, arrivals: Sequence[Sequence[float]]) -> float:
+    """Return the total length of the replicates of a search, of which each finalist has at most one."""
+    return min(replicates, sum(counts[-1] for counts in arrivals)) * max_length
 
 
 def _sample(settings: SearchSettings, plan: SearchPlan) -> SearchSettings:

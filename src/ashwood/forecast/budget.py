@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ashwood.forecast.arrivals import expected_arrivals_of
+from ashwood.forecast.arrivals import expected_arrivals_of, replicate_length
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import NO_LENGTH
 from ashwood.search.vocabulary import TrialId
@@ -24,6 +24,7 @@ class RungSpending:
         trained: training length beyond the former maximum of each trial.
         repeated: training length that was repeated because no checkpoint held it.
         seconds: time that processes trained towards this rung, added up.
+        is_replicates: whether this is the training of replicates, which are in no rung, instead of that of a rung.
     """
 
     bracket: int
@@ -32,6 +33,7 @@ class RungSpending:
     trained: int = 0
     repeated: int = 0
     seconds: float = 0.0
+    is_replicates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Spent:
     """The training and time that an experiment took.
 
     Attributes:
-        shares: the shares of the rungs of each bracket, the shortest rung first.
+        shares: the shares of the rungs of each bracket, the shortest rung first.  If there are replicates, their share
+            follows as if they were one more bracket.
         busy: seconds in which a slot had a process, added up over slots.
         idle: seconds in which a slot had no process, added up over slots.
     """
@@ -69,8 +72,10 @@ def budget(views: History) -> Spent:
     timeline, spending = views.timeline, views.progress.trials.spending
     shares = _expectations(views)
     furthest: defaultdict[TrialId, int] = defaultdict(int)
+    ladder = views.progress.ladder
     for span in timeline.spans:
-        share = shares[span.bracket][span.rung]
+        is_replicate = span.trial in ladder.originals
+        share = shares[-1][0] if is_replicate else shares[span.bracket][span.rung]
         known = furthest[span.trial]
         further = max(0, span.length - max(known, span.start))
         share.trained += further
@@ -84,13 +89,18 @@ def _expectations(views: History) -> list[list[RungSpending]]:
     plan = plan_search(views.spec.search)
     if views.spec.search.open_ended:  # What will be trained is unknown.
         return [[RungSpending(view.number, NO_LENGTH, 0.0)] for view in views.progress.ladder.brackets]
-    return [
+    means = expected_arrivals_of(views.progress)
+    shares = [
         [
             # A user may have changed the number of trials since the search was planned.
             RungSpending(view.number, length, mean * view.planned / bracket.trials * (length - below))
-            for length, below, mean in zip(bracket.lengths, (0, *bracket.lengths), means, strict=False)
+            for length, below, mean in zip(bracket.lengths, (0, *bracket.lengths), each, strict=False)
         ]
-        for view, bracket, means in zip(
-            views.progress.ladder.brackets, plan.brackets, expected_arrivals_of(views.progress), strict=True
-        )
+        for view, bracket, each in zip(views.progress.ladder.brackets, plan.brackets, means, strict=True)
     ]
+    ladder = views.progress.ladder
+    if ladder.replicates_wanted or ladder.originals:
+        longest = views.progress.spec.search.max_length
+        expected = replicate_length(ladder.replicates_wanted, longest, means)
+        shares.append([RungSpending(len(shares), longest, expected, is_replicates=True)])
+    return shares

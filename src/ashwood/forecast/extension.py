@@ -46,6 +46,7 @@ class ExtensionForecast:
         former_length: greatest length of the search before the extension.
         created: number of trials that will be created.
         continued: number of present trials that will train on.
+        replicates: number of replicates that will be created, as the mean of the simulations.
         length: training length of all trials, including what is repeated.
         workers: assumed number of workers.
         seconds: time until the end, or None if no training time is known yet.
@@ -56,6 +57,7 @@ class ExtensionForecast:
     former_length: int
     created: int
     continued: float
+    replicates: float
     length: float
     workers: int
     seconds: TimeLeft | None
@@ -79,6 +81,7 @@ def forecast_extension(
     *,
     max_trials: int | None,
     max_length: int | None,
+    replicates: int | None = None,
     workers: int,
     now: float,
 ) -> ExtensionForecast:
@@ -90,6 +93,7 @@ def forecast_extension(
         saved: length of the latest checkpoint of each trial that has one.
         max_trials: number of trials of the extended search, or None if it does not change.
         max_length: greatest length of the extended search, or None if it does not change.
+        replicates: number of the best trials that are replicated, or None if it does not change.
         workers: number of workers of the rest.
         now: current time in seconds since 1970.
 
@@ -98,18 +102,21 @@ def forecast_extension(
     """
     search = Tournament(experiment.search.settings, experiment.search.seed)
     search.restore(experiment.search.snapshot())
-    search.extend(max_trials, max_length)
+    search.extend(max_trials, max_length, replicates)
     measured, paces = progress.measuring.result(), progress.measuring.paces()
     known = Conditions(workers=workers) if measured is None else Conditions.from_measured(measured, workers)
     picture = take_picture(progress, search, now)._replace(slots=workers)
     many = search.max_trials > _MANY_TRIALS or search.settings.open_ended
     simulations = _FEWER_SIMULATIONS if many else _SIMULATIONS
     present = len(experiment.trials)
+    further = -simulations * len(search.replicates.created)
     continued: Counter[TrialId] = Counter()
     ends, lengths = list[float](), list[int]()
     for number in range(simulations):
         counted = _Counted()
-        ends.append(simulate_rest(picture, now, known, paces, number, counted.watch).seconds)
+        course = simulate_rest(picture, now, known, paces, number, counted.watch)
+        ends.append(course.seconds)
+        further += course.replicates
         continued.update(trial for trial in counted.trials if trial < present)
         lengths.append(counted.length)
     lost = [
@@ -126,6 +133,7 @@ def forecast_extension(
         settings=search.settings,
         former_length=experiment.search.settings.max_length,
         created=sum(bracket.planned - bracket.fewest for bracket in search.brackets),
+        replicates=further / simulations,
         continued=sum(continued.values()) / simulations,
         length=sum(lengths) / simulations + repeated,
         workers=workers,

@@ -15,7 +15,6 @@ from typing import Protocol, TypeAlias
 
 from ashwood.forecast.costs import NO_COSTS, Costs
 from ashwood.forecast.training import Setting, Training
-from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Audited, Extended, New, Pause, Promote, ReachedEnd, TrialId
 
@@ -73,6 +72,7 @@ class Course:
         most_waiting: largest number of trials that were paused at once.
         audits: number of promotions that were audits.
         audited_length: training length of these promotions.
+        replicates: number of all replicates.
     """
 
     arrivals: Arrivals
@@ -83,6 +83,7 @@ class Course:
     full_until: float
     last_full: float
     most_waiting: int
+    replicates: int
     audits: int = 0
     audited_length: int = 0
 
@@ -172,21 +173,29 @@ class _Play:
             self._waiting += sum(len(rung.waiting()) for rung in bracket.rungs[:-1]) * (not bracket.finished)
             self._waiting += len(bracket.queued)
             for trial, at in bracket.training.items():
-                self._jobs += 1
                 # A new trial of `LearningHalving` may skip lower rungs, and has no result at the rung below.
                 begin = bracket.rungs[at - 1].length if at and trial in bracket.rungs[at - 1] else 0
-                found = self._add(trial, begin, bracket.rungs[at].length)
-                if (seconds := underway.remaining.get(trial)) is None:
-                    self._queue.append(trial)
-                    continue
-                self._live[trial] = 0.0
-                self._seq += 1
-                _, loss = self._training.train(found.setting, found.length, found.target)
-                heappush(self._agenda, (seconds, self._seq, trial, loss))
+                self._add_training(trial, begin, bracket.rungs[at].length, underway)
+        replicates = self._search.replicates
+        self._waiting += len(replicates.queued)
+        for trial in sorted(replicates.training):
+            self._add_training(trial, 0, replicates.created[trial].length, underway)
         for trial, seconds in underway.leaving.items():
             self._live[trial] = 0.0
             self._seq += 1
             heappush(self._agenda, (seconds, self._seq, trial, None))
+
+    def _add_training(self, trial: TrialId, begin: int, target: int, underway: Underway) -> None:
+        """Add a trial that has a job when the simulation begins."""
+        self._jobs += 1
+        found = self._add(trial, begin, target)
+        if (seconds := underway.remaining.get(trial)) is None:
+            self._queue.append(trial)
+            return
+        self._live[trial] = 0.0
+        self._seq += 1
+        _, loss = self._training.train(found.setting, found.length, found.target)
+        heappush(self._agenda, (seconds, self._seq, trial, loss))
 
     def run(self) -> Course:
         agenda, queue, live = self._agenda, self._queue, self._live
@@ -225,6 +234,7 @@ class _Play:
             most_waiting=self._most_waiting,
             audits=self._audits,
             audited_length=self._audited_length,
+            replicates=len(self._search.replicates.created),
         )
 
     def _report(self, trial: TrialId, loss: float) -> None:
@@ -285,12 +295,14 @@ class _Play:
         """Add a trial that gets its first job in this simulation."""
         seed = self._seeds.get(trial) if self._seeds else None
         if seed is None:
-            seed = training_seed(self._seed, *self._search.address(trial))
+            seed = self._search.training_seed(self._seed, trial)
         found = self._trials[trial] = _Trial(Setting(trial, seed), length, target)
         return found
 
     def _below(self, trial: TrialId, target: int) -> int:
         """Return the length at which a promoted trial was paused: the length of the rung below its target, or 0."""
+        if trial in self._search.replicates.created:
+            return 0
         rungs = self._search.brackets[self._search.address(trial)[0]].rungs
         return max((rung.length for rung in rungs if rung.length < target), default=0)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ashwood.forecast.arrivals import guaranteed_arrivals, is_exact, total_length
+from ashwood.forecast.arrivals import guaranteed_arrivals, is_exact, replicate_length, total_length
 from ashwood.forecast.conditions import ANY_CONDITIONS, Conditions, affordable, simulate
 from ashwood.forecast.play import Arrivals
 from ashwood.forecast.searches import (
@@ -119,7 +119,8 @@ class Preview:
         brackets: previews of the brackets; the one that stops trials earliest comes first.
         lengths: the lengths of all brackets, the shortest first; the last one is max_length.
         total_trials: number of trials that are created.
-        total_length: training length of all trials.
+        replicates: number of replicates, which are trained to max_length after all other trials.
+        total_length: training length of all trials and replicates.
         share: total_length divided by the length for training all trials to the end.
         audits: forecast of the audits, or None if the search makes none.
         forecast: forecast of time and cost, or None if the time for one unit of length is unknown.
@@ -137,6 +138,7 @@ class Preview:
     brackets: tuple[BracketPreview, ...]
     lengths: tuple[LengthPreview, ...]
     total_trials: int
+    replicates: Estimate
     total_length: Estimate
     share: Estimate
     audits: AuditPreview | None = None
@@ -238,7 +240,15 @@ def _summarize(
 ) -> Preview:
     trials = sum(bracket.trials for bracket in plan.brackets)
     everything = trials * settings.max_length
-    total = _estimate(total_length(plan, least), [total_length(plan, search) for search in searches])
+    wanted, longest = settings.replicates, settings.max_length
+
+    def length(arrivals: Arrivals) -> float:
+        return total_length(plan, arrivals) + replicate_length(wanted, longest, arrivals)
+
+    def replicates(arrivals: Arrivals) -> int:
+        return min(wanted, sum(counts[-1] for counts in arrivals))
+
+    total = _estimate(length(least), [length(search) for search in searches])
     return Preview(
         settings=settings,
         exact=exact,
@@ -271,6 +281,7 @@ def _summarize(
             for length in sorted({length for bracket in plan.brackets for length in bracket.lengths})
         ),
         total_trials=trials,
+        replicates=_estimate(replicates(least), [replicates(search) for search in searches]),
         total_length=total,
         share=Estimate(*(value / everything for value in (total.least or 0, total.low, total.middle, total.high))),
     )

@@ -269,12 +269,14 @@ class CheckpointCounter:
         self._size = round(prices.checkpoint_bytes or 0)
         self._max_size = prices.max_size if prices.is_limited else None
         self._states: dict[TrialId, tuple[TrialState, int]] = {}
-        self._kept = Checkpoints(prices.policy, lambda trial: self._states[trial][0].ended)
+        self._search: Tournament | None = None
+        self._kept = Checkpoints(prices.policy, lambda trial: self._states[trial][0].ended, self._is_replicate)
         self._now = 0
         self._order: DeletionOrder | None = None
 
     def watch(self, search: Tournament) -> None:
         """Begin to observe a search."""
+        self._search = search
         if self._max_size is not None:
             self._order = DeletionOrder(search, self._kept, self._states.__getitem__)
 
@@ -305,6 +307,9 @@ class CheckpointCounter:
         self._states[trial] = (TrialState.STOPPED, 0)
         self._now -= len(self._kept.ended(trial))
         self._keep_max_size(trial)
+
+    def _is_replicate(self, trial: TrialId) -> bool:
+        return self._search is not None and trial in self._search.replicates.created
 
     def _keep_max_size(self, changed: TrialId) -> None:
         """Delete checkpoints while all together are larger than max_size."""

@@ -13,7 +13,7 @@ from math import exp, inf, log
 from typing import Any, NamedTuple
 
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
-from ashwood.forecast.arrivals import expected_arrivals_of, total_length
+from ashwood.forecast.arrivals import expected_arrivals_of, replicate_length, total_length
 from ashwood.forecast.conditions import Conditions, draw_training
 from ashwood.forecast.costs import NORMAL
 from ashwood.forecast.play import Course, Underway, play
@@ -169,7 +169,8 @@ class Forecaster:
         if self._settings.open_ended:
             return self._count_trials(now)
         arrivals = self._arrivals_to_come()
-        total = max(total_length(plan_search(self._settings), arrivals), trained)
+        total = total_length(plan_search(self._settings), arrivals) + self._replicate_length(arrivals)
+        total = max(total, trained)
         fraction = trained / total
         if progress.state.ended:
             return Forecast(total, fraction, 0.0)
@@ -216,6 +217,15 @@ class Forecaster:
             "seconds_left_range": None if left is None else [left.low, left.high],
         }
 
+    def _replicate_length(self, arrivals: Sequence[Sequence[float]]) -> float:
+        """Return the expected total length of all replicates, with those of a former max_length."""
+        ladder, longest = self.progress.ladder, self._settings.max_length
+        return replicate_length(ladder.replicates_wanted, longest, arrivals) + sum(
+            final.length
+            for trial, final in ladder.finals.items()
+            if trial in ladder.originals and final.length != longest
+        )
+
     def _arrivals_to_come(self) -> list[list[float]]:
         """Return the expected final number of trials at each rung, given those that have already arrived."""
         progress = self.progress
@@ -255,6 +265,7 @@ class Forecaster:
             for bracket, counts in zip(self.progress.ladder.brackets, arrivals, strict=True)
             for rung, count in zip(bracket.rungs, counts, strict=True)
         )
+        jobs += self.progress.ladder.replicates_wanted
         cost = _LEAST_COST + picture.cost + jobs * _JOB_COST
         pause = _SHARE * cost
         if not self._ends or now - self._ends[-1].played_at >= pause:
@@ -302,7 +313,7 @@ def simulate_rest(
     search = Tournament(picture.settings, picture.seed)
     search.restore(picture.search)
     seeds = _simulate_losses(search, training, number)
-    targets = _targets(search)
+    targets = search.training
     remaining: dict[TrialId, float] = {}
     leaving: dict[TrialId, float] = {}
     for trial, work in picture.at_work.items():
@@ -332,11 +343,6 @@ def take_picture(progress: Progress, search: Tournament, at: float) -> Picture:
     }
     results = sum(len(rung) for bracket in search.brackets for rung in bracket.rungs)
     return Picture(search.settings, search.seed, search.snapshot(), at, spending.slots, at_work, results)
-
-
-def _targets(search: Tournament) -> dict[TrialId, int]:
-    """Return the length at which the job of each training trial ends."""
-    return {trial: bracket.rungs[at].length for bracket in search.brackets for trial, at in bracket.training.items()}
 
 
 def _with_those_at_work(

@@ -220,6 +220,8 @@ class Bracket(ABC):
         The number is exact for rung 0.  ASHA promotes early arrivals while a rung is small, so a higher rung can get
         more results than this.
         """
+        if self.finished:
+            return [len(rung) for rung in self.rungs]
         expected: list[int] = []
         new = self._expected_entries(self._to_create - self._created)
         for at, rung in enumerate(self.rungs):

@@ -49,6 +49,9 @@ def unit_draw(seed: int, *address: Address) -> float:
     return (bits(seed, *address) >> 11) * 2.0**-53
 
 
-def training_seed(seed: int, bracket: int, index: int) -> int:
-    """Return the seed for a trial's training code, uniform in [0, 2**31)."""
-    return bits(seed, "training_seed", bracket, index) >> 33
+def training_seed(seed: int, bracket: int, index: int, replicate: int = 0) -> int:
+    """Return the seed for a trial's training code, uniform in [0, 2**31).
+
+    ``replicate`` is 0 for the trial itself, and the number of a replicate for one of its replicates.
+    """
+    return bits(seed, "training_seed", bracket, index, *((replicate,) if replicate else ())) >> 33

@@ -157,7 +157,11 @@ class Rung:
 
     def best(self, most: int) -> list[TrialId]:
         """Return at most ``most`` of the best trials, without those that failed or whose loss is NaN."""
-        return [key[2] for key in self._ranking[:most] if key[0] == 0]
+        return [trial for _, _, trial in self.best_keys(most)]
+
+    def best_keys(self, most: int) -> list[Key]:
+        """Return the sort keys of the results of `best`."""
+        return [key for key in self._ranking[:most] if key[0] == 0]
 
     def tied(self) -> int:
         """Return how many results are equal to the best one beyond the quota, or 0 if there is none or it failed.

@@ -93,6 +93,7 @@ class SearchSettings:
         bracket_lengths: total lengths of the rungs of each bracket of an extended search.  If they are given,
             ``bracket_trials`` is given, too, and ``mode`` and the numbers of rungs have no effect.
         bracket_trials: number of trials of each bracket of an extended search.
+        replicates: number of the best trials that train again with another seed, after all others.
     """
 
     method: Method
@@ -110,9 +111,14 @@ class SearchSettings:
     bracket_trials: tuple[int, ...] = ()
     audit: Fraction = DEFAULTS.audit
     hedged: bool = True
+    replicates: int = 0
 
     def extended(
-        self, max_length: int, bracket_lengths: tuple[tuple[int, ...], ...], bracket_trials: tuple[int, ...]
+        self,
+        max_length: int,
+        bracket_lengths: tuple[tuple[int, ...], ...],
+        bracket_trials: tuple[int, ...],
+        replicates: int,
     ) -> SearchSettings:
         """Return the settings of an extended search, with these rungs and trials of each bracket."""
         return replace(
@@ -121,6 +127,7 @@ class SearchSettings:
             max_trials=sum(bracket_trials),
             bracket_lengths=bracket_lengths,
             bracket_trials=bracket_trials,
+            replicates=replicates,
         )
 
     @property

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from heapq import merge
+from itertools import islice
+from math import isfinite
 
 from ashwood.errors import SearchError
 from ashwood.search.asha import AshaBracket
 from ashwood.search.bracket import Bracket
+from ashwood.search.draw import training_seed
 from ashwood.search.learning import LearningBracket
 from ashwood.search.plan import (
     SearchPlan,
@@ -23,10 +27,13 @@ from ashwood.search.plan import (
     share_slots,
     share_trials_anew,
 )
+from ashwood.search.replicates import Replicates
 from ashwood.search.settings import MOST_RUNGS, Method, Mode, SearchSettings
 from ashwood.search.sha import ShaBracket
 from ashwood.search.stopping import StoppingBracket
 from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Verdict
+
+NO_REPLICATES = "the search has no max_length, so no results can be compared at one length"
 
 
 class Tournament:
@@ -37,11 +44,15 @@ class Tournament:
     workers than brackets.  A slot that its bracket cannot use goes to another bracket: no worker
     is idle as long as any bracket has a job.
 
+    When all brackets have finished, the best `SearchSettings.replicates` finalists are replicated.  Finalists are the
+    trials with a finite result at max_length.  Nothing that the brackets decide depends on replicates.
+
     Attributes:
         settings: the settings with which the search was started; `extend` replaces them.
         seed: the seed from which audits are drawn.
         plan: the plan that follows from the settings; `resize` and `limit` do not change it.
         brackets: its brackets, the most aggressive one first.
+        replicates: its replicates, which are in no bracket.
         max_concurrent_trials: how many trials may train at once, or 0 for no bound.
     """
 
@@ -59,7 +70,12 @@ class Tournament:
         self._shares = [plan.share for plan in self.plan.brackets]
         self._method = settings.method
         self._replace_invalid = settings.method is not Method.GRID
-        # Bracket of each trial and its index in the bracket, in the order of creation.
+        self.replicates = Replicates(settings.replicates)
+        # The best finalists that have no replicate yet, the best last.  None if not all brackets have finished, or if
+        # it was not computed since.
+        self._unreplicated: list[TrialId] | None = None
+        # Bracket of each trial and its index in the bracket, in the order of creation; for a replicate those of its
+        # original.
         self._addresses: list[tuple[int, int]] = []
         self._created = [0] * len(self.brackets)
         self._retired: list[Retired] = []
@@ -74,11 +90,44 @@ class Tournament:
                     self._addresses.append((number, self._created[number]))
                     self._created[number] += 1
                 return job
-        return None
+        return self._next_replicate(fresh) if self._compared else None
+
+    def _next_replicate(self, fresh: TrialId) -> Job | None:
+        if (job := self.replicates.next_queued()) is None and (left := self._to_replicate()):
+            original = left.pop()
+            self._addresses.append(self._addresses[original])
+            job = self.replicates.create(fresh, original, self.settings.max_length)
+        return job
+
+    @property
+    def _compared(self) -> bool:
+        """Whether all brackets have finished, so that the finalists cannot change."""
+        return all(bracket.finished for bracket in self.brackets)
+
+    def _to_replicate(self) -> list[TrialId]:
+        """Return the best finalists that have no replicate yet, the best last, if all brackets have finished."""
+        if self._unreplicated is None:
+            self._unreplicated = self.replicates.missing(self._finalists(), self.settings.max_length)[::-1]
+        return self._unreplicated
+
+    def _finalists(self) -> list[TrialId]:
+        """Return the best finalists of all brackets, as many as are replicated, the best first."""
+        most = self.replicates.wanted
+        if not most:
+            return []
+        ranked = merge(*(bracket.rungs[-1].best_keys(most) for bracket in self.brackets))
+        return [trial for _, loss, trial in islice(ranked, most) if isfinite(loss)]
+
+    def replicate_best(self, wanted: int) -> None:
+        """Replicate the best ``wanted`` finalists.  Replicates that exist are not stopped."""
+        self.replicates.wanted = wanted
+        self._unreplicated = None
 
     @property
     def has_job(self) -> bool:
         """Whether `next_job` would return a job now."""
+        if self._compared:
+            return bool(self.replicates.queued or self._to_replicate())
         return any(bracket.has_job for bracket in self.brackets)
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
@@ -87,6 +136,8 @@ class Tournament:
         Raises:
             SearchError: the trial has no job, or ``length`` is short of its target.
         """
+        if trial in self.replicates.created:
+            return self.replicates.report(trial, length)
         bracket = self._bracket(trial)
         verdict = bracket.report(trial, length, loss)
         if bracket.finished:
@@ -99,6 +150,9 @@ class Tournament:
         Raises:
             SearchError: the trial is unknown or has already ended.
         """
+        if trial in self.replicates.created:
+            self.replicates.exited(trial, how)
+            return
         bracket = self._bracket(trial)
         bracket.exited(trial, how, replace=self._replace_invalid)
         if bracket.finished:
@@ -113,6 +167,10 @@ class Tournament:
             SearchError: the trial is unknown or has not failed.
         """
         bracket = self._bracket(trial)
+        if trial in self.replicates.created:
+            self.replicates.retry(trial, len(bracket.rungs) - 1)
+            return []
+        self._unreplicated = None
         retired = {each.trial for each in bracket.retired()} if bracket.finished else set()
         bracket.retry(trial)
         pending = {each.trial for each in self._retired}
@@ -121,7 +179,7 @@ class Tournament:
 
     def trains(self, trial: TrialId) -> bool:
         """Return whether a trial has a job, as far as the search knows."""
-        return trial in self._bracket(trial).training
+        return trial in self._bracket(trial).training or trial in self.replicates.training
 
     def retired(self) -> Sequence[Retired]:
         """Return the paused trials that will never be promoted, each only once."""
@@ -131,7 +189,8 @@ class Tournament:
     @property
     def done(self) -> bool:
         """Whether no trial trains and none will."""
-        return all(bracket.finished for bracket in self.brackets)
+        replicates = self.replicates
+        return self._compared and not (replicates.training or replicates.queued or self._to_replicate())
 
     def promising(self, enough: int, one_in: int, most: int) -> list[TrialId]:
         """Return the best trials of the longest rung with at least ``enough`` results, or an empty list.
@@ -149,7 +208,7 @@ class Tournament:
 
     @property
     def max_trials(self) -> int:
-        """Number of trials that the search creates, without replacements of invalid ones."""
+        """Number of trials that the search creates, without replacements of invalid ones and without replicates."""
         return sum(bracket.planned for bracket in self.brackets)
 
     def resize(self, max_trials: int) -> None:
@@ -207,12 +266,17 @@ class Tournament:
             raise SearchError(f"all {self.max_trials} trials were created and are being compared: none can be added")
         return changing
 
-    def extend(self, max_trials: int | None = None, max_length: int | None = None) -> list[TrialId]:
-        """Add trials to the search, also to finished brackets, or longer rungs, or both.
+    def extend(
+        self, max_trials: int | None = None, max_length: int | None = None, replicates: int | None = None
+    ) -> list[TrialId]:
+        """Add trials to the search, also to finished brackets, or longer rungs, or replicates.
 
         The search is then the one of the new `settings`, given all its results.  Promotions that this search would
         have made earlier are made now.  The rungs of a halving search stay, and longer ones are added above the last
         one, with the lengths of `lengths_above`.  In other searches, every trial trains on to ``max_length``.
+
+        When all brackets have finished again, the finalists of the extended search are replicated.  Replicates of the
+        same length count, and those of a shorter one do not.  Replicates never train on to a greater max_length.
 
         Return the trials that had ended or were `retired`, and take part again.
 
@@ -220,8 +284,11 @@ class Tournament:
             SearchError: a number is not larger than the present one, or the method does not allow it; nothing has
                 changed.
         """
-        self.settings = self._extended(max_trials, max_length)
+        self.settings = self._extended(max_trials, max_length, replicates)
         self.plan = plan_search(self.settings)
+        self.replicates.wanted, self._unreplicated = self.settings.replicates, None
+        if max_trials is max_length is None:
+            return []
         again: set[TrialId] = set()
         for bracket, plan in zip(self.brackets, self.plan.brackets, strict=True):
             again.update(bracket.extend(plan))
@@ -229,15 +296,15 @@ class Tournament:
         self._retired = [each for each in self._retired if each.trial not in again]
         return sorted(again - pending)
 
-    def _extended(self, max_trials: int | None, max_length: int | None) -> SearchSettings:
+    def _extended(self, max_trials: int | None, max_length: int | None, replicates: int | None) -> SearchSettings:
         """Return the settings of the extended search.
 
         Raises:
             SearchError: see `extend`.
         """
         settings, divisor = self.settings, self.settings.divisor
-        if max_trials is max_length is None:
-            raise SearchError("neither max_trials nor max_length is given")
+        if max_trials is max_length is replicates is None:
+            raise SearchError("none of max_trials, max_length and replicates is given")
         lengths = [tuple(rung.length for rung in bracket.rungs) for bracket in self.brackets]
         trials = [bracket.planned for bracket in self.brackets]
         if max_trials is not None:
@@ -259,7 +326,22 @@ class Tournament:
             else:
                 raise SearchError(f"with divisor {float(divisor):g}, max_length {max_length} needs too many rungs")
         longest = settings.max_length if max_length is None else max_length
-        return settings.extended(longest, tuple(lengths), tuple(trials))
+        return settings.extended(longest, tuple(lengths), tuple(trials), self._extended_replicates(replicates))
+
+    def _extended_replicates(self, replicates: int | None) -> int:
+        """Return the number of replicates of the extended search.
+
+        Raises:
+            SearchError: see `extend`.
+        """
+        present = self.replicates.wanted
+        if replicates is None:
+            return present
+        if self.settings.open_ended:
+            raise SearchError(NO_REPLICATES)
+        if replicates <= present:
+            raise SearchError(f"replicates must be more than the present {present}, not {replicates}")
+        return replicates
 
     def limit(self, max_concurrent_trials: int) -> None:
         """Set how many trials may train at once, at least one for each bracket; 0 removes the bound."""
@@ -267,14 +349,30 @@ class Tournament:
         self._shares = share_slots(self.max_concurrent_trials, len(self.brackets))
 
     def address(self, trial: TrialId) -> tuple[int, int]:
-        """Return a trial's bracket and its index in that bracket."""
+        """Return a trial's bracket and its index in that bracket; for a replicate those of its original."""
         return self._addresses[trial]
+
+    def training_seed(self, seed: int, trial: TrialId) -> int:
+        """Return the seed for a trial's training code in an experiment with a seed."""
+        found = self.replicates.created.get(trial)
+        return training_seed(seed, *self._addresses[trial], 0 if found is None else found.number)
+
+    @property
+    def training(self) -> dict[TrialId, int]:
+        """The trials that train, each with the length at which its job ends."""
+        found = {trial: bracket.rungs[at].length for bracket in self.brackets for trial, at in bracket.training.items()}
+        return found | {trial: self.replicates.created[trial].length for trial in sorted(self.replicates.training)}
 
     def snapshot(self) -> Snapshot:
         """Return the whole state as JSON-able data."""
         return {
-            "addresses": [bracket for bracket, _ in self._addresses],
+            # The address of a replicate is that of its original.
+            "addresses": [
+                None if trial in self.replicates.created else bracket
+                for trial, (bracket, _) in enumerate(self._addresses)
+            ],
             "brackets": [bracket.snapshot() for bracket in self.brackets],
+            "replicates": self.replicates.snapshot(),
             "retired": [retired.trial for retired in self._retired],
             "max_concurrent_trials": self.max_concurrent_trials,
         }
@@ -284,7 +382,12 @@ class Tournament:
         self.limit(snapshot["max_concurrent_trials"])
         self._created = [0] * len(self.brackets)
         self._addresses = []
-        for number in snapshot["addresses"]:
+        self.replicates.restore(snapshot["replicates"])
+        self._unreplicated = None
+        for trial, number in enumerate(snapshot["addresses"]):
+            if number is None:
+                self._addresses.append(self._addresses[self.replicates.created[trial].original])
+                continue
             self._addresses.append((number, self._created[number]))
             self._created[number] += 1
         for bracket, state in zip(self.brackets, snapshot["brackets"], strict=True):

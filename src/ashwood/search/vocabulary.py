@@ -66,7 +66,24 @@ class CreatedHedged(NamedTuple):
         )
 
 
-New: TypeAlias = Created | CreatedHigher | CreatedHedged
+Drawn: TypeAlias = Created | CreatedHigher | CreatedHedged
+"""Reasons for a job of a new trial whose hyperparameters are drawn."""
+
+
+class Replicated(NamedTuple):
+    """A new trial with the hyperparameters of trial ``original`` and another training seed: its replicate ``number``.
+
+    Replicates of a trial are numbered from 1.
+    """
+
+    original: TrialId
+    number: int
+
+    def __str__(self) -> str:
+        return f"trains the settings of trial {self.original} again with another seed"
+
+
+New: TypeAlias = Drawn | Replicated
 """Reasons for a job of a new trial."""
 
 
@@ -172,6 +189,7 @@ Reason: TypeAlias = (
     Created
     | CreatedHigher
     | CreatedHedged
+    | Replicated
     | Promoted
     | Audited
     | LastChance
@@ -268,7 +286,10 @@ class SearchMethod(Protocol):
         """Whether the search is over: no trial trains, and ``next_job`` returns None from now on."""
 
     def address(self, trial: TrialId) -> tuple[int, int]:
-        """Return a trial's bracket and its index in that bracket, which are the address of its random draws."""
+        """Return a trial's bracket and its index in that bracket, which are the address of its random draws.
+
+        A replicate has the address of its original.
+        """
 
     def snapshot(self) -> Snapshot:
         """Return the whole state as JSON-able data."""

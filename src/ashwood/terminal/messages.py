@@ -70,10 +70,16 @@ def is_over(state: ExperimentState) -> bool:
 def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     """Return the first line: what is going to run."""
     spec = progress.spec
-    trials = f"{format_length(progress.trials_planned, 'trials')} {up_to(spec.search.max_length, spec.unit)}"
     workers = format_length(slots, "workers") if slots else "workers as they join"
     name = brief(spec.name, LONGEST_NAME)
-    return f"experiment {experiment} ({name}): {spec.search.method}, {trials}, {workers}, seed {spec.seed}"
+    return f"experiment {experiment} ({name}): {spec.search.method}, {plan(progress)}, {workers}, seed {spec.seed}"
+
+
+def plan(progress: Progress) -> str:
+    """Return how many trials the search creates and how long they train, such as ``20 trials up to 64 epochs``."""
+    spec, wanted = progress.spec, progress.ladder.replicates_wanted
+    trials = f"{format_length(progress.trials_planned, 'trials')} {up_to(spec.search.max_length, spec.unit)}"
+    return f"{trials}, {format_length(wanted, 'replicates')}" if wanted else trials
 
 
 def status_line(forecaster: Forecaster, now: float | None) -> str:
@@ -146,11 +152,15 @@ def best_so_far(progress: Progress) -> str:
 
 
 def _best(progress: Progress) -> Iterator[str]:
-    if progress.best is not None:
-        yield f"best: {best_so_far(progress)}"
-        if (seen := progress.describe_seen()) is not None:
-            yield seen
-        for name, value in flatten(progress.trials.rows[progress.best.trial].hparams).items():
+    row = progress.recommended
+    if progress.best is not None and row is not None:
+        if (results := progress.describe_recommendation()) is not None:
+            yield f"recommended: trial {row.id}, {brief(progress.spec.metric, LONGEST_NAME)} {results}"
+        else:
+            yield f"best: {best_so_far(progress)}"
+            if (seen := progress.describe_seen()) is not None:
+                yield seen
+        for name, value in flatten(row.hparams).items():
             yield f"  {brief(name, LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
     elif progress.reports:
         yield no_best(progress)

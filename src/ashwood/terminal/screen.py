@@ -294,7 +294,7 @@ def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
     If a better metric was reported than the best result, one more line shows it.
     """
     spec = progress.spec
-    rows = progress.trials.best(n)
+    rows = progress.best_trials(n)
     if not rows:
         none = (
             "no trial yet"
@@ -364,6 +364,8 @@ def _is_number(text: str) -> bool:
 
 def _state(row: TrialRow, progress: Progress, *, brief: bool) -> str:
     bracket = f" #{row.bracket}" if brief else f", bracket {row.bracket}"
+    if row.original is not None:
+        bracket = f", replicate of trial {row.original}"
     bracket = bracket if len(progress.ladder.brackets) > 1 else ""
     length, target = (
         str(each) if brief and each != NO_LENGTH else format_length(each, progress.spec.unit)

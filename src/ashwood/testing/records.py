@@ -24,7 +24,7 @@ from ashwood.experiment.spec import (
 from ashwood.search.guides import PastTrials
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Group, Int, Log, Space
-from ashwood.search.vocabulary import Audited, Created, Extended, Promoted, RetriedOnRequest, Waits
+from ashwood.search.vocabulary import Audited, Created, Extended, Promoted, Replicated, RetriedOnRequest, Waits
 
 
 def full_spec() -> ExperimentSpec:
@@ -120,7 +120,7 @@ def sample_requests() -> list[Request]:
         e.SettingsChanged({"max_trials": 7, "metric_at": math.inf, "max_time": None}),
         e.RetryFailedRequested(),
         e.AddTrialRequested({"lr": 0.1 + 0.2, "optimizer": {"momentum": 5e-324}, "activation": [1, 2]}, extra=True),
-        e.ExtendRequested(800, 243),
+        e.ExtendRequested(800, 243, 3),
     ]
 
 
@@ -150,8 +150,9 @@ def control_entries() -> list[Entry]:
         Entry(1.0, e.RetryFailedRequested(), (d.ReopenTrial(1, TrialState.PAUSED, 1, 4, d.BracketReopened(1)),)),
         Entry(1.0, e.DriverStarted(1), (d.TrainTrial(0, 2, 4, RetriedOnRequest(2)),)),
         Entry(1.0, e.AddTrialRequested(x), (d.CreateTrial(1, 0, 2, x, 3, 4, Created(0, 2), given=x),)),
-        Entry(1.0, e.SettingsChanged({}), (d.ChangeSettings(4, (1, 2), None, 0.1, 7),)),
-        Entry(1.0, e.ExtendRequested(3), (d.ExtendSearch(9, ((1, 3, 9), (3, 9)), (2, 1)),)),
+        Entry(1.0, e.DriverStarted(1), (d.CreateTrial(9, 0, 2, x, 5, 9, Replicated(1, 2)),)),
+        Entry(1.0, e.SettingsChanged({}), (d.ChangeSettings(4, (1, 2), None, 0.1, 7, None, 3),)),
+        Entry(1.0, e.ExtendRequested(3), (d.ExtendSearch(9, ((1, 3, 9), (3, 9)), (2, 1), 3),)),
         Entry(1.0, e.ExtendRequested(3), (d.ReopenTrial(0, TrialState.PAUSED, 1, 4, d.BracketReopened(1, True)),)),
         Entry(1.0, e.ExtendRequested(None, 9), (d.ReopenTrial(0, TrialState.PAUSED, 1, 4, Extended(4)),)),
     ]

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import inf, nan
+from math import inf, isfinite, nan
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from hypothesis import settings as hypothesis_settings
@@ -46,9 +46,17 @@ def losses() -> st.SearchStrategy[float]:
 
 @st.composite
 def search_settings(
-    draw: st.DrawFn, *, methods: Sequence[Method] = METHODS, max_trials: int = 24, max_length: int = 300
+    draw: st.DrawFn,
+    *,
+    methods: Sequence[Method] = METHODS,
+    max_trials: int = 24,
+    max_length: int = 300,
+    replicates: int = 0,
 ) -> SearchSettings:
-    """Draw valid settings of a search with at most ``max_trials`` trials and a length of at most ``max_length``."""
+    """Draw valid settings of a search with at most ``max_trials`` trials and a length of at most ``max_length``.
+
+    If ``replicates`` is not 0, the search has at most so many of them.
+    """
     method = draw(st.sampled_from(methods))
     divisor = draw(st.sampled_from(DIVISORS))
     length = draw(st.integers(max_length // 3, max_length) | st.integers(1, max_length))
@@ -65,6 +73,7 @@ def search_settings(
         bracket_rungs=draw(st.just(()) | st.lists(rungs, max_size=3).map(tuple)),
         num_rungs=draw(st.none() | st.integers(1, 6)),
         stop_once=draw(st.booleans()),
+        replicates=draw(st.integers(0, replicates)) if replicates else 0,
     )
     return replace(settings, audit=draw(st.sampled_from(AUDITS))) if settings.can_audit else settings
 
@@ -83,6 +92,8 @@ class Ledger:
         targets: target of each training trial.
         waiting: paused trials, each with the target of its latest job.
         ended: trials that have ended for good.
+        finals: finite losses of the trials that have trained to max_length, without replicates.
+        originals: original of each replicate.
     """
 
     def __init__(self, settings: SearchSettings) -> None:
@@ -90,6 +101,9 @@ class Ledger:
         self.targets: dict[TrialId, int] = {}
         self.waiting: dict[TrialId, int] = {}
         self.ended: set[TrialId] = set()
+        self.finals: dict[TrialId, float] = {}
+        self.originals: dict[TrialId, TrialId] = {}
+        self.addresses: list[tuple[int, int]] = []
         self.created = 0
         self.invalid = 0
 
@@ -98,17 +112,32 @@ class Ledger:
         assert job.target <= self.settings.max_length, f"{job} goes beyond max_length"
         if isinstance(job.why, v.New):
             assert job.trial == self.created, f"trial ids count from 0 in order of creation, but got {job}"
-            named = (job.why.bracket, job.why.nth)
-            assert address == named, f"the address of trial {job.trial} is {address}, but {job.why!r}"
-            assert job.target >= 1
             self.created += 1
-            assert self.created <= self.settings.max_trials + self.invalid, f"{self.created} trials were created"
+            self.addresses.append(address)
+            if isinstance(job.why, v.Replicated):
+                self.took_replicate(job, job.why, address)
+            else:
+                assert address == tuple(job.why)[:2], f"the address of trial {job.trial} is {address}, but {job.why!r}"
+                assert job.target >= 1
+                created = self.created - len(self.originals)
+                assert created <= self.settings.max_trials + self.invalid, f"{created} trials were created"
         else:
             assert job.trial in self.waiting, f"{job} is for a trial that is not paused"
             assert job.target > self.waiting.pop(job.trial), f"{job} has no higher target than the job before it"
         self.targets[job.trial] = job.target
 
-    def reported(self, trial: TrialId, length: int, loss: float, verdict: v.Verdict) -> None:  # noqa: ARG002 - for rankings
+    def took_replicate(self, job: Job, why: v.Replicated, address: tuple[int, int]) -> None:
+        """Check the job of a new replicate."""
+        still = sorted((self.targets.keys() - self.originals.keys()) | self.waiting.keys())
+        assert not still, f"{job} is a replicate, but trials {still} can still be compared"
+        assert job.target == self.settings.max_length, f"{job} is a replicate"
+        best = sorted(self.finals, key=lambda trial: (self.finals[trial], trial))
+        expected = best[len(self.originals)]
+        assert why == v.Replicated(expected, 1), f"{job} is a replicate, but the next best trial is {expected}"
+        assert address == self.addresses[expected], f"a replicate of trial {expected} has the address {address}"
+        self.originals[job.trial] = expected
+
+    def reported(self, trial: TrialId, length: int, loss: float, verdict: v.Verdict) -> None:
         """Check the verdict about a trial that reported."""
         target = self.targets.pop(trial)
         match verdict:
@@ -119,6 +148,8 @@ class Ledger:
                 self.waiting[trial] = target
             case v.Stop(why):
                 assert not isinstance(why, v.ReachedEnd) or length >= why.length == self.settings.max_length
+                if isinstance(why, v.ReachedEnd) and isfinite(loss) and trial not in self.originals:
+                    self.finals[trial] = loss
                 self.ended.add(trial)
 
     def exited(self, trial: TrialId, how: Exit) -> None:
@@ -127,7 +158,8 @@ class Ledger:
         self.waiting.pop(trial, None)
         self.ended.add(trial)
         # An invalid trial is replaced by another draw, except in a grid, which has no other point.
-        self.invalid += how is Exit.INVALID and self.settings.method is not Method.GRID
+        is_replaced = self.settings.method is not Method.GRID and trial not in self.originals
+        self.invalid += how is Exit.INVALID and is_replaced
 
     def retired(self, retired: Iterable[v.Retired]) -> None:
         """Check paused trials that the search has retired."""
@@ -143,6 +175,8 @@ class Ledger:
         """Check the state of a search that is done."""
         assert not self.targets, f"done, but {sorted(self.targets)} train"
         assert not self.waiting, f"done, but {sorted(self.waiting)} are paused and were never retired"
+        wanted = min(self.settings.replicates, len(self.finals))
+        assert len(self.originals) == wanted, f"{len(self.originals)} replicates were created, not {wanted}"
 
 
 class SearchMethodContract:
@@ -246,7 +280,7 @@ class _Machine(RuleBasedStateMachine):
         """Let workers report until the search is done, which it must be after a bounded number of reports."""
         if sys.exc_info()[0] is not None or not hasattr(self, "searches"):
             return
-        most = self.settings.max_trials + self.ledger.invalid
+        most = self.settings.max_trials + self.ledger.invalid + self.settings.replicates
         # Each trial trains at most once towards each rung, and there are at most max_length rungs.
         for _ in range(most * min(self.settings.max_length, 20) + 1):
             while self.ask() is not None:

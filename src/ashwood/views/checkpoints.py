@@ -9,13 +9,13 @@ from heapq import nsmallest
 from math import inf, isfinite
 from typing import Any
 
-from ashwood.experiment.decisions import ChangeSettings, CloseTrial, DeleteCheckpoint
+from ashwood.experiment.decisions import ChangeSettings, CloseTrial, CreateTrial, DeleteCheckpoint
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, CheckpointDamaged, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.vocabulary import TrialId
+from ashwood.search.vocabulary import Replicated, TrialId
 
 
 @dataclass(slots=True)
@@ -57,7 +57,8 @@ class CheckpointTable:
         self._sign = 1.0 if spec.smaller_is_better else -1.0
         # The latest report of each trial whose attempt has not ended.
         self._latest: dict[TrialId, ValidationReported] = {}
-        self._invalid: set[TrialId] = set()
+        # Invalid trials and replicates, whose checkpoints are not among the best of the experiment.
+        self._unranked: set[TrialId] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "rows": pack(CheckpointRow, self.rows.values())}
@@ -78,12 +79,13 @@ class CheckpointTable:
         elif isinstance(event, CheckpointDamaged):
             self.rows.pop(event.path, None)
         for decision in decisions:
-            if isinstance(decision, DeleteCheckpoint):
-                self.rows.pop(decision.path, None)
-            elif isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
-                self._invalid.add(decision.trial)
-            elif isinstance(decision, ChangeSettings):
-                self.max_size = decision.max_size
+            match decision:
+                case DeleteCheckpoint(path=path):
+                    self.rows.pop(path, None)
+                case CloseTrial(trial, TrialState.INVALID) | CreateTrial(trial, why=Replicated()):
+                    self._unranked.add(trial)
+                case ChangeSettings():
+                    self.max_size = decision.max_size
 
     def _save(self, at: float, saved: CheckpointSaved) -> None:
         trial, attempt, length, path, metrics, size = saved
@@ -116,8 +118,8 @@ class CheckpointTable:
             _note(reasons, latest, "latest")
             _note(reasons, self._best(rows, policy.save_trial_best), "best of trial")
         if own:
-            valid = (row for row in self.rows.values() if row.trial not in self._invalid)
-            best = self._best(valid, policy.save_experiment_best)
+            ranked = (row for row in self.rows.values() if row.trial not in self._unranked)
+            best = self._best(ranked, policy.save_experiment_best)
             _note(reasons, (row for row in best if row.name in reasons), "best of experiment")
         return {name: tuple(each) for name, each in reasons.items()}
 

@@ -154,14 +154,16 @@ def _describe_the_rest(decision: d.Decision, unit: Unit) -> str:
     match decision:
         case d.DeleteCheckpoint(_, path, why):
             return f"delete checkpoint {path}{'' if why is None else f' ({why})'}"
-        case d.ChangeSettings(concurrent, trials, metric_at, seconds, invalid, size):
-            bounds = "" if metric_at is None else f", stop at {format_value(metric_at)}"
+        case d.ChangeSettings(concurrent, trials, metric_at, seconds, invalid, size, replicates):
+            bounds = f", and {format_length(replicates, 'replicates')}" if replicates else ""
+            bounds += "" if metric_at is None else f", stop at {format_value(metric_at)}"
             bounds += "" if seconds is None else f", at most {format_value(seconds)} s"
             bounds += "" if invalid is None else f", at most {invalid} invalid trials"
             bounds += "" if size is None else f", checkpoints of at most {format_size(size)}"
             return f"{concurrent} trials at once, {' + '.join(map(str, trials))} in all{bounds}"
-        case d.ExtendSearch(max_length, _, trials):
-            return f"extend the search to {' + '.join(map(str, trials))} trials {up_to(max_length, unit)}"
+        case d.ExtendSearch(max_length, _, trials, replicates):
+            further = f" with {format_length(replicates, 'replicates')}" if replicates else ""
+            return f"extend the search to {' + '.join(map(str, trials))} trials {up_to(max_length, unit)}{further}"
         case d.LeaveExperiment(state, why):
             return f"no more jobs, the experiment will be {state} ({why})"
         case d.Warn(message):

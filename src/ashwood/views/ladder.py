@@ -32,7 +32,15 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method
-from ashwood.search.vocabulary import Audited, BracketFinished, Extended, Promoted, RetriedOnRequest, TrialId
+from ashwood.search.vocabulary import (
+    Audited,
+    BracketFinished,
+    Extended,
+    Promoted,
+    Replicated,
+    RetriedOnRequest,
+    TrialId,
+)
 from ashwood.views.rows import Rows, Tuples
 
 
@@ -41,6 +49,13 @@ class Arrival(NamedTuple):
 
     at: float
     rung: int
+    length: int
+    metric: float
+
+
+class Final(NamedTuple):
+    """The metric of a trial that has trained to the end, which was the total length ``length``."""
+
     length: int
     metric: float
 
@@ -172,6 +187,10 @@ class Ladder:
         spec: the description of the experiment, with the present settings of an extended search.
         brackets: the brackets with counts of the trials at each rung.
         paths: the path of each trial by its id.  Paths of trials that do not train are stored as values in arrays.
+            The path of a replicate has no arrivals, because it is compared at no rung, and ends at the last rung.
+        originals: the original of each replicate.
+        finals: results of the trials that have trained to the end, and of such replicates.
+        replicates_wanted: number of the best trials that are replicated.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -190,12 +209,24 @@ class Ladder:
         # If training code decides how long it trains, length and value of the last metric of each running trial: no
         # report is compared, and the last one counts.
         self._last: dict[TrialId, tuple[int, float]] = {}
+        self.originals: dict[TrialId, TrialId] = {}
+        self.finals: dict[TrialId, Final] = {}
+        self.replicates_wanted = spec.search.replicates
         self._until = 0.0
 
     @property
     def lengths(self) -> tuple[tuple[int, ...], ...]:
         """Total lengths of the rungs of each bracket."""
         return tuple(bracket.lengths for bracket in self.brackets)
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether all trials are or train at the last rung, or have ended, so that no other one reaches it."""
+        return not any(
+            rung.waiting or (rung.training and rung is not bracket.rungs[-1])
+            for bracket in self.brackets
+            for rung in bracket.rungs
+        )
 
     def rung(self, trial: TrialId) -> int:
         """Return the rung towards which a trial trains, or at which it is paused or ended."""
@@ -214,6 +245,8 @@ class Ladder:
         for trial, path in enumerate(self.paths):
             if path.created > moment:
                 break
+            if trial in self.originals:
+                continue
             ended = path.ended is not None and path.ended <= moment
             if ended and path.state is TrialState.INVALID:
                 continue  # A trial with invalid hyperparameters was removed from all rungs.
@@ -268,11 +301,14 @@ class Ladder:
             self._last[event.trial] = (event.length, event.metrics[metric])
         for decision in entry.decisions:
             match decision:
-                case ChangeSettings(bracket_trials=planned):
+                case ChangeSettings(bracket_trials=planned, replicates=wanted):
                     self._plan(planned)
-                case ExtendSearch(max_length, lengths, planned):
-                    self.spec = replace(self.spec, search=self.spec.search.extended(max_length, lengths, planned))
+                    self.replicates_wanted = wanted
+                case ExtendSearch(max_length, lengths, planned, wanted):
+                    extended = self.spec.search.extended(max_length, lengths, planned, wanted)
+                    self.spec = replace(self.spec, search=extended)
                     self._plan(planned)
+                    self.replicates_wanted = wanted
                     for bracket, rungs in zip(self.brackets, lengths, strict=True):
                         _extend(bracket, rungs)
                 case CreateTrial():
@@ -288,17 +324,45 @@ class Ladder:
                     | ReopenTrial(trial)
                 ):
                     path = self.paths.change(trial)
-                    self._decide(trial, path, entry.event, decision)
+                    if isinstance(decision, CompleteTrial):
+                        self._note_final(trial, path, entry.event)
+                    if trial in self.originals:
+                        self._decide_replicate(path, decision)
+                    else:
+                        self._decide(trial, path, entry.event, decision)
                     if path.state is not TrialState.RUNNING:
                         self.paths.settle(trial)
 
     def _create(self, decision: CreateTrial) -> None:
         bracket = self.brackets[decision.bracket]
+        if isinstance(decision.why, Replicated):
+            self.originals[decision.trial] = decision.why.original
+            below = (self._until,) * bracket.lengths.index(decision.target)
+            self.paths.add(TrialPath(bracket.number, self._until, promotions=below))
+            return
         bracket.created += 1
         if skipped := bracket.lengths.index(decision.target):
             self._skipped[decision.trial] = skipped
         self.paths.add(TrialPath(bracket.number, self._until, promotions=(self._until,) * skipped))
         bracket.rungs[skipped].training.add(decision.trial)
+
+    def _note_final(self, trial: TrialId, path: TrialPath, event: Event) -> None:
+        """Note the result of a trial that has trained to the end."""
+        if isinstance(event, ValidationReported) and not self.spec.search.open_ended:
+            lengths = self.brackets[path.bracket].lengths
+            reached = lengths[path.rung] if trial in self.originals else lengths[-1]
+            self.finals[trial] = Final(reached, event.metrics[self.spec.metric])
+
+    def _decide_replicate(self, path: TrialPath, decision: Decision) -> None:
+        match decision:
+            case TrainTrial() | ContinueTrial():
+                path.state = TrialState.RUNNING
+            case CompleteTrial():
+                path.state, path.ended = TrialState.COMPLETED, self._until
+            case CloseTrial(state=state):
+                path.state, path.ended = state, self._until
+            case ReopenTrial(state=state):
+                path.state, path.ended = state, None
 
     def _decide(self, trial: TrialId, path: TrialPath, event: Event, decision: Decision) -> None:
         bracket = self.brackets[path.bracket]
@@ -349,6 +413,7 @@ class Ladder:
 
     def _reopen(self, trial: TrialId, path: TrialPath, event: Event, decision: ReopenTrial) -> None:
         path.state, path.ended, path.dropped_out = decision.state, None, False
+        self.finals.pop(trial, None)
         rung = self.brackets[path.bracket].rungs[path.rung]
         match decision.why:
             case BracketReopened():

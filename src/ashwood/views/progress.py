@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from math import nan
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from ashwood.experiment.decisions import (
     Decision,
     EndExperiment,
     ExtendSearch,
+    GoalReached,
     LeaveExperiment,
     TrainTrial,
     Warn,
@@ -37,9 +39,10 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.ladder import Ladder
 from ashwood.views.measured import Measuring
+from ashwood.views.recommendation import Recommendation, describe_results, recommend, recommendation_record
 from ashwood.views.timeline import Timeline
-from ashwood.views.trials import TrialTable
-from ashwood.views.wording import describe_seen, known_length
+from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.wording import describe_seen, format_length, format_value, known_length
 
 VIEWS = ("timeline", "checkpoints")
 """Attributes of `Progress` that few readers need, so each of them is a separate part of a snapshot."""
@@ -257,6 +260,47 @@ class Progress:
         smaller = self.spec.smaller_is_better
         return describe_seen(seen.metric, seen.length, self.spec.unit, smaller_is_better=smaller, trial=trial)
 
+    def recommendations(self, most: int = 1) -> list[Recommendation]:
+        """Return at most ``most`` settings that have trained to the end, the one to use first.
+
+        The list is empty as long as other trials can reach the end, and if the search was canceled or has reached its
+        goal: then the trial with the best result is the one to use.  If the experiment saves checkpoints, trials
+        without one are left out.
+        """
+        reached_goal = self.leaving is not None and isinstance(self.leaving.why, GoalReached)
+        if self.state is ExperimentState.CANCELED or reached_goal or not self.ladder.is_compared:
+            return []
+        rows, needed = self.trials.rows, self.trials.by_checkpoint
+        return recommend(self.ladder, most, lambda trial: not needed or rows[trial].best_checkpoint is not None)
+
+    @property
+    def recommended(self) -> TrialRow | None:
+        """The trial to use: the first of the `recommendations`, or that with the best result, or None."""
+        return next(iter(self.best_trials(1)), None)
+
+    def best_trials(self, n: int) -> list[TrialRow]:
+        """Return ``n`` trials: those of the `recommendations`, and then those with the best results."""
+        first = [self.trials.rows[each.trial] for each in self.recommendations(n)]
+        known = {row.id for row in first}
+        others = (row for row in self.trials.best(n + len(first)) if row.id not in known)
+        return [*first, *islice(others, n - len(first))]
+
+    def describe_recommendation(self) -> str | None:
+        """Return a line about the results of the recommended trial, beside the best report of all trials.
+
+        Return None if there are no `recommendations`, or if their first trial has no replicates and the best result.
+        """
+        first, lowest = next(iter(self.recommendations()), None), self.trials.best_seen
+        if first is None or lowest is None:
+            return None
+        if first.seeds == 1 and self.trials.leader is self.trials.rows[first.trial]:
+            return None
+        unit = self.spec.unit
+        which = "lowest" if self.spec.smaller_is_better else "highest"
+        whose = "" if lowest.id == first.trial else f" by trial {lowest.id}"
+        seen = f"{which} seen {format_value(lowest.seen)}{whose} at {format_length(lowest.seen_length or 0, unit)}"
+        return f"{describe_results(first, unit)} ({seen})"
+
     @property
     def waits_for(self) -> list[TrialId]:
         """Trials that are still running while the experiment pauses or stops, sorted by id."""
@@ -311,6 +355,7 @@ class Progress:
             "waits_for": self.waits_for,
             "best": None if best is None else best._asdict(),
             "seen": None if seen is None else seen._asdict(),
+            "recommended": recommendation_record(next(iter(self.recommendations()), None)),
             "improvements": [
                 [round(each.driven, 3), float(f"{each.metric:.6g}")] for each in thinned(self.improvements, POINTS)
             ],

@@ -42,7 +42,8 @@ def trial_record(
 
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
     of the best report, and ``last.NAME`` is the last report of each metric.  ``given`` names the hyperparameters that a
-    user gave for the trial.  ``audits`` is the number of its promotions that were audits.
+    user gave for the trial.  ``audits`` is the number of its promotions that were audits.  ``replicate_of`` is the
+    trial of which it is a replicate.
 
     Args:
         row: the trial.
@@ -65,6 +66,7 @@ def trial_record(
         **(blank or {}),
         **flatten(row.hparams, "hparams."),
         "given": ", ".join(row.given) or None,
+        "replicate_of": row.original,
         "seed": row.seed,
         "audits": row.audits,
         "attempts": row.attempt,

@@ -9,6 +9,9 @@ checkpoints, its trials are ranked by them, because without a checkpoint a resul
   checkpoint of a trial that has ended.
 
 The search and ``stop_when`` always use reports.
+
+Replicates have no rank, because they are not new settings.  Their results are reports, and count in
+`ashwood.views.recommendation`, which defines the trial to use when all trials have been compared.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.vocabulary import Audited, TrialId
+from ashwood.search.vocabulary import Audited, Replicated, TrialId
 from ashwood.views.spending import Spending
 
 
@@ -106,6 +109,7 @@ class TrialRow:
         seconds: total time of its attempts that have ended.
         given: hyperparameters that a user gave for it, by dotted name; the others were drawn.
         audits: number of rungs from which it was promoted as an audit, which means that it was drawn at random.
+        original: the trial of which it is a replicate, or None.
     """
 
     id: TrialId
@@ -137,6 +141,7 @@ class TrialRow:
     seconds: float = 0.0
     given: Mapping[str, Any] = field(default_factory=dict, repr=False)
     audits: int = field(default=0, repr=False)
+    original: TrialId | None = field(default=None, repr=False)
 
     @property
     def checkpoint(self) -> SavedCheckpoint | None:
@@ -227,7 +232,7 @@ class TrialTable:
 
     @property
     def best_seen(self) -> TrialRow | None:
-        """The trial with the best report so far, with or without a checkpoint, or None."""
+        """The trial with the best report so far, with or without a checkpoint, or None.  It is no replicate."""
         return self._best_seen
 
     def has_seen_better(self, row: TrialRow) -> bool:
@@ -235,16 +240,16 @@ class TrialTable:
         return row.seen is not None and self.improves(row.seen, row.metric)
 
     def best(self, n: int = 1) -> list[TrialRow]:
-        """Return the best ``n`` trials, without invalid ones and those that never reported a finite metric."""
+        """Return the best ``n`` trials, without invalid ones, those without a finite metric, and replicates."""
         return nsmallest(n, (row for row in self.rows.values() if self._ranks(row)), key=self.ranking_key)
 
     def ranked(self) -> list[TrialRow]:
-        """Return all trials, the best first; invalid ones and those that never reported a finite metric come last."""
+        """Return all trials, the best first; invalid ones, those without a finite metric and replicates come last."""
         return sorted(self.rows.values(), key=self.ranking_key)
 
     def ranking_key(self, row: TrialRow) -> RankingKey:
         """Return a sort key with which the best trial comes first, and among equal trials the older one."""
-        if row.state is not TrialState.INVALID:
+        if row.state is not TrialState.INVALID and row.original is None:
             if row.metric is not None:
                 return (0, self._sign * row.metric, row.id)
             if row.seen is not None:
@@ -272,9 +277,10 @@ class TrialTable:
         if value is not None and self.improves(value, row.seen):
             row.seen, row.seen_length, row.seen_at = value, event.length, at
             best = self._best_seen
-            if best is None or (self._sign * value, row.id) < (self._sign * (best.seen or 0.0), best.id):
+            is_best = best is None or (self._sign * value, row.id) < (self._sign * (best.seen or 0.0), best.id)
+            if is_best and row.original is None:
                 self._best_seen = row
-            if not self.by_checkpoint:
+            if not self.by_checkpoint or row.original is not None:
                 row.metric, row.metric_length, row.metric_at = value, event.length, at
             self._rank(row)
         if self._unrated and (path := self._unrated.pop(row.id, None)) is not None:
@@ -340,6 +346,8 @@ class TrialTable:
 
     def _take_result(self, row: TrialRow) -> None:
         """Make the metric of the best checkpoint the result of its trial, also if it was deleted to keep max_size."""
+        if row.original is not None:
+            return
         rated = (each for each in (row.best_checkpoint, row.deleted) if each is not None)
         best = min(rated, key=self._checkpoint_key, default=None)
         row.metric = row.metric_length = row.metric_at = None
@@ -366,8 +374,11 @@ class TrialTable:
 
     def _decide(self, at: float, decision: Decision) -> None:
         match decision:
-            case CreateTrial(trial, bracket, nth, hparams, seed, target, given=given):
-                self.rows[trial] = TrialRow(trial, bracket, nth, hparams, seed, target, at, given=given)
+            case CreateTrial(trial, bracket, nth, hparams, seed, target, why, given):
+                original = why.original if isinstance(why, Replicated) else None
+                self.rows[trial] = TrialRow(
+                    trial, bracket, nth, hparams, seed, target, at, given=given, original=original
+                )
                 self.states[TrialState.RUNNING] += 1
             case TrainTrial(trial, attempt, target) | ContinueTrial(trial, attempt, target):
                 row = self.rows[trial]

@@ -53,6 +53,9 @@ class SettingsChanges(_Changes):
         le=_MOST,
         description="Number of trials with invalid hyperparameters at which the experiment pauses.",
     )
+    replicates: int | None = Field(
+        None, ge=0, le=MOST_TRIALS, description="Number of the best trials that train again with another seed."
+    )
     metric_at: float | None = Field(
         None, allow_inf_nan=False, description="Stop when the metric reaches this value; null for none."
     )
@@ -77,10 +80,13 @@ class AddedTrial(_Changes):
 
 
 class Extension(_Changes):
-    """Number of trials and length of the extended search; null leaves a value unchanged."""
+    """Numbers of trials and replicates, and length, of the extended search; null leaves a value unchanged."""
 
     max_trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
     max_length: int | None = Field(None, ge=1, le=MOST_WHOLE, description="Length in the unit of the experiment.")
+    replicates: int | None = Field(
+        None, ge=1, le=MOST_TRIALS, description="Number of the best trials that train again with another seed."
+    )
 
 
 class NameChanges(_Changes):
@@ -113,8 +119,11 @@ async def add_trial(context: Context, experiment: ExperimentNumber, trial: Added
 
 @router.post("/experiments/{experiment}/extend", responses=_DONE)
 async def extend(context: Context, experiment: ExperimentNumber, extension: Extension) -> Json:
-    """Add trials or longer training to a search, also after it has ended.  If no driver runs, it is paused then."""
-    return await _ask(context, experiment, ExtendRequested(extension.max_trials, extension.max_length))
+    """Add trials, longer training or replicates to a search, also after it has ended.
+
+    If no driver runs, the experiment is paused then.
+    """
+    return await _ask(context, experiment, ExtendRequested(**extension.model_dump()))
 
 
 @router.post("/experiments/{experiment}/{action}", responses=_DONE)

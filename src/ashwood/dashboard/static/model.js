@@ -64,14 +64,15 @@ export class Model {
       address: () => `${this.path}/live?since=${this.heard}`,
       events: {
         changed: (delta) => {
-          const { best } = this.data;
+          const before = JSON.stringify([this.data.best, this.data.recommended]);
           this.take({ ...delta.experiment, seq: delta.seq });
           this.heard = delta.seq;
           const row = delta.trials?.find((each) => each.trial === this.data.best_trial?.trial);
           if (row) this.data.best_trial = { ...this.data.best_trial, ...row };
           this.tell(delta);
           // The stream does not send the hyperparameters and the checkpoint of the best trial.
-          if (delta.many || JSON.stringify(best) !== JSON.stringify(this.data.best)) this.reload();
+          const after = JSON.stringify([this.data.best, this.data.recommended]);
+          if (delta.many || before !== after) this.reload();
         },
       },
     });

@@ -23,7 +23,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
   const show = () => {
     const { data } = model;
     const { trial, state, download } = data.best_trial ?? {};
-    redraw(winner, [trial, state, download, data.best, data.seen], () =>
+    redraw(winner, [trial, state, download, data.best, data.seen, data.recommended], () =>
       data.best_trial
         ? bestTrial(model.id, data)
         : h("p", { class: "muted" }, `No trial has reported a finite ${data.metric} yet.`),
@@ -75,9 +75,11 @@ function textOf({ text, decided }) {
 }
 
 function bestTrial(id, data) {
-  const { best, best_trial: trial } = data;
-  const seen = seenLine(data.seen, data, best);
-  const { metric, unit } = data;
+  const { best_trial: trial, recommended, metric, unit } = data;
+  const words = recommended?.words ? `${metric} ${recommended.words}` : "";
+  // If there are words about the recommended trial, they also say which trial has reported the best value.
+  const best = words ? { metric: recommended.mean, length: recommended.length } : data.best;
+  const seen = words || seenLine(data.seen, data, best);
   const at = best ? ` ${metric} at ${format.length(best.length, unit)}` : ` no checkpoint with a ${metric}`;
   return h(
     "div",

@@ -20,6 +20,7 @@ export default async function trialPage(place) {
   const [id, number] = [Number(place.params.id), Number(place.params.trial)];
   const model = new Model(id, signal);
   const path = `${model.path}/trials/${number}`;
+  const address = (other) => `/experiments/${id}/trials/${other}`;
   // The answer contains the trial's row of the table. Its columns become attributes of the trial, too.
   const fetchTrial = async () => {
     const answer = await get(path, { signal });
@@ -63,7 +64,15 @@ export default async function trialPage(place) {
     );
     const longest = data.max_length === null ? "" : `of ${format.length(data.max_length, unit)}`;
     length.set(format.length(trial.length, unit), longest);
-    reached.set(`rung ${trial.rung ?? format.NONE}`, data.brackets.length > 1 ? `bracket ${trial.bracket}` : "");
+    const bracket = data.brackets.length > 1 ? `bracket ${trial.bracket}` : "";
+    const original = trial.replicate_of;
+    reached.set(original === null ? `rung ${trial.rung ?? format.NONE}` : "no rung", original === null ? bracket : "");
+    const named = (other) => h("a", { href: address(other) }, `trial ${other}`);
+    if (original !== null) put(reached.notes[1], "replicate of ", named(original));
+    else if (trial.replicates.length) {
+      const links = trial.replicates.map((other, at) => [at ? ", " : "", named(other)]);
+      put(reached.notes[1], "trained again as ", links);
+    }
     worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
     const failed = trial.attempts.filter((each) => each.error).length;
     tries.set(String(trial.attempts.length), failed ? `${failed} failed` : "");
@@ -90,7 +99,6 @@ export default async function trialPage(place) {
 
   const log = new Log(`${path}/log`, signal);
   const exists = (other) => other >= 0 && other < model.data.trials_created;
-  const address = (other) => `/experiments/${id}/trials/${other}`;
   bind("j", "go to the next trial", () => exists(number + 1) && go(address(number + 1)), signal);
   bind("k", "go to the previous trial", () => exists(number - 1) && go(address(number - 1)), signal);
   bind("u", "go to the experiment of the trial", () => go(`/experiments/${id}`), signal);

@@ -9,6 +9,7 @@ import { Pager, Table } from "../table.js";
 const AGAIN = 3_000;
 const HIDDEN = new Set([
   "given",
+  "replicate_of",
   "seed",
   "audits",
   "attempts",
@@ -30,6 +31,7 @@ const NAMES = {
   best_length: "Best at",
   seen_length: "Best seen at",
   given: "Given",
+  replicate_of: "Replicate of",
   seed: "Seed",
   audits: "Audits",
   attempts: "Attempts",
@@ -119,7 +121,8 @@ export default async function trials({ model, signal, place }) {
     load();
   });
 
-  const isHidden = ({ key }) => HIDDEN.has(key) || key.startsWith("seen.");
+  const shownIfAny = (key) => key === "replicate_of" && model.data.settings.replicates > 0;
+  const isHidden = ({ key }) => (HIDDEN.has(key) && !shownIfAny(key)) || key.startsWith("seen.");
   const hidden = () => new Set(kept.get(name) ?? columns.filter(isHidden).map(({ key }) => key));
   const showColumns = () => {
     const without = hidden();
