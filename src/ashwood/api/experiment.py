@@ -44,6 +44,7 @@ from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
 from ashwood.errors import AshwoodError, ConfigError, NotFound, Problem
+from ashwood.eventlog.fold_cache import read_progress
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
     AddTrialRequested,
@@ -65,6 +66,7 @@ from ashwood.terminal.live import make_reporter
 from ashwood.terminal.reporter import Reporter
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
+from ashwood.views.trust import TrustReading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,6 +150,20 @@ class Experiment:
         """
         _, table = read_trials(self._home, self.id)
         return table.leader
+
+    @property
+    def trust(self) -> TrustReading | None:
+        """Whether early stopping can be believed, or None if the search stops no trial early.
+
+        Example::
+
+            reading = experiment.trust
+            if reading is not None and reading.level == "not_trustworthy":
+                print(reading.sentence, reading.reasons)
+                for advice in reading.advice:
+                    print(advice.text, *advice.settings)
+        """
+        return read_progress(self._home, self.id).trust.reading()
 
     def trials(self) -> pd.DataFrame:
         """Return a data frame with one row for each trial: its state, lengths, metrics and hyperparameters.
