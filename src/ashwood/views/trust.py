@@ -410,16 +410,16 @@ def _sentence(level: Level, rung: int | None, length: int | None, pairs: Sequenc
                 "training does not predict which trials are good."
             )
         case Level.NOT_TRUSTWORTHY:
-            return "Early stopping cannot be trusted: no rung predicts which trials are good later."
+            return "Early stopping cannot be trusted: no rung is known to predict which trials are good later."
     first = pairs[0]
     if first.both < ENOUGH:
         return (
-            f"Too early to say whether early stopping can be trusted: {first.both} of {ENOUGH} trials needed have "
-            f"reached rung {first.upper} ({format_length(first.upper_length, unit)})."
+            f"Early stopping: too early to judge; {first.both} of {ENOUGH} trials needed have reached rung "
+            f"{first.upper} ({format_length(first.upper_length, unit)})."
         )
     return (
-        f"Too early to say whether early stopping can be trusted: {first.both} trials have reached rung {first.upper}, "
-        "but their results do not yet show whether the rankings agree."
+        f"Early stopping: too early to judge; {first.both} trials have reached rung {first.upper}, but whether the "
+        "rankings agree is still uncertain."
     )
 
 
