@@ -121,10 +121,22 @@ class Advice:
 
 @dataclass(frozen=True)
 class PairReading:
-    """The agreement of two rungs of a bracket.  The fields are those of `ashwood.search.trust.Pair`.
+    """The agreement of two rungs of a bracket.
 
     Attributes:
         bracket: index of the bracket.
+        lower: index of the lower rung.
+        upper: index of the higher rung.
+        length: total training length of the lower rung.
+        upper_length: total training length of the higher rung.
+        arrived: number of results at the lower rung, with failed trials.
+        both: number of trials with results at both rungs.
+        audits: number of these trials that were promoted as audits.
+        seen: Kendall's tau-b of the trials with results at both rungs, without correction, or None for fewer than 4.
+        weighted: the same with inverse probabilities of promotion as weights.
+        weighted_interval: 90 % interval of ``weighted``.
+        agreement: Kendall's tau, corrected for selection under a Gaussian copula.
+        interval: 90 % interval of ``agreement``.
         trusted: whether the lower rung predicts the higher one, or None if that is not known yet.
         stopped: number of trials that were compared at the lower rung and not promoted.
         chance: probability that the best trial was one of these, or None if that is not known yet.
@@ -160,7 +172,7 @@ class TrustReading:
     """Whether early stopping can be believed, as far as the results show.
 
     Attributes:
-        level: the verdict: ``trustworthy``, ``from_rung``, ``not_trustworthy`` or ``too_early``.
+        level: the verdict, a text: ``trustworthy``, ``from_rung``, ``not_trustworthy`` or ``too_early``.
         rung: index of the lowest rung of bracket 0 that can be trusted, or None.
         length: its total training length, or None.
         sentence: the verdict in one sentence.
