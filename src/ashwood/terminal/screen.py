@@ -61,7 +61,7 @@ _LONGEST = 500
 """Characters of a message that are processed: an error can be very long."""
 _ROOMY = 22
 """Height of a terminal from which on there are empty lines between the parts."""
-_TRUST_PATIENCE = 200
+TRUST_PATIENCE = 200
 """The trust meter is not read again for this multiple of the time that reading it took."""
 _BAR_WIDTH = 30
 _NARROW_BAR_WIDTH = 12
@@ -134,7 +134,7 @@ class Screen(Reporter):
         began = time.monotonic()
         if self.complete and began >= self._trust_due:
             self._trust = self.progress.trust.reading()
-            self._trust_due = time.monotonic() + _TRUST_PATIENCE * (time.monotonic() - began)
+            self._trust_due = time.monotonic() + TRUST_PATIENCE * (time.monotonic() - began)
         return self._trust
 
     def _show(self, entry: Entry) -> None:
