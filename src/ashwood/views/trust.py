@@ -465,7 +465,8 @@ def format_chance(chance: float) -> str:
 
 def _advice(level: Level, rung: int | None, settings: SearchSettings, rungs: int) -> Iterator[Advice]:
     """Yield what to do, the best advice first."""
-    if level is Level.FROM_RUNG and rung is not None:
+    skips = settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.bracket_rungs
+    if level is Level.FROM_RUNG and rung is not None and not skips:
         setting, after = _with_rungs(settings, rungs - rung)
         text = f"Raise the first rung, so that no trial is judged before rung {rung}."
         yield _priced(text, (setting,), expected_training(after), settings)
