@@ -137,10 +137,15 @@ def _so_far(served: Served) -> Cost:
 
 def _make(large: Path, many: Path, trials: int, experiments: int) -> None:
     print(f"  recording {trials:,} trials", file=sys.stderr)
-    _run(large, _experiment(f"{trials:,} trials", trials))
+    record_experiment(large, trials)
     print(f"  recording {experiments:,} experiments", file=sys.stderr)
     for number in range(experiments):
         _run(many, _experiment(f"experiment {number}", 9))
+
+
+def record_experiment(path: Path, trials: int) -> None:
+    """Record an experiment with many trials in a new home.  Training takes no time in this process from now on."""
+    _run(path, _experiment(f"{trials:,} trials", trials))
 
 
 def _run(path: Path, experiment: Mapping[str, Any]) -> None:

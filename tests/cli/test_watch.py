@@ -106,6 +106,30 @@ def test_watch_shows_progress_rungs_best_trials_and_latest_events() -> None:
     assert re.search(r"trial \d+ reported at \d+ epochs?: loss .* → ", table[-1])
 
 
+def test_watch_shows_whether_early_stopping_can_be_believed() -> None:
+    early = drawn(watcher(simulated(stop_after=20, crash=True)))
+    assert re.search(r"Early stopping: too early to judge; \d of 16 trials needed have reached rung 1", early)
+    ran = Workers(spec_of(asha(200, mode=Mode.AGGRESSIVE)), lambda trial, length: trial % 97 + 1 / length)
+    ran.run()
+    assert "Early stopping can be trusted: the first rung (1 epoch) predicts" in drawn(watcher(ran))
+    ran = Workers(spec_of(asha(20, max_rungs=1)), power_law(3))
+    ran.run()
+    assert "arly stopping" not in drawn(watcher(ran))
+
+
+def test_trust_meter_is_read_again_after_a_multiple_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.5, 10.5, 11.0, 109.0, 111.0, 111.0, 111.0])
+    monkeypatch.setattr(
+        "ashwood.terminal.screen.time", SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0)
+    )
+    seen = watcher(simulated())
+    readings = []
+    monkeypatch.setattr(type(seen.progress.trust), "reading", lambda _: readings.append(1))
+    for _ in range(4):
+        seen.trust()
+    assert len(readings) == 2
+
+
 def test_watch_once_prints_as_many_lines_as_needed() -> None:
     seen = watcher(simulated())
     output = drawn(seen, height=None, best=12)

@@ -46,6 +46,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.figures.progress import draw_comparison
 from ashwood.views.history import History, TrialDetails
+from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
 from tests.views.simulate import asha
 
@@ -102,6 +103,21 @@ def test_experiment_page_agrees_with_event_log(client: TestClient, told: History
         {"name": f"h{NASTY}", "choices": None, "least": 0.0, "most": 1.0, "whole": False},
         {"name": "kind", "choices": [f"a{NASTY}", "b"], "least": None, "most": None, "whole": False},
     ]
+
+
+def test_trust_is_that_of_the_event_log(client: TestClient, told: History) -> None:
+    reading = told.progress.trust.reading()
+    assert reading is not None
+    answered = get(client, "experiments/1/trust")["reading"]
+    assert answered == json.loads(json.dumps(plain(reading)))
+    assert answered["level"] == reading.level
+
+
+def test_search_without_early_stopping_has_no_trust(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        add(home, ran(spec=nasty_spec(asha(4, max_rungs=1))))
+    with TestClient(create_app(lambda: open_home(tmp_path), name="home"), base_url="http://127.0.0.1") as client:
+        assert get(client, "experiments/1/trust") == {"reading": None}
 
 
 def test_sparkline_comes_from_summary_or_else_from_event_log(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from ashwood.errors import RequestRefused
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import AttemptFailed, Request
+from ashwood.search.draw import unit_draw
+from ashwood.search.settings import Mode
 from tests.browser import NARROW, WIDE, Theme, Window, axe, chromium, violations, window
 from tests.cli.conftest import wait_until
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
-from .homes import NASTY, Steered, add, append, ran
+from .homes import NASTY, Steered, add, append, nasty_spec, ran
 from .serving import shown
 
 __all__ = ["chromium"]
@@ -126,6 +128,30 @@ def test_every_tab_of_an_experiment(chromium: Browser, url: str) -> None:
             nothing_ran(seen.page)
             is_good(seen)
         seen.says(f"name: nasty {NASTY}")
+
+
+def test_card_says_whether_early_stopping_can_be_believed(chromium: Browser, tmp_path: Path) -> None:
+    def misleading(trial: int, length: int) -> float:
+        return unit_draw(1, trial, 16 if length >= 16 else length)
+
+    workers = Workers(spec_of(asha(300, mode=Mode.AGGRESSIVE)), misleading, workers=8)
+    workers.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, workers)
+        add(home, ran(spec=nasty_spec(asha(4, max_rungs=1))))
+    with shown(tmp_path) as url, window(chromium, url, size=WIDE_AND_TALL, scripts=(axe(),)) as seen:
+        seen.open("/experiments/1")
+        seen.says("Early stopping cannot be trusted", "ashwood run --from 1 --set searcher.mode=conservative")
+        seen.page.get_by_text("Reasons").click()
+        seen.says("rung 0 (1 epoch) and rung 1 (4 epochs): agreement ")
+        is_good(seen, themes=BOTH)
+        figure = seen.page.locator("section.figure").filter(has_text="Does a rung predict a later one?")
+        figure.get_by_label("Rungs").select_option("1-2")
+        expect(figure.get_by_text("rank at rung 2 (16 epochs)")).to_be_visible()
+        figure.locator(".scatterlayer .point").first.click(force=True)
+        expect(seen.page.get_by_role("heading", name="Trial ")).to_be_visible()
+        seen.go("/experiments/2")
+        expect(seen.page.get_by_text("Can early stopping be believed?")).to_have_count(0)
 
 
 def test_every_other_page(chromium: Browser, url: str) -> None:

@@ -181,7 +181,7 @@ def test_report_shows_result_and_training_first(page: Page, nasty: History) -> N
     assert "The best 20 trials" in visible_text
     assert "has not ended" not in visible_text
     headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", render_report(nasty, about(nasty)))
-    assert headings[:3] == ["Result", "Search", "Ladder"]
+    assert headings[:4] == ["Result", "Search", "Can early stopping be believed?", "Ladder"]
     assert headings[-1] == "Experiment file"
 
 

@@ -44,6 +44,7 @@ from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
 from ashwood.errors import AshwoodError, ConfigError, NotFound, Problem
+from ashwood.eventlog.fold_cache import read_progress
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
     AddTrialRequested,
@@ -66,6 +67,7 @@ from ashwood.terminal.reporter import Reporter
 from ashwood.views.recommendation import Recommendation
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
+from ashwood.views.trust import TrustReading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,6 +165,20 @@ class Experiment:
         """
         progress = read_fold(self._home, self.id)
         return progress.recommendations(len(progress.trials.rows))
+
+    @property
+    def trust(self) -> TrustReading | None:
+        """Whether early stopping can be believed, or None if the search stops no trial early.
+
+        Example::
+
+            reading = experiment.trust
+            if reading is not None and reading.level == "not_trustworthy":
+                print(reading.sentence, reading.reasons)
+                for advice in reading.advice:
+                    print(advice.text, *advice.settings)
+        """
+        return read_progress(self._home, self.id).trust.reading()
 
     def trials(self) -> pd.DataFrame:
         """Return a data frame with one row for each trial: its state, lengths, metrics and hyperparameters.

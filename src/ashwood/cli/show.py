@@ -38,6 +38,7 @@ from ashwood.terminal.messages import (
     no_best,
     plan,
     status_line,
+    trust_lines,
     waiting_for,
     warn_of_damage,
 )
@@ -45,6 +46,7 @@ from ashwood.terminal.output import format_time, make_console, print_csv, print_
 from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event, describe_given
 from ashwood.views.ladder import BracketView
+from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
 from ashwood.views.recommendation import describe_results, recommendation_record
 from ashwood.views.spending import nodes_of
@@ -196,7 +198,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     bounds = progress.bounds
     stop_when = {"metric_at": bounds.metric_at, "max_time": bounds.max_time}
     best, capacity = progress.recommended, _capacity(progress, runs=now is not None)
-    results = progress.describe_recommendation()
+    results, reading = progress.describe_recommendation(), progress.trust.reading()
     seen = None if results is not None else progress.describe_seen()
     if json:
         summary = {
@@ -222,6 +224,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
             **capacity,
             "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
             "best": None if best is None else _record(best, spec, storage),
+            "trust": plain(reading),
             "warnings": list(progress.recent_warnings),
             "checkpoints": {
                 "number": progress.trials.checkpoints,
@@ -262,6 +265,10 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     console.print()
     console.print(render_ladder(spec, progress.ladder, width=console.width))
     console.print()
+    if reading is not None:
+        for line in trust_lines(reading, experiment):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print()
     if best is not None:
         _print_trial(best, spec, storage, seen, results)
     return None

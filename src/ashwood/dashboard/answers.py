@@ -29,6 +29,7 @@ from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.progress import Progress
 from ashwood.views.recommendation import recommendation_record
 from ashwood.views.spending import nodes_of
+from ashwood.views.trust import TrustReading
 from ashwood.views.wording import known_length
 
 T = TypeVar("T")
@@ -248,6 +249,13 @@ class Sparkline:
     """The best metric so far as a few points, each the seconds that drivers had run and the metric."""
 
     points: list[list[float]]
+
+
+@dataclass(frozen=True)
+class TrustAnswer:
+    """The reading of the trust meter, or null if the search stops no trial early."""
+
+    reading: TrustReading | None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.figures.axes import Against, Summary
+from ashwood.figures.axes import Against, Scale, Summary
 from ashwood.figures.theme import DARK, LIGHT, Theme
 from ashwood.views.curves import By
 from ashwood.views.history import History
@@ -99,6 +99,15 @@ class Figures:
     def timeline(self) -> Figure:
         """Return a figure of which trial each worker trained when, and when workers were idle."""
         return self._draw("timeline")
+
+    def trust(self, pair: str | None = None, by: Scale = "rank") -> Figure:
+        """Return a scatter plot of trials that were compared at two rungs: does the lower one predict the higher one?
+
+        Args:
+            pair: the rungs, such as ``0-1``, or ``1:0-1`` for those of bracket 1; by default the first two.
+            by: what is shown: the ``rank`` of each trial at the two rungs, or its ``metric``.
+        """
+        return self._draw("trust", pair=pair, by=by)
 
     def spending(self) -> Figure:
         """Return a figure of the training spent and expected per bracket and rung, and the share of idle time."""

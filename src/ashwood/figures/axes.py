@@ -16,6 +16,8 @@ Against: TypeAlias = Literal["time", "trials", "units"]
 AGAINST: tuple[Against, ...] = ("time", "trials", "units")
 Summary: TypeAlias = Literal["best", "mean"]
 SUMMARIES: tuple[Summary, ...] = ("best", "mean")
+Scale: TypeAlias = Literal["rank", "metric"]
+SCALES: tuple[Scale, ...] = ("rank", "metric")
 
 _MARGIN = 0.06
 _ENOUGH = 10

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ashwood.errors import AshwoodError, did_you_mean
-from ashwood.figures.axes import AGAINST, SUMMARIES
+from ashwood.figures.axes import AGAINST, SCALES, SUMMARIES
 from ashwood.figures.curves import MOST, draw_learning_curves
 from ashwood.figures.hparams import draw_heatmap, draw_scatter
 from ashwood.figures.importance import draw_importance
@@ -18,6 +18,7 @@ from ashwood.figures.progress import draw_best_so_far
 from ashwood.figures.spending import draw_spending
 from ashwood.figures.theme import LIGHT, Theme
 from ashwood.figures.timeline import draw_timeline
+from ashwood.figures.trust import draw_trust
 from ashwood.views.curves import BY
 from ashwood.views.history import History
 from ashwood.views.hparams import varied
@@ -36,6 +37,8 @@ class OptionKind(StrEnum):
     """One of the metrics that trials have reported."""
     HPARAM = "hparam"
     """One of the hyperparameters that the search varies."""
+    RUNGS = "rungs"
+    """Two rungs of a bracket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Option:
                 return [each.name for each in varied(history.spec.space)]
             case OptionKind.METRIC:
                 return metrics_of(history)
+            case OptionKind.RUNGS:
+                return [str(pair) for pair in history.progress.trust.pairs()]
         return None
 
     def read(self, value: str | float | None, history: History) -> str | int | bool | None:
@@ -193,6 +198,16 @@ FIGURES: Mapping[str, RegisteredFigure] = {
         ),
         RegisteredFigure(
             "timeline", "Workers", "which trial each worker trained when, and when workers were idle", draw_timeline
+        ),
+        RegisteredFigure(
+            "trust",
+            "Trust in early stopping",
+            "results at one rung against results at a later one",
+            draw_trust,
+            (
+                Option("pair", "Rungs", OptionKind.RUNGS),
+                Option("by", "Show", OptionKind.CHOICE, "rank", SCALES),
+            ),
         ),
         RegisteredFigure("spending", "Budget", "training spent and expected per rung, and worker time", draw_spending),
     )

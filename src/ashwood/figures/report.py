@@ -27,6 +27,7 @@ Json: TypeAlias = Any
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {"learning_curves": {"top": 20}}
 _SHOWN = (
     "ladder",
+    "trust",
     "best_so_far",
     "learning_curves",
     "importance",
@@ -60,7 +61,8 @@ def render_report(history: History, about: ReportHeader) -> str:
         AshwoodError: plotly is not installed.
     """
     graph_objects()
-    drawn = [_drawn(name, history) for name in _SHOWN]
+    shown = [name for name in _SHOWN if name != "trust" or history.progress.trust.applies()]
+    drawn = [_drawn(name, history) for name in shown]
     island = {each.name: {"light": each.light, "dark": each.dark} for each in drawn if not each.missing}
     page = _page(
         about.name,
@@ -70,6 +72,7 @@ def render_report(history: History, about: ReportHeader) -> str:
                 "main",
                 report_sections.result(history),
                 report_sections.search(history),
+                report_sections.trust(history),
                 *map(_figure, drawn),
                 report_sections.trials(history),
                 report_sections.trouble(history),

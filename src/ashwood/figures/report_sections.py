@@ -313,6 +313,27 @@ def _arrows(settings: SearchSettings) -> str:
     )
 
 
+# -- trust -------------------------------------------------------------------------------------------
+
+
+def trust(history: History) -> Child:
+    """Return the section about whether early stopping can be believed, or None if no trial is stopped early."""
+    reading = history.progress.trust.reading()
+    if reading is None:
+        return None
+    advice = [
+        h("li", each.text, each.price, *(h("br"), h("code", "; ".join(each.settings))) if each.settings else ())
+        for each in reading.advice
+    ]
+    return _section(
+        "Can early stopping be believed?",
+        h("p", reading.sentence),
+        h("ul", *(h("li", reason) for reason in reading.reasons)) if reading.reasons else None,
+        h("h3", "Advice for the next search") if advice else None,
+        h("ul", *advice) if advice else None,
+    )
+
+
 # -- trials ------------------------------------------------------------------------------------------
 
 

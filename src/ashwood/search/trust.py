@@ -621,6 +621,8 @@ def verdict(pairs: Sequence[Pair], first: int = 0) -> TrustVerdict:
         pairs: the pairs of the bracket, as `measure` returns them.
         first: the rung at which new trials are first compared now.  The rungs below are not judged.
     """
+    if first and not any(pair.lower >= first for pair in pairs):
+        return TrustVerdict(Level.NOT_TRUSTWORTHY)  # New trials train to the last rung, because all others mislead.
     judged = {rung: is_trusted(pair) for rung, pair in decisive(pairs).items() if rung >= first}
     for rung, trusted in sorted(judged.items()):
         if trusted:

@@ -24,6 +24,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import brief, say
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
+from ashwood.views.trust import TrustReading
 from ashwood.views.wording import format_duration, format_length, format_value, up_to
 
 if TYPE_CHECKING:
@@ -126,8 +127,10 @@ def leaving(state: ExperimentState, why: WhyLeave) -> str:
 
 
 def closing(experiment: ExperimentId, progress: Progress) -> str:
-    """Return the last lines: how the run ended, the best trial, and the next commands."""
-    return "\n".join([*how_it_ended(experiment, progress), *_best(progress), *what_next(experiment, progress)])
+    """Return the last lines: how the run ended, the best trial, whether it can be believed, and the next commands."""
+    reading = progress.trust.reading() if is_over(progress.state) else None
+    trust = [] if reading is None or not progress.reports else [reading.sentence]
+    return "\n".join([*how_it_ended(experiment, progress), *_best(progress), *trust, *what_next(experiment, progress)])
 
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
@@ -164,6 +167,17 @@ def _best(progress: Progress) -> Iterator[str]:
             yield f"  {brief(name, LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
     elif progress.reports:
         yield no_best(progress)
+
+
+def trust_lines(reading: TrustReading, experiment: ExperimentId) -> Iterator[str]:
+    """Yield whether early stopping can be believed, the numbers behind it, and commands that apply the advice."""
+    yield reading.sentence
+    yield from (f"  {brief(reason, LONGEST_ERROR)}" for reason in reading.reasons)
+    for advice in reading.advice:
+        yield f"  Advice: {advice.text}{advice.price}"
+        if advice.settings:
+            options = " ".join(f"--set {setting}" for setting in advice.settings)
+            yield f"    {command_prefix()} run --from {experiment} {options}"
 
 
 def no_best(progress: Progress) -> str:

@@ -25,6 +25,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Const
+from ashwood.search.trust import Level
 from ashwood.terminal.ladder import Promotions, promotions, render_ladder
 from ashwood.terminal.messages import (
     clock_time,
@@ -41,6 +42,7 @@ from ashwood.views.descriptions import describe_decisions, describe_event, is_ro
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.trials import TrialRow
+from ashwood.views.trust import TrustReading
 from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
 
 _FRESH = 3.0
@@ -59,6 +61,8 @@ _LONGEST = 500
 """Characters of a message that are processed: an error can be very long."""
 _ROOMY = 22
 """Height of a terminal from which on there are empty lines between the parts."""
+TRUST_PATIENCE = 200
+"""The trust meter is not read again for this multiple of the time that reading it took."""
 _BAR_WIDTH = 30
 _NARROW_BAR_WIDTH = 12
 _GAP = 2
@@ -97,6 +101,8 @@ class Screen(Reporter):
         self.latest: deque[Entry] = deque(maxlen=_KEPT)
         self._at = 0.0
         self._promoted: deque[tuple[float, Promotions]] = deque()
+        self._trust: TrustReading | None = None
+        self._trust_due = 0.0
 
     @property
     def is_interrupted(self) -> bool:
@@ -122,6 +128,14 @@ class Screen(Reporter):
             self._promoted.popleft()
         before = self._promoted[0][1]
         return {rung: max(0, count - before[rung]) for rung, count in promoted.items()}
+
+    def trust(self) -> TrustReading | None:
+        """Return the latest reading of the trust meter, or None; computing it takes at most 0.5 % of the time."""
+        began = time.monotonic()
+        if self.complete and began >= self._trust_due:
+            self._trust = self.progress.trust.reading()
+            self._trust_due = time.monotonic() + TRUST_PATIENCE * (time.monotonic() - began)
+        return self._trust
 
     def _show(self, entry: Entry) -> None:
         self._at = entry.at
@@ -153,7 +167,9 @@ def render(
     progress, width, height = screen.progress, console.width, console.height
     moved = None if mode == "printed" or not screen.complete else screen.just_promoted(now or time.time())
     notices, bar = list(_notices(screen, mode)), _render_bar(screen.forecaster, now, width)
-    ladder = render_ladder(progress.spec, progress.ladder, width=width, moved=moved)
+    ladder: RenderableType = render_ladder(progress.spec, progress.ladder, width=width, moved=moved)
+    if (reading := screen.trust()) is not None and progress.reports:
+        ladder = Group(ladder, _render_trust(reading))
     gap = [Text()] if mode == "printed" or height >= _ROOMY else []
     narrow = width < _NARROW
     if mode == "printed":
@@ -280,6 +296,11 @@ def _render_bar(forecaster: Forecaster, now: float | None, width: int) -> Render
     row.add_row(bar, time)
     facts.no_wrap, facts.overflow = True, "ellipsis"
     return Group(row, facts)
+
+
+def _render_trust(reading: TrustReading) -> Text:
+    style = {Level.TRUSTWORTHY: "green", Level.TOO_EARLY: "dim"}.get(reading.level, "yellow")
+    return Text(reading.sentence, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _workers(progress: Progress, now: float | None) -> str:

@@ -233,6 +233,15 @@ class Ladder:
         path = self.paths.changing.get(trial)
         return self._promotions.size(trial) if path is None else path.rung
 
+    def first_rung(self, trial: TrialId) -> int:
+        """Return the first rung at which a trial is compared; above 0 if it skipped rungs that mislead."""
+        return self._skipped.get(trial, 0)
+
+    @property
+    def entry(self) -> int:
+        """The first rung at which new trials are compared; above 0 if rungs mislead."""
+        return max(self._skipped.values(), default=0)
+
     def now(self) -> list[list[RungRanking]]:
         """Return the rungs of each bracket with their trials, the shortest first, in O(n log n) time for n trials."""
         return self.at(inf)

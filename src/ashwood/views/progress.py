@@ -42,6 +42,7 @@ from ashwood.views.measured import Measuring
 from ashwood.views.recommendation import Recommendation, describe_results, recommend, recommendation_record
 from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trust import Trust
 from ashwood.views.wording import describe_seen, format_length, format_value, known_length
 
 VIEWS = ("timeline", "checkpoints")
@@ -104,6 +105,7 @@ class Progress:
         leaving: the decision to give no more jobs, or None if there is no such decision.
         trials: the table of all trials.
         ladder: the brackets and the trials at each rung.
+        trust: the trust meter: whether early stopping can be believed.
         improvements: improvements of the best metric; if there are very many, those that a chart needs.
         reports: number of reports.
         failed_attempts: number of failed attempts, without those that were killed on request.
@@ -128,6 +130,7 @@ class Progress:
         self.leaving: LeaveExperiment | None = None
         self.trials = TrialTable(spec)
         self.ladder = Ladder(spec)
+        self.trust = Trust(self.ladder)
         self.improvements: list[Improvement] = []
         self._noted: float | None = None
         self.reports = 0
@@ -169,6 +172,7 @@ class Progress:
         """Apply an entry of the log."""
         self.trials.apply(entry)
         self.ladder.apply(entry)
+        self.trust.apply(entry)
         self.measuring.apply(entry)
         for view in self._views:
             view.apply(entry)

@@ -90,6 +90,15 @@ def _to_end(points: Sequence[list[float]], end: float) -> list[list[float]]:
     return [*points, *([end, metric] for _, metric in points[-1:])]
 
 
+@router.get("/experiments/{experiment}/trust", responses=responses_of(answers.TrustAnswer, 404))
+async def trust(context: Context, experiment: ExperimentNumber) -> Json:
+    """Return whether early stopping can be believed: a verdict, its reasons, advice, and the agreement of rungs."""
+    cached = await context.store.ask(experiment, lambda cached: cached)
+    # Computing the reading of a large search takes a second, so it is done by the thread that draws figures.
+    reading = await context.store.draw([cached], cached.history.progress.trust.reading)
+    return Json(answers.TrustAnswer(reading))
+
+
 @router.get("/experiments/{experiment}/trials", responses=responses_of(trial_answers.TrialsPage, 400, 404))
 async def trials(
     context: Context,

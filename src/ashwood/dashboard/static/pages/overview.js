@@ -3,18 +3,24 @@
 import { get } from "../api.js";
 import { h, put, redraw } from "../dom.js";
 import * as format from "../format.js";
-import { card, copyButtons, downloadLink, empty, hyperparameters, moment, seenLine } from "../parts.js";
+import { Model } from "../model.js";
+import { card, commandLine, copyButtons, downloadLink, empty, hyperparameters, moment, seenLine } from "../parts.js";
 import { plainTable, tableRow } from "../parts.js";
 import { linked } from "./events.js";
 
 const LINES = 8;
+// Milliseconds between two verdicts, at least, and the multiple of the time that the last one took.
+const TRUST_EVERY = 3_000;
+const PATIENCE = 20;
 const LOOKED_AT = 120;
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {
   const ladder = figure("ladder", { title: "The ladder", height: 460, onTrial: openTrial });
   const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial });
+  const trust = figure("trust", { title: "Does a rung predict a later one?", height: 380, onTrial: openTrial });
   const winner = h("div");
+  const verdict = h("div");
   const brackets = h("div");
   const lines = h("ol", { class: "happenings" });
   const nothing = h("div", { class: "card", hidden: true });
@@ -49,11 +55,18 @@ export default async function overview({ model, signal, figure, openTrial }) {
     if (delta.events?.length) take(delta.events);
   }, signal);
   show();
+  const halving = model.data.lengths.some((lengths) => lengths.length > 1);
+  if (halving) showTrust(model, verdict, signal);
   get(`${model.path}/events`, { query: { limit: LOOKED_AT }, signal })
     .then(({ events }) => take(events))
     .catch(() => take([]));
 
-  const side = [card("Best trial", winner), card("Brackets and rungs", brackets), card("Recent activity", lines)];
+  const side = [
+    card("Best trial", winner),
+    card("Brackets and rungs", brackets),
+    halving ? card("Can early stopping be believed?", verdict) : null,
+    card("Recent activity", lines),
+  ];
   return h(
     "div",
     null,
@@ -61,9 +74,56 @@ export default async function overview({ model, signal, figure, openTrial }) {
     h(
       "div",
       { class: "columns" },
-      h("div", { class: "wide" }, ladder.element, best.element),
+      h("div", { class: "wide" }, ladder.element, best.element, halving ? trust.element : null),
       h("div", { class: "side" }, side),
     ),
+  );
+}
+
+/** Show the verdict on early stopping, and update it while trials change. */
+function showTrust(model, element, signal) {
+  let [stale, timer, wait] = [false, null, 0];
+  const update = async () => {
+    const began = performance.now();
+    stale = false;
+    try {
+      const { reading } = await get(`${model.path}/trust`, { signal });
+      redraw(element, reading, () => trustCard(model.id, reading));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      redraw(element, error.what, () => h("p", { class: "muted" }, error.what));
+    }
+    wait = Math.max(TRUST_EVERY, PATIENCE * (performance.now() - began));
+    timer = null;
+    if (stale) soon();
+  };
+  const soon = () => {
+    stale = true;
+    timer ??= setTimeout(update, wait);
+  };
+  model.on((delta) => {
+    if (Model.moved(delta) || delta.experiment?.state) soon();
+  }, signal);
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  soon();
+}
+
+function trustCard(id, reading) {
+  if (!reading) return h("p", { class: "muted" }, "This search stops no trial early.");
+  const { level, sentence, reasons, advice } = reading;
+  const reason = (text) => h("li", null, text);
+  const advised = ({ text, settings, price }) => [
+    h("p", null, text, h("span", { class: "muted" }, price)),
+    settings.length
+      ? commandLine(`ashwood run --from ${id} ${settings.map((setting) => `--set ${setting}`).join(" ")}`)
+      : null,
+  ];
+  return h(
+    "div",
+    { class: "trust" },
+    h("p", { class: "verdict", data: { level } }, sentence),
+    advice.map(advised),
+    reasons.length ? h("details", null, h("summary", null, "Reasons"), h("ul", null, reasons.map(reason))) : null,
   );
 }
 
