@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ashwood.search.learning import LearningBracket
 from ashwood.search.settings import AUTO_DEFAULTS, Method
-from ashwood.search.trust import Level, RungResults, TrustVerdict, measure, verdict
+from ashwood.search.trust import Level, RungResults, measure, verdict
 from ashwood.views.settled import LateResults, noise_share
 from benchmarks.peers import environment
 from benchmarks.quality import lcbench
@@ -19,7 +20,10 @@ from benchmarks.trust.problems import Problem
 from benchmarks.trust.searches import Found, TableSearch
 
 _BORDER = 2.0
-"""Differences in regret up to this count for neither side."""
+"""Differences in regret from this on count, and problems that are as near to this border count for neither side."""
+
+_SHARE = 0.3
+"""Share of the budget after which verdicts are judged."""
 
 
 def main() -> None:
@@ -135,21 +139,20 @@ def _judge(some: Sequence[Problem], seeds: int) -> None:
             for rung in range(len(lengths))
         ]
         truth = _truth(regrets)
-        verdicts = [judged(searches.play(problem, searches.AUTO, seed, 0.3)) for seed in range(seeds)]
-        levels = [each.level for each in verdicts]
-        agree = [_agrees(truth, each) for each in verdicts] if truth else []
+        levels = [judged(searches.play(problem, searches.AUTO, seed, _SHARE)) for seed in range(seeds)]
+        agree = sum(level in truth for level in levels)
         if truth:
-            right, counted = right + sum(agree), counted + len(agree)
-        if truth is not None and truth.level is Level.TRUSTWORTHY:
-            alarms += sum(level is Level.NOT_TRUSTWORTHY for level in levels)
-            trustworthy += len(levels)
-        cells = [f"{levels.count(level)}" for level in (Level.TRUSTWORTHY, Level.FROM_RUNG, Level.NOT_TRUSTWORTHY)]
-        described = "border" if truth is None else f"{truth.level} {truth.rung or ''}".strip()
-        by_rung = " ".join(f"{each:.1f}" for each in [regrets[-1], *regrets[:-1]])
-        print(
-            f"| {problem.name} | {by_rung} | {described} | {sum(agree)}/{len(agree)} | {' | '.join(cells)} |",
-            flush=True,
-        )
+            right, counted = right + agree, counted + seeds
+        if truth == {Level.TRUSTWORTHY}:
+            alarms, trustworthy = alarms + levels.count(Level.NOT_TRUSTWORTHY), trustworthy + seeds
+        cells = [
+            problem.name,
+            " ".join(f"{each:.1f}" for each in [regrets[-1], *regrets[:-1]]),
+            " or ".join(sorted(truth)) or "border",
+            f"{agree}/{seeds}" if truth else "–",
+            *(str(levels.count(level)) for level in (Level.TRUSTWORTHY, Level.FROM_RUNG, Level.NOT_TRUSTWORTHY)),
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\nright: {right} of {counted} ({right / max(1, counted):.0%}), false alarms: {alarms} of {trustworthy}")
 
 
@@ -172,35 +175,36 @@ def _from(lengths: Sequence[int]) -> searches.SearchSettings:
     )
 
 
-def _truth(regrets: Sequence[float]) -> TrustVerdict | None:
-    """Return the true verdict from the regret with the rungs from each one on, or None near a border.
+def _truth(regrets: Sequence[float]) -> set[Level]:
+    """Return the right verdicts from the regret with the rungs from each one on, or none of them near a border.
 
-    The last one is random search.
+    The last regret is that of random search.  If both random search and a higher rung are better than the first rung,
+    both verdicts are right.
     """
     first, *later, last = regrets
-    gains = {rung: first - regret for rung, regret in enumerate([*later, last], start=1)}
-    if any(abs(gain - _BORDER) < _BORDER for gain in gains.values() if gain == max(gains.values())):
-        return None
-    if max(gains.values()) < _BORDER:
-        return TrustVerdict(Level.TRUSTWORTHY, 0)
-    best = max(gains, key=gains.__getitem__)
-    if best == len(regrets) - 1:
-        return TrustVerdict(Level.NOT_TRUSTWORTHY)
-    return TrustVerdict(Level.FROM_RUNG, best)
+    gains = [first - regret for regret in (*later, last)]
+    if 0 < max(gains) < 2 * _BORDER:
+        return set()
+    if max(gains) <= 0:
+        return {Level.TRUSTWORTHY}
+    right = {Level.FROM_RUNG} if any(gain > _BORDER for gain in gains[:-1]) else set()
+    return right | ({Level.NOT_TRUSTWORTHY} if gains[-1] > _BORDER else set())
 
 
-def _agrees(truth: TrustVerdict, found: TrustVerdict) -> bool:
-    return truth.level is found.level
-
-
-def judged(search: TableSearch) -> TrustVerdict:
-    """Return the verdict about a search so far."""
-    bracket = search.search.brackets[0]
+def judged(search: TableSearch) -> Level:
+    """Return the verdict about a search so far, as the trust meter of an experiment does."""
+    (bracket,) = search.search.brackets
+    assert isinstance(bracket, LearningBracket)
     rungs = []
     for rung in bracket.rungs:
-        losses = {trial: -float(search.curve(trial).metric[rung.length - 1]) for trial in rung._keys}
-        rungs.append(RungResults(rung.length, losses, promoted=rung.promoted))
-    return verdict(measure(rungs, AUTO_DEFAULTS.divisor), 0)
+        losses = {
+            trial: -float(search.curve(trial).metric[rung.length - 1])
+            for trial, length in enumerate(search.lengths)
+            if length >= rung.length
+        }
+        direct = {trial: losses.pop(trial) for trial in [*losses] if trial not in rung}
+        rungs.append(RungResults(rung.length, losses, promoted=rung.promoted, direct=direct))
+    return verdict(measure(rungs, AUTO_DEFAULTS.divisor), bracket.entry).level
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ BUDGET = 50
 _LCBENCH_SETTINGS = 2_000
 _SYNTHETIC_SETTINGS = 1_000
 _SYNTHETIC_LENGTH = 27
+_DRIFT = 0.3
+"""Correlation of what hides the quality between two successive steps."""
 
 ARLBENCH_TASKS = (
     "atari_battle_zone_dqn",
@@ -144,7 +146,9 @@ def _synthetic(name: str, first: float, rises_at: int | None) -> Problem:
     noise = np.zeros((count, seeds, steps))
     noise[:, :, 0] = rng.standard_normal((count, seeds))
     for step in range(1, steps):
-        noise[:, :, step] = 0.9 * noise[:, :, step - 1] + np.sqrt(1 - 0.81) * rng.standard_normal((count, seeds))
+        noise[:, :, step] = _DRIFT * noise[:, :, step - 1] + np.sqrt(1 - _DRIFT**2) * rng.standard_normal(
+            (count, seeds)
+        )
     spread = np.sqrt(1 - correlation**2)
     return Problem(name, places, quality[:, np.newaxis, np.newaxis] * correlation + noise * spread)
 

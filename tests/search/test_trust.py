@@ -16,9 +16,8 @@ from ashwood.search import trust
 from ashwood.search.draw import unit_draws
 from ashwood.search.trust import (
     ENOUGH,
+    MISLEADS,
     MOST_TRIALS,
-    PLENTY,
-    TRUSTED,
     Interval,
     Level,
     Pair,
@@ -358,12 +357,12 @@ def test_price_is_zero_if_no_trial_was_stopped() -> None:
 # -- the verdict -----------------------------------------------------------------------------------
 
 
-def pair_of(lower: int, upper: int, agreement: float, width: float = 0.1, both: int = ENOUGH) -> Pair:
+def pair_of(lower: int, upper: int, agreement: float, width: float = 0.1, both: int = ENOUGH, tied: float = 0) -> Pair:
     interval = Interval(agreement - width, agreement + width)
-    return Pair(lower, upper, 4**lower, 4**upper, 100, both, agreement=agreement, interval=interval)
+    return Pair(lower, upper, 4**lower, 4**upper, 100, both, tied=tied, agreement=agreement, interval=interval)
 
 
-GOOD, BAD = TRUSTED + 0.2, TRUSTED - 0.3
+GOOD, BAD = MISLEADS + 0.2, MISLEADS - 0.3
 
 
 def test_verdict_is_trustworthy_if_the_first_rung_predicts_the_last() -> None:
@@ -384,22 +383,29 @@ def test_verdict_needs_enough_trials() -> None:
     assert verdict([pair_of(0, 1, GOOD, both=ENOUGH - 1)]) == (Level.TOO_EARLY, None)
 
 
-def test_verdict_needs_an_interval_that_decides_until_there_are_plenty_of_trials() -> None:
-    wide = pair_of(0, 1, GOOD, width=1.0)
-    assert is_trusted(wide) is None
-    assert is_trusted(wide._replace(both=PLENTY)) is True
+def test_rungs_above_one_that_misleads_need_more_agreement() -> None:
+    doubtful = MISLEADS + 0.05
+    assert verdict([pair_of(0, 1, doubtful)]) == (Level.TRUSTWORTHY, 0)
+    assert verdict([pair_of(0, 1, BAD), pair_of(1, 2, doubtful)]) == (Level.NOT_TRUSTWORTHY, None)
 
 
-def test_rung_is_judged_by_the_highest_rung_for_which_enough_is_known() -> None:
-    pairs = [pair_of(0, 1, GOOD), pair_of(0, 3, BAD)]
+def test_rung_misleads_if_it_is_the_reverse_of_a_later_one() -> None:
+    pairs = [pair_of(0, 1, GOOD), pair_of(0, 3, -0.3)]
+    assert decisive(pairs) == {0: pairs[1]}
     assert verdict(pairs) == (Level.NOT_TRUSTWORTHY, None)
-    pairs = [pair_of(0, 1, GOOD), pair_of(0, 3, BAD, width=1.0)]
+    pairs = [pair_of(0, 1, GOOD), pair_of(0, 3, -0.3, width=1.0)]
     assert decisive(pairs) == {0: pairs[0]}
     assert verdict(pairs) == (Level.TRUSTWORTHY, 0)
 
 
+def test_rung_of_nearly_equal_results_misleads_whatever_its_agreement() -> None:
+    assert is_trusted(pair_of(0, 1, GOOD, tied=0.9)) is False
+    assert is_trusted(pair_of(0, 1, GOOD, both=3, tied=0.9)) is False
+    assert is_trusted(pair_of(0, 1, GOOD, tied=0.5)) is True
+
+
 def test_rungs_that_new_trials_skip_are_not_judged() -> None:
-    pairs = [pair_of(0, 1, GOOD, width=1.0), pair_of(1, 2, GOOD)]
+    pairs = [pair_of(0, 1, GOOD, both=ENOUGH - 1), pair_of(1, 2, GOOD)]
     assert verdict(pairs).level is Level.TOO_EARLY
     assert verdict(pairs, first=1) == (Level.FROM_RUNG, 1)
 
@@ -413,4 +419,5 @@ def test_verdict_of_simulated_brackets() -> None:
     good = [verdict(measure(Simulated(seed, 300, 0.9).rungs(), DIVISOR)).level for seed in range(10)]
     bad = [verdict(measure(Simulated(seed, 300, 0.0).rungs(), DIVISOR)).level for seed in range(10)]
     assert good.count(Level.TRUSTWORTHY) == 10
-    assert bad.count(Level.NOT_TRUSTWORTHY) >= 8
+    assert bad.count(Level.TRUSTWORTHY) <= 2
+    assert bad.count(Level.NOT_TRUSTWORTHY) >= 6

@@ -6,19 +6,20 @@ import json
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
-from ashwood.experiment.decisions import TrainTrial
+from ashwood.experiment.decisions import Decision, TrainTrial
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import ValidationReported
 from ashwood.search.draw import unit_draw
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.trust import ENOUGH, Level
+from ashwood.search.vocabulary import Audited
 from ashwood.views.ladder import Standing
 from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
@@ -193,26 +194,17 @@ def test_failed_trials_count_in_the_rung_but_not_in_the_agreement() -> None:
     assert first.both == rungs[1].arrived
 
 
-class Audited(NamedTuple):
-    """A reason like that of `ashwood.search.vocabulary` for audits."""
-
-    rung: int
-    rank: int
-    of: int
-
-
 def audited(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     """Return the entries with the first promotion from rung 0 as an audit, and its trial."""
     changed, trial = list[Entry](), -1
-    why: Any = Audited(0, 7, 9)
     for entry in entries:
-        decisions: list[Any] = []
-        for each in entry.decisions:
-            decision: Any = each
+        decisions: list[Decision] = []
+        for decision in entry.decisions:
             if trial < 0 and isinstance(decision, TrainTrial) and getattr(decision.why, "rung", None) == 0:
                 trial = decision.trial
-                decision = decision._replace(why=why)
-            decisions.append(decision)
+                decisions.append(decision._replace(why=Audited(0, 7, 9)))
+            else:
+                decisions.append(decision)
         changed.append(entry._replace(decisions=tuple(decisions)))
     return changed, trial
 

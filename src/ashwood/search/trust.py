@@ -28,12 +28,13 @@ from functools import lru_cache
 from heapq import heappop, heappush, heappushpop
 from math import asin, erfc, fsum, inf, isfinite, isnan, pi, prod, sqrt
 from operator import mul
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from ashwood.search.draw import bits, unit_draws
 from ashwood.search.vocabulary import TrialId
 
-ENOUGH = 16
+ENOUGH = 12
 """Number of trials with results at two rungs from which on their agreement is judged."""
 
 MOST_TRIALS = 128
@@ -77,6 +78,8 @@ class RungResults(NamedTuple):
         failed: trials without a result, because they failed.  They count in the rung but not in agreement.
         audited: trials that were promoted from this rung as audits, whatever their rank.
         promoted: number of trials that were promoted from this rung.
+        direct: loss of each trial at this length that is first compared at a higher rung.  Such trials are no
+            selection, so they count fully in agreement.
     """
 
     length: int
@@ -84,6 +87,12 @@ class RungResults(NamedTuple):
     failed: Collection[TrialId] = ()
     audited: Collection[TrialId] = ()
     promoted: int = 0
+    direct: Mapping[TrialId, float] = MappingProxyType({})
+
+    @property
+    def known(self) -> Mapping[TrialId, float]:
+        """All losses at this length."""
+        return {**self.losses, **self.direct} if self.direct else self.losses
 
 
 class Selection(StrEnum):
@@ -114,6 +123,7 @@ class Pair(NamedTuple):
         upper_length: total training length of the higher rung.
         arrived: number of results at the lower rung, with failed trials.
         both: number of trials with results at both rungs.
+        tied: share of the results at the lower rung that are equal to the best one that is not promoted.
         audits: number of these trials that were promoted from the lower rung as audits.
         seen: Kendall's tau-b of the trials with results at both rungs, without any correction.
         weighted: Kendall's tau-b with inverse probabilities of promotion as weights.
@@ -129,6 +139,7 @@ class Pair(NamedTuple):
     upper_length: int
     arrived: int
     both: int
+    tied: float = 0.0
     audits: int = 0
     seen: float = 0.0
     weighted: float = 0.0
@@ -419,7 +430,7 @@ def measure(rungs: Sequence[RungResults], divisor: Fraction, selection: Selectio
         selection: how trials are selected for the next rung.
     """
     included = [inclusion_probabilities(rung, divisor, selection) for rung in rungs[:-1]]
-    return [pair for lower in range(len(rungs) - 1) for pair in _pairs_from(lower, rungs, included)]
+    return [pair for lower in range(len(rungs) - 1) for pair in _pairs_from(lower, rungs, included, divisor)]
 
 
 class _Sample(NamedTuple):
@@ -441,17 +452,18 @@ class _Sample(NamedTuple):
 
 
 def _pairs_from(
-    lower: int, rungs: Sequence[RungResults], included: Sequence[Mapping[TrialId, float]]
+    lower: int, rungs: Sequence[RungResults], included: Sequence[Mapping[TrialId, float]], divisor: Fraction
 ) -> Iterator[Pair]:
     here = rungs[lower]
-    orders = {trial: order_of(loss) for trial, loss in here.losses.items()}
+    orders = {trial: order_of(loss) for trial, loss in here.known.items()}
+    tied = _tied_share(here, divisor)
     samples = list(_samples(lower, orders, rungs, included))
     enough = [sample for sample in samples[1:] if len(sample.results) >= ENOUGH]
     for sample in (*samples[:1], *enough[-1:]):
         trials = list(sample.results)
         audits = sum(trial in here.audited for trial in trials)
         there = rungs[sample.upper].length
-        pair = Pair(lower, sample.upper, here.length, there, len(orders), len(trials), audits)
+        pair = Pair(lower, sample.upper, here.length, there, len(here.losses), len(trials), tied, audits)
         yield _measured(pair, sample, orders) if pair.measured else pair
 
 
@@ -468,15 +480,23 @@ def _samples(
     covariances: Matrix = [[_variance(list(scores[0].values()))]]
     for upper in range(lower + 1, len(rungs)):
         there, chances = rungs[upper], included[upper - 1]
-        trials = [trial for trial in trials if trial in there.losses and trial not in there.failed]
-        weights = {trial: weights[trial] / max(chances[trial], 1 / LARGEST_WEIGHT) for trial in trials}
-        results = {trial: order_of(there.losses[trial]) for trial in trials}
+        known = there.known
+        trials = [trial for trial in trials if trial in known and trial not in there.failed]
+        weights = {trial: weights[trial] / max(chances.get(trial, 1.0), 1 / LARGEST_WEIGHT) for trial in trials}
+        results = {trial: order_of(known[trial]) for trial in trials}
         scores.append(normal_scores(results))
         columns = [[column[trial] for trial in trials] for column in scores]
         yield _Sample(upper, results, columns, covariances, weights)
         if len(trials) < _FEWEST:
             return
         covariances = restored_covariances(covariances, _Moments(columns).covariances([1] * len(trials)))
+
+
+def _tied_share(rung: RungResults, divisor: Fraction) -> float:
+    """Return the share of results that are equal to the best one beyond the floor(n / divisor) best."""
+    orders = sorted(order_of(loss) for trial, loss in rung.losses.items() if trial not in rung.failed)
+    quota = len(orders) * divisor.denominator // divisor.numerator
+    return orders.count(orders[quota]) / len(orders) if quota < len(orders) else 0.0
 
 
 def _variance(values: Sequence[float]) -> float:
@@ -582,11 +602,18 @@ def _slope(pair: Pair, scores: Sequence[float], upper: Iterable[float]) -> float
 
 # -- the verdict -----------------------------------------------------------------------------------
 
-TRUSTED = 0.2
-"""A rung is trusted if its agreement with the last rung is at least this."""
+MISLEADS = 0.15
+"""A rung misleads if its agreement with the next one is below this.  It was chosen with ``benchmarks/trust``: after
+30 % of a search, about 1 in 20 searches that lose nothing by early stopping are said to be misled."""
 
-PLENTY = 64
-"""Number of trials with results at both rungs from which on the estimate decides, however wide its interval is."""
+PROVEN = 0.3
+"""If a rung misleads, the next ones are trusted only with at least this agreement."""
+
+TIED = 0.8
+"""A rung misleads if this share of its results is equal, because then chance decides which trials are promoted."""
+
+ENOUGH_TIES = 8
+"""Number of results at a rung from which on ties are judged."""
 
 
 class Level(StrEnum):
@@ -623,9 +650,10 @@ def verdict(pairs: Sequence[Pair], first: int = 0) -> TrustVerdict:
     """
     if first and not any(pair.lower >= first for pair in pairs):
         return TrustVerdict(Level.NOT_TRUSTWORTHY)  # New trials train to the last rung, because all others mislead.
-    judged = {rung: is_trusted(pair) for rung, pair in decisive(pairs).items() if rung >= first}
-    for rung, trusted in sorted(judged.items()):
-        if trusted:
+    judged = {rung: pair for rung, pair in decisive(pairs).items() if rung >= first}
+    for rung, pair in sorted(judged.items()):
+        trusted = is_trusted(pair)
+        if trusted and (rung == first or pair.agreement >= PROVEN):
             return TrustVerdict(Level.FROM_RUNG if rung else Level.TRUSTWORTHY, rung)
         if trusted is None and rung == first:
             return TrustVerdict(Level.TOO_EARLY)
@@ -633,20 +661,23 @@ def verdict(pairs: Sequence[Pair], first: int = 0) -> TrustVerdict:
 
 
 def decisive(pairs: Sequence[Pair]) -> dict[int, Pair]:
-    """Return for each rung the pair by which it is judged: that with the highest rung for which enough is known."""
+    """Return the pair by which each rung is judged: the first that shows that it misleads, or the one with the next."""
     found: dict[int, Pair] = {}
     for pair in sorted(pairs, key=lambda pair: pair.upper):
-        if pair.lower not in found or is_trusted(pair) is not None:
+        if pair.lower not in found or (is_trusted(pair) is False and is_trusted(found[pair.lower]) is not False):
             found[pair.lower] = pair
     return found
 
 
 def is_trusted(pair: Pair) -> bool | None:
-    """Return whether the lower rung of a pair predicts the higher one, or None if there are too few results."""
+    """Return False if the lower rung of a pair misleads, None if there are too few results, and otherwise True.
+
+    A ranking that hardly agrees with the next one misleads, and one that is the reverse of a later one.
+    """
+    if pair.tied >= TIED and pair.arrived >= ENOUGH_TIES:
+        return False
     if pair.both < ENOUGH:
         return None
-    if pair.interval.high < TRUSTED:
-        return False
-    if pair.interval.low > 0 or pair.both >= PLENTY:
-        return pair.agreement >= TRUSTED
-    return None
+    if pair.upper > pair.lower + 1:
+        return pair.interval.high >= 0
+    return pair.agreement >= MISLEADS

@@ -35,6 +35,7 @@ from ashwood.search.settings import Method
 from ashwood.search.vocabulary import (
     Audited,
     BracketFinished,
+    CreatedHedged,
     Extended,
     Promoted,
     Replicated,
@@ -191,6 +192,7 @@ class Ladder:
         originals: the original of each replicate.
         finals: results of the trials that have trained to the end, and of such replicates.
         replicates_wanted: number of the best trials that are replicated.
+        entry: the lowest rung at which new trials are compared; above 0 if rungs mislead.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -211,6 +213,7 @@ class Ladder:
         self._last: dict[TrialId, tuple[int, float]] = {}
         self.originals: dict[TrialId, TrialId] = {}
         self.finals: dict[TrialId, Final] = {}
+        self.entry = 0
         self.replicates_wanted = spec.search.replicates
         self._until = 0.0
 
@@ -236,11 +239,6 @@ class Ladder:
     def first_rung(self, trial: TrialId) -> int:
         """Return the first rung at which a trial is compared; above 0 if it skipped rungs that mislead."""
         return self._skipped.get(trial, 0)
-
-    @property
-    def entry(self) -> int:
-        """The first rung at which new trials are compared; above 0 if rungs mislead."""
-        return max(self._skipped.values(), default=0)
 
     def now(self) -> list[list[RungRanking]]:
         """Return the rungs of each bracket with their trials, the shortest first, in O(n log n) time for n trials."""
@@ -352,6 +350,8 @@ class Ladder:
         bracket.created += 1
         if skipped := bracket.lengths.index(decision.target):
             self._skipped[decision.trial] = skipped
+            hedged = isinstance(decision.why, CreatedHedged)  # It skips one more rung than those that mislead.
+            self.entry = max(self.entry, skipped - hedged)
         self.paths.add(TrialPath(bracket.number, self._until, promotions=(self._until,) * skipped))
         bracket.rungs[skipped].training.add(decision.trial)
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ashwood.experiment.decisions import ContinueTrial, ReopenTrial, TrainTrial
 from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.plan import plan_search
 from ashwood.search.rung import ranking_key
@@ -202,6 +203,8 @@ class Trust:
         self.ladder = ladder
         # One row for each promotion, in columns, because a large search has many.
         self._promotions = array("q")
+        # Metrics of trials at the lengths of rungs that they skip, by trial and rung.
+        self._direct: dict[tuple[TrialId, int], float] = {}
         self._known: tuple[object, TrustReading] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -213,11 +216,20 @@ class Trust:
         for decision in entry.decisions:
             if type(decision) in _PROMOTE:
                 self._note(decision)
+        if isinstance(entry.event, ValidationReported) and self.ladder.first_rung(entry.event.trial):
+            self._note_direct(entry.event)
 
     def _note(self, decision: Any) -> None:
         why = decision.why
         if (how := _REASONS.get(type(why))) is not None:
             self._promotions.extend((decision.trial, why.rung, why.rank, why.of, _HOW.index(how)))
+
+    def _note_direct(self, event: ValidationReported) -> None:
+        """Note the result of a trial at the length of a rung that it skips."""
+        trial, metric = event.trial, event.metrics.get(self.ladder.spec.metric)
+        lengths = self.ladder.brackets[self.ladder.paths[trial].bracket].lengths
+        if metric is not None and event.length in lengths[: self.ladder.first_rung(trial)]:
+            self._direct[trial, lengths.index(event.length)] = metric
 
     def applies(self) -> bool:
         """Return whether the search compares trials at lengths before the last one."""
@@ -315,6 +327,10 @@ class Trust:
                 # One report that passed two rungs says nothing about their agreement, so it counts at the higher one.
                 if nth + 1 == len(arrivals) or arrivals[nth + 1].length > arrival.length:
                     rungs[arrival.rung].append((arrival.at, trial, sign * arrival.metric, False))
+        direct: list[dict[int, dict[TrialId, float]]] = [{} for _ in self.ladder.brackets]
+        for (trial, rung), metric in self._direct.items():
+            if (path := self.ladder.paths[trial]).state is not TrialState.INVALID:
+                direct[path.bracket].setdefault(rung, {})[trial] = sign * metric
         audited: dict[tuple[int, int], set[TrialId]] = {}
         for (trial, rung), promotion in self._reasons().items():
             if promotion.how is How.AUDIT:
@@ -327,6 +343,7 @@ class Trust:
                     {trial for _, trial, _, failed in found if failed},
                     audited.get((bracket.number, number), set()),
                     promoted[bracket.number][number],
+                    direct[bracket.number].get(number, {}),
                 )
                 for number, (rung, found) in enumerate(zip(bracket.rungs, arrived[bracket.number], strict=True))
             ]
