@@ -31,7 +31,7 @@ class Witness(Protocol):
         ...
 
     def resumes(self, trial: TrialId, length: int) -> int:
-        """Return the length from which a promoted trial resumes, which was paused at ``length``."""
+        """Return the length from which a trial resumes that has trained to at least ``length``."""
         ...
 
     def saved(self, trial: TrialId, length: int) -> None:
@@ -171,6 +171,8 @@ class _Play:
                 begin = bracket.rungs[at - 1].length if at and trial in bracket.rungs[at - 1] else 0
                 found = self._add(trial, begin, bracket.rungs[at].length)
                 if (seconds := underway.remaining.get(trial)) is None:
+                    if self._witness is not None:
+                        found.length = self._witness.resumes(trial, begin)
                     self._queue.append(trial)
                     continue
                 self._live[trial] = 0.0
