@@ -308,6 +308,8 @@ LENGTHS = {
 SEARCHER = {
     asha("warm_start: 3"): (2, "searcher.warm_start", ["must be a list"]),
     asha("warm_start: [x.txt]"): (2, "searcher.warm_start[0]", ['ID of an experiment or a .csv file, not "x.txt"']),
+    asha("warm_start: [3, a.csv, 4, 3]"): (2, "searcher.warm_start[3]", ["3 is already in the list: remove it"]),
+    asha("warm_start: [a.csv, ./a.csv]"): (2, "searcher.warm_start[1]", ["./a.csv is already in the list"]),
     asha("warm_start: [3], sampler: random"): (2, "searcher.warm_start", ["needs sampler: density", "remove sampler"]),
     "entrypoint: a:b\n": (1, "searcher", ["is missing", "max_length"]),
     "searcher:\nentrypoint: a:b\n": (1, "searcher", ["is missing"]),
