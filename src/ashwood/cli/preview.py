@@ -71,7 +71,8 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
         prices = replace(parsed.prices, policy=spec.checkpoint_policy, max_size=spec.max_size)
         shown = preview(spec.search, conditions=conditions)
     if not spec.search.open_ended and (spec.max_size is not None or prices.checkpoint_bytes is not None):
-        shown = replace(shown, storage=forecast_storage(spec.search, conditions, prices))
+        kept = None if shown.forecast is None else shown.forecast.checkpoints
+        shown = replace(shown, storage=forecast_storage(spec.search, conditions, prices, kept))
     unit = "trials" if spec.search.open_ended else spec.unit
     if json:
         assumed = {} if shown.forecast is None else {"conditions": plain(conditions), "findings": plain(findings)}

@@ -116,10 +116,20 @@ class StorageForecast:
     repeated: Range | None
 
 
-def forecast_storage(settings: SearchSettings, conditions: Conditions, prices: Prices) -> StorageForecast:
-    """Return the forecast of the checkpoints of a search."""
+def forecast_storage(
+    settings: SearchSettings, conditions: Conditions, prices: Prices, kept: Range | None = None
+) -> StorageForecast:
+    """Return the forecast of the checkpoints of a search.
+
+    Args:
+        settings: settings of the search.
+        conditions: known conditions of training.
+        prices: size of a checkpoint, and what is kept.
+        kept: largest number of checkpoints that are kept without max_size, or None to simulate it.
+    """
     size = prices.checkpoint_bytes
-    kept = _range(simulate_checkpoints(settings, conditions, prices.policy))
+    if kept is None:
+        kept = _range(simulate_checkpoints(settings, conditions, prices.policy))
     limited = repeated = None
     if prices.is_limited:
         counters = [CheckpointCounter(prices) for _ in range(_count(settings))]
