@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf, isinf, isnan
 
+from hypothesis import strategies as st
+
 from ashwood.search.plan import BracketPlan, plan_search
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.vocabulary import (
     Dropped,
     Exit,
@@ -27,7 +29,7 @@ from ashwood.search.vocabulary import (
     Verdict,
     Waits,
 )
-from ashwood.testing.search_method import Ledger, SearchMethodContract
+from ashwood.testing.search_method import Ledger, SearchMethodContract, search_settings
 
 _Key = tuple[int, float, TrialId]
 
@@ -208,3 +210,12 @@ class HalvingContract(SearchMethodContract):
     """Tests that every method of successive halving passes, with every rank, rung and reason."""
 
     ledger = HalvingLedger
+
+    def settings(self) -> st.SearchStrategy[SearchSettings]:
+        """Return a strategy for all settings but those of searches that learn, whose new trials can skip rungs."""
+        return search_settings().filter(lambda settings: not learns(settings))
+
+
+def learns(settings: SearchSettings) -> bool:
+    """Return whether a search learns which of its rungs to trust."""
+    return settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.stop_once

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import SearchMethod
 from ashwood.testing.search_method import SearchMethodContract, search_settings
@@ -20,6 +22,17 @@ class TestTournament(HalvingContract):
 class TestReference(HalvingContract):
     method = Reference
     tries = settings(max_examples=25)
+
+
+class TestSearchThatLearns(SearchMethodContract):
+    """The tournament in mode auto; `tests.search.test_tournament_reference` checks its promotions."""
+
+    method = Tournament
+    tries = settings(max_examples=25)
+
+    def settings(self) -> st.SearchStrategy[SearchSettings]:
+        auto = search_settings(methods=[Method.ADAPTIVE_ASHA])
+        return auto.map(lambda each: replace(each, mode=Mode.AUTO, stop_once=False))
 
 
 def make(chosen: SearchSettings) -> SearchMethod:
