@@ -109,6 +109,19 @@ def test_ray_domain_that_cannot_be_converted_is_named() -> None:
             spaces.from_ray({"a": {"b": domain}})
 
 
+def test_ray_domain_in_a_list_is_named() -> None:
+    tune = pytest.importorskip("ray.tune")
+    domain = tune.uniform(0, 1)
+    for value, where in (
+        ([1, domain], r"a\.b\[1\]': Float"),
+        ((1, {"c": [domain]}), r"a\.b\[1\]\.c\[0\]': Float"),
+        ([{"c": tune.grid_search([1, 2])}], r"a\.b\[0\]\.c': grid_search"),
+    ):
+        with pytest.raises(AshwoodError, match=rf"cannot convert the hyperparameter '{where}: a domain in a list"):
+            spaces.from_ray({"a": {"b": value}})
+    assert spaces.from_ray({"a": [1, {"c": 2}]})["hparams"] == {"a": [1, {"c": 2}]}
+
+
 # -- ConfigSpace -------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ The libraries need not be installed to import this module.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,6 +87,8 @@ def _from_ray(name: str, domain: Any) -> Any:
         if domain.keys() == {"grid_search"}:
             return choice(domain["grid_search"])
         return {key: _from_ray(f"{name}.{key}", each) for key, each in domain.items()}
+    if isinstance(domain, list | tuple) and (hidden := _find_domain(name, domain)) is not None:
+        raise _refused(*hidden, "a domain in a list is not searched, so give it a name of its own in a map")
     if not hasattr(domain, "get_sampler"):
         return _plain(domain)
     kind, sampler = type(domain).__name__, domain.get_sampler()
@@ -106,6 +108,18 @@ def _from_ray(name: str, domain: Any) -> Any:
     if kind == "Float":
         return number_range(low, high, log=log)
     return int_range(low, high if quantum else high - 1, log=log)  # randint does not draw its upper bound.
+
+
+def _find_domain(name: str, value: Any) -> tuple[str, str] | None:
+    """Return the path and the type of the first domain of Ray inside a list, or None if there is none."""
+    if hasattr(value, "get_sampler") or (isinstance(value, Mapping) and value.keys() == {"grid_search"}):
+        return name, "grid_search" if isinstance(value, Mapping) else type(value).__name__
+    inside: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inside = ((f"{name}.{key}", each) for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        inside = ((f"{name}[{index}]", each) for index, each in enumerate(value))
+    return next((found for at, each in inside if (found := _find_domain(at, each)) is not None), None)
 
 
 def from_configspace(space: Any) -> dict[str, Any]:

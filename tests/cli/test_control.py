@@ -110,7 +110,12 @@ def test_trials_are_added_live(gated: Workplace) -> None:
     events = gated.ashwood("events", "1")
     assert "with given settings x=0.5)" in events
     assert re.search(r"trials at once, 7 in all$", events, re.MULTILINE)
-    assert "extend it first" in gated.ashwood("add-trial", "1", "x=0.5", code=1)
+    refused = gated.ashwood("add-trial", "1", "x=0.5", code=1)
+    assert refused.endswith("First extend its search by one trial: ashwood extend 1 --max-trials 8 --no-run\n")
+    gated.ashwood("extend", "1", "--max-trials", "8", "--no-run")
+    gated.ashwood("add-trial", "1", "x=0.5")
+    gated.ashwood("resume", "1", "--workers", "1")
+    assert gated.json("trials", "1")[-1]["hparams.x"] == 0.5
     assert "every decision matches the event log" in gated.ashwood("replay", "1")
 
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from .conftest import RANDOM, TRAIN, Workplace, go, wait_until
+from .conftest import EXPERIMENT, RANDOM, TRAIN, Workplace, go, wait_until
 
 PRINTS = 'print("epoch", epoch)'
 WAITS = TRAIN.replace(
@@ -119,6 +119,37 @@ def test_extended_search_survives_kill_of_its_driver(workplace: Workplace) -> No
     assert "completed" in workplace.ashwood("resume", "1", "--workers", "2")
     assert [trained(workplace, trial) for trial in range(6)] == [[0, 1, 2, 3, 4]] * 6
     assert "every decision matches" in workplace.ashwood("replay", "1")
+
+
+def test_preview_knows_checkpoints_that_a_killed_driver_did_not_record(workplace: Workplace) -> None:
+    workplace.write(RANDOM, WAITS.replace("while not", "while epoch == 1 and not"))
+    preview = ("extend", "1", "--max-trials", "7", "--dry-run")
+    with workplace.driving("run", "toy.yaml", "--workers", "2") as driver:
+        wait_until(lambda: "2 reports" in workplace.ashwood("describe", "1"))
+        driver.kill()
+        driver.communicate()
+    go(workplace)
+    stored = workplace.path / ".ashwood" / "experiments" / "1" / "checkpoints"
+    wait_until(lambda: len(list(stored.glob("*/length-2-*/ashwood-checkpoint.json"))) == 2)
+    assert "without a checkpoint" not in workplace.ashwood(*preview)
+    assert json.loads(workplace.ashwood(*preview, "--json"))["length"] == 5 * 2
+    workplace.ashwood("extend", "1", "--max-trials", "7", "--workers", "2")
+    assert [trained(workplace, trial) for trial in range(7)] == [[0, 1]] * 7
+
+
+def test_preview_names_training_that_max_size_will_cost(workplace: Workplace) -> None:
+    experiment = EXPERIMENT.replace("divisor: 4", "divisor: 2") + "checkpoint_storage: {max_size: 3kB}\n"
+    workplace.write(experiment, TRAIN.replace('{"epochs": start}', '{"epochs": start, "weights": "1" * 1000}'))
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    preview = ("extend", "1", "--max-trials", "96", "--dry-run")
+    assert re.search(
+        r"about \d+ epochs? of training will be repeated, because checkpoints will be deleted to keep max_size "
+        r"\(3.0 kB\)\. To avoid that, raise or remove it first: ashwood set 1 max_size=none\n",
+        workplace.ashwood(*preview),
+    )
+    assert json.loads(workplace.ashwood(*preview, "--json"))["length_repeated_for_max_size"] > 0
+    workplace.ashwood("set", "1", "max_size=none")
+    assert "max_size" not in workplace.ashwood(*preview)
 
 
 def test_export_of_extended_search_is_imported(workplace: Workplace) -> None:

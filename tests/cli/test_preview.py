@@ -74,6 +74,25 @@ def test_preview_shows_expected_audits(small: Workplace) -> None:
     assert re.search(r"Expected audits: \d+ \(\d+–\d+\)\. Each promotes a trial that is drawn at random", printed)
 
 
+def test_preview_and_description_name_past_searches_and_priors(small: Workplace) -> None:
+    (small.path / "past.csv").write_text("x,loss\n" + "".join(f"0.{n},{n}\n" for n in range(1, 9)))
+    guides = ("--set", "searcher.warm_start=[past.csv]", "--set", "hyperparameters.x.prior=0.25")
+    lines = (
+        f"warm start from {small.path / 'past.csv'}: 8 settings, 2 of them good\n",
+        "1 prior: x=0.25 (medium)\n",
+        "1 starting point, which the first trials of the first bracket use\n",
+    )
+    output = small.ashwood("preview-search", "toy.yaml", *guides)
+    assert all(line in output for line in lines), output
+    assert small.json("preview-search", "toy.yaml", *guides)["warm_start"] == {str(small.path / "past.csv"): 8}
+    refused = small.ashwood("preview-search", "toy.yaml", "--set", "searcher.warm_start=[7]", code=2)
+    assert "searcher.warm_start: experiment 7 cannot be used: there is no experiment in this home" in refused
+    small.ashwood("run", "toy.yaml", *guides, "--workers", "2")
+    output = small.ashwood("describe", "1")
+    assert "8 settings, 2 of them good\n" in output
+    assert all(line in output for line in lines[1:]), output
+
+
 def test_preview_uses_workers_of_this_machine_by_default(small: Workplace) -> None:
     output = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s")
     assert "as many as fit this machine" in output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.config import read_experiment
+from ashwood.config import parse_experiment, read_experiment
 from ashwood.errors import ConfigError
 
 SOUND = """\
@@ -308,6 +308,8 @@ LENGTHS = {
 SEARCHER = {
     asha("warm_start: 3"): (2, "searcher.warm_start", ["must be a list"]),
     asha("warm_start: [x.txt]"): (2, "searcher.warm_start[0]", ['ID of an experiment or a .csv file, not "x.txt"']),
+    asha("warm_start: [3, a.csv, 4, 3]"): (2, "searcher.warm_start[3]", ["3 is already in the list: remove it"]),
+    asha("warm_start: [a.csv, ./a.csv]"): (2, "searcher.warm_start[1]", ["./a.csv is already in the list"]),
     asha("warm_start: [3], sampler: random"): (2, "searcher.warm_start", ["needs sampler: density", "remove sampler"]),
     "entrypoint: a:b\n": (1, "searcher", ["is missing", "max_length"]),
     "searcher:\nentrypoint: a:b\n": (1, "searcher", ["is missing"]),
@@ -471,6 +473,11 @@ HYPERPARAMETERS = {
         5,
         "hyperparameters.g.x.when.o",
         ["can never be true together with the conditions around it"],
+    ),
+    with_condition("{o: sgd, y: 1}") + "  y: {type: const, val: 1, when: {o: adam}}\n": (
+        8,
+        "hyperparameters.x.when.y",
+        ["can never be true: no value of o satisfies all conditions that it depends on"],
     ),
     with_hparam("o: 1\n  g: {when: {o: 1}}"): (5, "hyperparameters.g.when", ["condition without hyperparameters"]),
     with_constraint("n * m <= 3"): (10, "constraints[1]", ["m is not the name of a hyperparameter"]),
@@ -781,3 +788,38 @@ def test_at_most_100_problems_are_shown(tmp_path: Path) -> None:
         read_experiment(file)
     assert len(raised.value.problems) == 101
     assert "there may be more problems" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("of_x", "of_y", "is_possible"),
+    [
+        ("n: '> 0.5'", "n: '< 0.3'", False),
+        ("n: '> 0.5'", "n: '< 0.6'", True),
+        ("big: 2500", "big: '> 2499'", True),
+        ("big: 2500", "big: '> 2500'", False),
+        ("big: '> 2500'", "big: '< 2502'", True),
+        ("big: '> 2500'", "big: '< 2501'", False),
+        ("stepped: '> 0.0003'", "stepped: '< 0.0005'", True),
+        ("stepped: '> 0.0003'", "stepped: '< 0.0004'", False),
+        ("o: [a, b]", "o: [b, c]", True),
+        ("o: [a, b]", "o: '!= a', n: '< 1'", True),
+        ("o: [a, b]", "o: c", False),
+    ],
+)
+def test_conditions_of_two_hyperparameters_exclude_each_other_or_not(of_x: str, of_y: str, is_possible: bool) -> None:
+    ranges = """n: {type: double, minval: 0, maxval: 1}
+  big: {type: int, minval: 1, maxval: 5000}
+  stepped: {type: double, minval: 0, maxval: 1, step: 0.0001}
+  o: {type: categorical, vals: [a, b, c]}
+  y: {type: int, minval: 1, maxval: 2, when: {WHEN}}
+  x: {type: const, val: 1, when: {y: 1, WHEN}}
+  z: {type: const, val: 1, when: {x: 1}}"""
+    text = with_hparam(ranges.replace("WHEN", of_y, 1).replace("WHEN", of_x, 1))
+    if is_possible:
+        parse_experiment(text, workdir=Path("/"))
+        return
+    with pytest.raises(ConfigError) as caught:
+        parse_experiment(text, workdir=Path("/"))
+    (problem,) = caught.value.problems
+    assert problem.key == f"hyperparameters.x.when.{of_x.partition(':')[0]}"
+    assert "no value of " in problem.message

@@ -98,10 +98,11 @@ def test_experiment_page_agrees_with_event_log(client: TestClient, told: History
     assert get(client, "experiments/2")["can"]["activate"]
     assert get(client, "experiments/3")["best_trial"] is None
     assert "lr:" in page["best_trial"]["as_yaml"]
+    same: dict[str, Any] = {"whole": False, "step": None, "ordered": False, "when": []}
     assert page["searched"] == [
-        {"name": "lr", "choices": None, "least": 1e-4, "most": 1.0, "whole": False},
-        {"name": f"h{NASTY}", "choices": None, "least": 0.0, "most": 1.0, "whole": False},
-        {"name": "kind", "choices": [f"a{NASTY}", "b"], "least": None, "most": None, "whole": False},
+        {"name": "lr", "choices": None, "least": 1e-4, "most": 1.0, **same},
+        {"name": f"h{NASTY}", "choices": None, "least": 0.0, "most": 1.0, **same},
+        {"name": "kind", "choices": [f"a{NASTY}", "b"], "least": None, "most": None, **same},
     ]
 
 

@@ -158,6 +158,38 @@ def test_changes_appear_without_a_reload(workplace: Workplace, chromium: Browser
         wait_until(lambda: any(name.startswith("1 at 2") for name in dots(page)))
 
 
+def test_dialog_of_added_trial_knows_steps_conditions_and_constraints(workplace: Workplace, chromium: Browser) -> None:
+    workplace.write(
+        EXPERIMENT.replace(
+            "hyperparameters: {x: {type: double, minval: 0.0, maxval: 1.0}}",
+            """constraints: [x < 0.9]
+hyperparameters:
+  x: {type: double, minval: 0.0, maxval: 1.0}
+  o: {type: categorical, vals: [small, large], ordered: true}
+  n: {type: int, minval: 2, maxval: 8, step: 2, when: {o: small}}
+  m: {type: int, minval: 1, maxval: 9, when: {n: ">= 4"}}""",
+        )
+    )
+    with workplace.driving("run", "toy.yaml"), watched(workplace, chromium) as seen:
+        seen.open("/experiments/1")
+        seen.page.locator(".actions").get_by_role("button", name="Add trial…").click()
+        dialog = seen.page.get_by_role("dialog")
+        for words in ("2 to 8, step 2, only if o = small", "only if n >= 4", "ordered", "x < 0.9"):
+            expect(dialog).to_contain_text(words)
+        n, m = (dialog.locator(f"input[name={name}]") for name in "nm")
+        n.fill("2")
+        expect(m).to_be_disabled()
+        n.fill("6")
+        expect(m).to_be_enabled()
+        m.fill("7")
+        dialog.locator("select[name=o]").select_option(label="large")
+        expect(n).to_be_disabled()
+        expect(m).to_be_disabled()
+        dialog.get_by_role("button", name="Add trial").click()
+        expect(dialog).to_have_count(0)
+        assert asked(workplace)[-1] == AddTrialRequested({"o": "large"})
+
+
 def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) -> None:
     with workplace.driving("run", "toy.yaml") as driver, watched(workplace, chromium) as seen:
         page = seen.page

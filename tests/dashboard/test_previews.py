@@ -43,7 +43,19 @@ def test_memory_of_preview_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     limited = "import ashwood.dashboard.previewing as p; p.MEMORY = 64 << 20; p.main()"
     monkeypatch.setattr(previewing, "_COMMAND", (sys.executable, "-P", "-c", limited))
     question = {"text": "- a\n" * 50_000, "workers": None, "unit_seconds": None, "cost_per_worker_hour": None}
+    question |= {"checkpoint_bytes": None}
     assert asyncio.run(previewing.preview(question)) is None
+
+
+def test_preview_forecasts_disk_space_with_and_without_max_size(client: TestClient) -> None:
+    text = DIGITS.replace("max_trials: 400", "max_trials: 40") + "checkpoint_storage: {max_size: 2MB}\n"
+    assumed = {"text": text, "workers": 4, "checkpoint_bytes": 1e6}
+    for more in ({}, {"unit_seconds": 1.0}):
+        storage = client.post("/api/v1/preview", json=assumed | more).json()["plan"]["storage"]
+        assert storage["max_size"] == 2e6
+        assert storage["limited_bytes"]["middle"] < storage["bytes"]["middle"]
+    unknown = client.post("/api/v1/preview", json={"text": text}).json()["plan"]["storage"]
+    assert (unknown["bytes"], unknown["limited"]) == (None, None)
 
 
 def test_preview_ends_when_the_client_disconnects(monkeypatch: pytest.MonkeyPatch) -> None:

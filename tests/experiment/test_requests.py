@@ -360,6 +360,18 @@ def test_experiment_stops_when_it_reaches_its_goal(begin: Begin) -> None:
     assert world.start(2) == (TrainTrial(0, 2, 4, Recovered()), TrainTrial(1, 2, 4, Recovered()))
 
 
+def test_size_of_checkpoints_can_change_after_the_end(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE)
+    world.report(world.processes[0], 4, loss=0.1)
+    world.stop()
+    (changed,) = world.set(max_size=20)
+    assert isinstance(changed, ChangeSettings)
+    assert (changed.max_size, world.experiment.state) == (20, ExperimentState.COMPLETED)
+    with pytest.raises(IllegalEvent, match="it has ended; of its settings, only max_size can change"):
+        world.set(max_concurrent_trials=2, max_size=30)
+    assert world.experiment.max_size == 20
+
+
 def test_report_at_goal_and_target_is_judged_first(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2, metric_at=0.2)
     left, *judged = world.report(world.processes[0], 2, loss=0.1)
@@ -721,7 +733,7 @@ def test_grid_and_ended_experiments_get_no_trials(begin: Begin) -> None:
         ended.add(x=0.5, extra=True)
     ended.report(ended.processes[0], 4, loss=0.1)
     ended.stop()
-    with pytest.raises(IllegalEvent, match="To add trials, extend it first: ashwood extend"):
+    with pytest.raises(IllegalEvent, match="the experiment is completed: it has ended"):
         ended.add(x=0.5)
 
 

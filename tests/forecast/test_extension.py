@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from ashwood.errors import SearchError
+from ashwood.experiment.checkpoints import Checkpoint
 from ashwood.experiment.entry import fold
 from ashwood.forecast.extension import ExtensionForecast, LostTraining, forecast_extension
 from ashwood.forecast.time_left import Forecaster
@@ -15,9 +17,9 @@ from ashwood.views.progress import Progress
 from tests.views.simulate import Workers, power_law, spec_of
 
 
-def ran(settings: SearchSettings) -> Workers:
+def ran(settings: SearchSettings, max_size: int | None = None, seed: int = 3) -> Workers:
     """Return workers that have run a search to its end; each trial takes 10 s for one unit on average."""
-    workers = Workers(spec_of(settings), power_law(3), workers=2)
+    workers = Workers(replace(spec_of(settings), max_size=max_size), power_law(seed), workers=2, size=10)
     workers.run()
     return workers
 
@@ -25,15 +27,16 @@ def ran(settings: SearchSettings) -> Workers:
 def forecast(
     ran: Workers, max_trials: int | None, max_length: int | None, saved: dict[int, int] | None = None
 ) -> ExtensionForecast:
-    trials = ran.experiment.trials.values()
+    kept = [Checkpoint(trial, str(length), length, None) for trial, length in (saved or {}).items()]
     return forecast_extension(
         ran.experiment,
         fold(Progress(ran.spec), ran.entries),
-        {trial.id: trial.length for trial in trials} if saved is None else saved,
+        list(ran.experiment.checkpoints) if saved is None else kept,
         max_trials=max_trials,
         max_length=max_length,
         workers=2,
         now=ran.clock(),
+        is_driven=False,
     )
 
 
@@ -70,6 +73,27 @@ def test_forecast_of_halving_search_agrees_with_its_rest() -> None:
     workers.run()
     trained = fold(Progress(workers.spec), workers.entries).length_trained - before
     assert found.length == pytest.approx(trained, rel=0.5)
+
+
+@pytest.mark.parametrize("max_size", [None, 20])
+def test_forecast_counts_training_repeated_because_of_max_size(max_size: int | None) -> None:
+    settings = SearchSettings(method=Method.ASYNC_HALVING, max_length=9, max_trials=27, divisor=Fraction(3))
+    forecasts, lengths, repeated = [], 0, 0
+    for seed in range(4):  # One search repeats training or does not, so only the mean of several can be compared.
+        workers = ran(settings, max_size, seed)
+        before = fold(Progress(workers.spec), workers.entries)
+        lengths -= before.length_trained + before.length_repeated
+        repeated -= before.repeated_for_size
+        forecasts.append(forecast(workers, 81, 27))
+        workers.extend(81, 27)
+        workers.run()
+        after = fold(Progress(workers.spec), workers.entries)
+        lengths += after.length_trained + after.length_repeated
+        repeated += after.repeated_for_size
+    assert {found.max_size for found in forecasts} == {max_size}
+    assert (repeated > 0) == (max_size is not None)
+    assert sum(found.repeated + found.repeated_for_size for found in forecasts) == pytest.approx(repeated, rel=0.5)
+    assert sum(found.length for found in forecasts) == pytest.approx(lengths, rel=0.2)
 
 
 def test_forecast_without_length_counts_trials_only() -> None:

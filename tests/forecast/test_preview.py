@@ -187,7 +187,8 @@ def test_preview_adds_up_and_is_reproducible(settings: SearchSettings) -> None:
         assert (estimate.least or 0) <= estimate.low <= estimate.middle <= estimate.high
     for shorter, longer in zip(shown.lengths, shown.lengths[1:], strict=False):
         assert shorter.reach.middle >= longer.reach.middle
-    assert 0 < shown.share.low <= shown.share.high <= 1
+    # Replicates train in addition to all trials.
+    assert 0 < shown.share.low <= shown.share.high <= 1 + settings.replicates / settings.max_trials
 
 
 def test_number_of_simulations_suits_range() -> None:

@@ -75,6 +75,7 @@ class Workers:
         preemptions: probability per unit of length that its worker is lost.
         period: length between validations, besides the one at the target, or None for no others.
         checkpoints: whether the training code saves checkpoints.
+        size: size of each checkpoint in bytes, or None if unknown.
         step: mean seconds for one unit of length; each trial takes between half and one and a half times as long.
     """
 
@@ -89,6 +90,7 @@ class Workers:
         preemptions: float = 0.0,
         period: int | None = None,
         checkpoints: bool = True,
+        size: int | None = None,
         step: float = 10.0,
     ) -> None:
         self.spec = spec
@@ -106,6 +108,7 @@ class Workers:
             clock=self.clock,
             shares=faults,
             checkpoints=checkpoints,
+            size=size,
         )
 
     def run(self, *, stop_after: int | None = None, crash: bool = False) -> list[Entry]:
@@ -150,8 +153,16 @@ class _DriverDied(Exception):
 class _Backend(SimulatedBackend):
     """Replaces crashes by other ends of an attempt, and hides checkpoints if the training code saves none."""
 
-    def __init__(self, *args: Any, shares: tuple[float, float, float], checkpoints: bool, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        shares: tuple[float, float, float],
+        checkpoints: bool,
+        size: int | None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
+        self._size = size
         self._shares = shares
         self._checkpoints = checkpoints
 
@@ -162,6 +173,8 @@ class _Backend(SimulatedBackend):
         ]
 
     def _replaced(self, event: Event) -> Event:
+        if isinstance(event, CheckpointSaved):
+            return event._replace(size=self._size)
         if not isinstance(event, AttemptFailed):
             return event
         failing, rejecting, stopping = self._shares

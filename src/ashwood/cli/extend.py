@@ -15,6 +15,7 @@ from ashwood.engine import Home, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.extension import preview_extension
 from ashwood.experiment.events import ExtendRequested
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.extension import ExtensionForecast
 from ashwood.terminal.text import say, warn
@@ -99,6 +100,7 @@ def _data(forecast: ExtensionForecast, price: float | None) -> dict[str, Any]:
         "replicates": round(forecast.replicates, 1),
         "length": round(forecast.length),
         "length_repeated": round(forecast.repeated),
+        "length_repeated_for_max_size": round(forecast.repeated_for_size),
         "workers": forecast.workers,
         "seconds": None if forecast.seconds is None else forecast.seconds.middle,
         "worker_hours": hours,
@@ -148,4 +150,10 @@ def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, p
             f"{format_length(len(forecast.lost), 'trials')} may train on without a checkpoint of all training, which "
             f"repeats about {format_length(round(forecast.repeated), unit)}: {'; '.join(named)}"
             f"{f'; and {more} more' if more else ''}"
+        )
+    if (repeats := round(forecast.repeated_for_size)) and forecast.max_size is not None:
+        yield (
+            f"about {format_length(repeats, unit)} of training will be repeated, because checkpoints will be deleted "
+            f"to keep max_size ({format_size(forecast.max_size)}). To avoid that, raise or remove it first: "
+            f"ashwood set {experiment} max_size=none"
         )

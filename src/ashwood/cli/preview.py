@@ -20,7 +20,9 @@ from ashwood.cli.training_times import (
     prices_of,
 )
 from ashwood.config import read_experiment
-from ashwood.errors import ConfigError, Problem
+from ashwood.engine.past import with_past_trials
+from ashwood.errors import ConfigError, NotFound, Problem
+from ashwood.eventlog.home import open_home
 from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.conditions import Conditions
@@ -30,6 +32,7 @@ from ashwood.search.settings import Method, SearchSettings
 from ashwood.terminal.messages import LONGEST_NAME
 from ashwood.terminal.output import make_console, print_json, print_table
 from ashwood.terminal.text import brief, say, warn
+from ashwood.views.descriptions import describe_guides
 from ashwood.views.plain import plain
 from ashwood.views.wording import format_length, up_to
 
@@ -49,7 +52,7 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
             )
     parser.check()
     loaded = read_experiment(file, overrides=overrides, search_only=not options.measure)
-    spec = loaded.spec
+    spec = _with_past_trials(loaded.spec, options.home) if loaded.spec.warm_start else loaded.spec
     if spec.search.open_ended and (options.measure or options.like is not None):
         option = "--measure" if options.measure else "--like"
         why = "the training code decides how long a trial trains: give the time of a whole trial with --unit-time"
@@ -68,13 +71,26 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
         prices = replace(parsed.prices, policy=spec.checkpoint_policy, max_size=spec.max_size)
         shown = preview(spec.search, conditions=conditions)
     if not spec.search.open_ended and (spec.max_size is not None or prices.checkpoint_bytes is not None):
-        shown = replace(shown, storage=forecast_storage(spec.search, conditions, prices))
+        kept = None if shown.forecast is None else shown.forecast.checkpoints
+        shown = replace(shown, storage=forecast_storage(spec.search, conditions, prices, kept))
     unit = "trials" if spec.search.open_ended else spec.unit
     if json:
         assumed = {} if shown.forecast is None else {"conditions": plain(conditions), "findings": plain(findings)}
-        print_json({"name": spec.name, "unit": unit, "start_with": len(spec.start_with), **shown.to_json(), **assumed})
+        guides = {
+            "start_with": len(spec.start_with),
+            "warm_start": {past.source: len(past.good) + len(past.others) for past in spec.warm_start},
+        }
+        print_json({"name": spec.name, "unit": unit, **guides, **shown.to_json(), **assumed})
         return
     _print(shown, spec, conditions, workers_given=options.workers is not None)
+
+
+def _with_past_trials(spec: ExperimentSpec, home: str | None) -> ExperimentSpec:
+    try:
+        with open_home(home) as opened:
+            return with_past_trials(opened, spec)
+    except NotFound:
+        return with_past_trials(None, spec)
 
 
 def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
@@ -171,8 +187,7 @@ def _settings(spec: ExperimentSpec, shown: Preview) -> Iterator[str]:
     yield f"{_count(shown.total_trials, 'trial')}, each {up_to(search.max_length, spec.unit)}, {at_once}"
     if search.method in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING):
         yield ", ".join(_halving(search))
-    if spec.start_with:
-        yield f"{_count(len(spec.start_with), 'starting point')}, which the first trials of the first bracket use"
+    yield from describe_guides(spec)
     if shown.max_concurrent_trials > search.max_concurrent_trials > 0:
         yield f"max_concurrent_trials {search.max_concurrent_trials} is raised: every bracket needs one"
 

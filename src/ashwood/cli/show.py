@@ -44,7 +44,7 @@ from ashwood.terminal.messages import (
 )
 from ashwood.terminal.output import format_time, make_console, print_csv, print_json, print_table
 from ashwood.terminal.text import brief, say, without_sequences
-from ashwood.views.descriptions import describe_event, describe_given
+from ashwood.views.descriptions import describe_event, describe_given, describe_guides
 from ashwood.views.ladder import BracketView
 from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
@@ -243,7 +243,13 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     search = progress.spec.search
     console.print(f"{search.method}, {plan(progress)}, seed {spec.seed}")
     labels = [brief(line, console.width) for line in _notes(record)]
-    for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):
+    for line in (
+        *describe_guides(spec),
+        *_backend(spec),
+        *_bounds(stop_when, spec),
+        *_code(spec.provenance),
+        *labels,
+    ):
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {status_line(forecaster, now)}", markup=False)
     _print_nodes(console, capacity)

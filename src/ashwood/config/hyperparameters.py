@@ -13,7 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 from ashwood.config.kinds import ANY, FLAG, Kind, choice, list_of, number, whole
 from ashwood.config.report import Report
@@ -403,6 +404,61 @@ def _check_conditions(found: Space, report: Report) -> None:
             found.check()
         except ConditionCycle as error:
             report.error((*HYPERPARAMETERS, *error.paths[0]), str(error))
+        if not report.known_bad_within(HYPERPARAMETERS):
+            _check_contradictions(found, {name: leaf for name, (_, leaf) in leaves.items()}, report)
+
+
+_Tests: TypeAlias = Mapping[str, Sequence[Test]]
+"""Tests of the values of hyperparameters, by their dotted names."""
+
+
+def _check_contradictions(found: Space, leaves: Mapping[str, Hyperparameter], report: Report) -> None:
+    """Report conditions that contradict those of the hyperparameters to which they refer.
+
+    A trial has a hyperparameter only if it has all those to which its conditions refer, so their conditions hold, too.
+    """
+    conditional = {".".join(path): conditions for path, _, conditions in found.conditional()}
+    implied: dict[str, _Tests] = {}
+
+    def tests_of(child: str) -> _Tests:
+        if child in implied:
+            return implied[child]
+        tests: dict[str, list[Test]] = {}
+        for owner, when in conditional.get(child, ()):
+            for name, required in when.items():
+                tests.setdefault(name, []).append(parse_test(required))
+                for other, more in tests_of(name).items():
+                    tests.setdefault(other, []).extend(more)
+                at = (*HYPERPARAMETERS, *owner, _WHEN_KEY, name)
+                wrong = next((other for other, each in tests.items() if not _is_possible(leaves[other], each)), None)
+                if wrong is not None:
+                    if not report.known_bad(at):
+                        why = f"no value of {wrong} satisfies all conditions that it depends on"
+                        report.error(at, f"can never be true: {why}")
+                    tests = {}  # So that conditions that refer to this hyperparameter are not reported, too.
+                    break
+        implied[child] = tests
+        return tests
+
+    for name in conditional:
+        tests_of(name)
+
+
+def _is_possible(leaf: Hyperparameter, tests: Sequence[Test]) -> bool:
+    """Return whether a hyperparameter can have a value that passes some tests."""
+    if isinstance(leaf, Categorical | Const) or (leaf.size is not None and leaf.size <= _MOST_CHECKED):
+        return any(all(each.holds(value) for each in tests) for value in space.values_of(leaf))
+    # Tests compare with a few numbers only, so one value in each interval between them represents all others.
+    ends = sorted((float(leaf.at(0.0)), float(leaf.at(LARGEST_DRAW))))
+    bounds = [value for each in tests for value in each.values if isinstance(value, int | float)]
+    marks = sorted({*ends, *(value for value in bounds if ends[0] < value < ends[1])})
+    if leaf.size is not None and not isinstance(leaf, Log):
+        low, step = min(leaf.at(0.0), leaf.at(LARGEST_DRAW)), leaf.step or 1
+        near = (low + step * (int((mark - low) / step) + more) for mark in marks for more in (-1, 0, 1))
+        values = [leaf.at(unit) for value in near if (unit := leaf.unit_of(value)) is not None]
+        return any(all(each.holds(value) for each in tests) for value in values)
+    between = ((low + high) / 2 for low, high in pairwise(marks))
+    return any(all(each.holds(value) for each in tests) for value in (*marks, *between))
 
 
 def _flaw_of(
@@ -434,19 +490,12 @@ def _flaw_of(
     if report.known_bad_within((*HYPERPARAMETERS, *path)):
         return None
     words = _range_words(leaf)
-    if leaf.size is None:
-        if test.sign == "=":
-            return f'can never be true: a number {words} is never drawn exactly; use a comparison such as "< 0.1"'
-        possible = any(test.holds(leaf.at(unit)) for unit in (0.0, 1.0))
-    else:
-        wrong = [value for value in test.values if test.sign == "=" and not can_be(leaf, value)]
-        if wrong:
-            return f"{shown(wrong[0])} can never occur: {name} is {words}"
-        if leaf.size > _MOST_CHECKED:
-            possible = any(test.holds(leaf.at(unit)) for unit in (0.0, LARGEST_DRAW))
-        else:
-            possible = any(all(each.holds(value) for each in tests) for value in space.values_of(leaf))
-    if possible:
+    if leaf.size is None and test.sign == "=":
+        return f'can never be true: a number {words} is never drawn exactly; use a comparison such as "< 0.1"'
+    wrong = [value for value in test.values if test.sign == "=" and not can_be(leaf, value)]
+    if wrong:
+        return f"{shown(wrong[0])} can never occur: {name} is {words}"
+    if _is_possible(leaf, tests):
         return None
     together = " together with the conditions around it" if len(tests) > 1 else ""
     return f"can never be true{together}: {name} is {words}"

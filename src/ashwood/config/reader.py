@@ -176,7 +176,7 @@ def _load(
             code_may_convert=file.entrypoint is None or may_be_for_determined(file.entrypoint),
         )
         warn_of_unfair_batches(longest, space.tree, report)
-    source = read_source(searcher, workdir, report)
+    source, past = read_source(searcher, workdir, report), read_warm_start(searcher, workdir, report)
     ray = file.backend.cluster()
     # A wrong backend has its own message.  Treat it as Ray, so that keys for Ray are not reported, too.
     on_ray = ray is not None or report.known_bad_within(BackendSection.at)
@@ -208,7 +208,7 @@ def _load(
         max_size=file.checkpoint_storage.max_size,
         save_on=file.checkpoint_policy,
         source_checkpoint=source,
-        warm_start=read_warm_start(searcher, workdir),
+        warm_start=past,
         slots_per_trial=slots,
         demand=demand,
         ray=ray,

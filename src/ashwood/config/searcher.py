@@ -481,6 +481,14 @@ def read_source(searcher: SearcherSection, workdir: FilePath, report: Report) ->
     return located(checkpoint, workdir)
 
 
-def read_warm_start(searcher: SearcherSection, workdir: FilePath) -> tuple[PastTrials, ...]:
+def read_warm_start(searcher: SearcherSection, workdir: FilePath, report: Report) -> tuple[PastTrials, ...]:
     """Return the past searches, of which only the sources are known yet: IDs of experiments and paths of files."""
-    return tuple(PastTrials(each if each.isdigit() else located(each, workdir)) for each in searcher.warm_start)
+    if report.known_bad_within(_key("warm_start")):
+        return ()
+    past: dict[str, PastTrials] = {}
+    for index, each in enumerate(searcher.warm_start):
+        source = str(int(each)) if each.isdigit() else located(each, workdir)
+        if source in past:
+            report.error((*_key("warm_start"), index), f"{shorten(each)} is already in the list: remove it")
+        past[source] = PastTrials(source)
+    return tuple(past.values())

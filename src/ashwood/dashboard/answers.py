@@ -23,8 +23,9 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
+from ashwood.search.conditions import parse_test
 from ashwood.search.settings import Method
-from ashwood.search.space import Categorical, Const, Int, Space, ends_of
+from ashwood.search.space import Categorical, Const, Int, Log, Space, ends_of
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.progress import Progress
 from ashwood.views.recommendation import recommendation_record
@@ -216,13 +217,20 @@ class ExperimentHeader(ExperimentSummary):
 
 @dataclass(frozen=True)
 class SearchedHyperparameter:
-    """A hyperparameter that is searched: its choices, or the bounds of its numbers, which are ``whole`` or not."""
+    """A hyperparameter that is searched: its choices, or the bounds of its numbers, which are ``whole`` or not.
+
+    ``when`` contains its conditions: the name of another hyperparameter, and what its value must be, as the sign and
+    the values of a `Test`.
+    """
 
     name: str
     choices: Sequence[Any] | None = None
     least: float | None = None
     most: float | None = None
     whole: bool = False
+    step: float | None = None
+    ordered: bool = False
+    when: Sequence[tuple[str, str, Sequence[Any]]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +249,7 @@ class ExperimentPage(ExperimentHeader):
     divisor: float
     lengths: Sequence[Sequence[int | None]]
     searched: list[SearchedHyperparameter]
+    constraints: Sequence[str]
     best_trial: Row | None
 
 
@@ -447,18 +456,24 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         divisor=float(spec.search.divisor),
         lengths=[[known_length(length) for length in lengths] for lengths in cached.history.ladder.lengths],
         searched=list(_searched(spec.space)),
+        constraints=spec.space.constraints,
         best_trial=_best_trial(cached),
     )
 
 
 def _searched(space: Space) -> Iterator[SearchedHyperparameter]:
+    conditional = {path: conditions for path, _, conditions in space.conditional()}
     for path, leaf in space.leaves():
         name = ".".join(path)
+        whens = [item for each in conditional.get(path, ()) for item in each.when.items()]
+        when = [(other, *parse_test(required)) for other, required in whens]
         if isinstance(leaf, Categorical):
-            yield SearchedHyperparameter(name, choices=leaf.vals)
+            yield SearchedHyperparameter(name, choices=leaf.vals, ordered=leaf.ordered, when=when)
         elif not isinstance(leaf, Const):
-            least, most = ends_of(leaf)
-            yield SearchedHyperparameter(name, least=least, most=most, whole=isinstance(leaf, Int))
+            (least, most), step = ends_of(leaf), None if isinstance(leaf, Log) else leaf.step
+            yield SearchedHyperparameter(
+                name, least=least, most=most, whole=isinstance(leaf, Int), step=step, when=when
+            )
 
 
 def _best_trial(cached: CachedExperiment) -> Row | None:

@@ -108,14 +108,18 @@ def _limit() -> None:
 
 
 def answer_of(
-    text: str, workers: int | None, unit_seconds: float | None, cost_per_worker_hour: float | None
+    text: str,
+    workers: int | None,
+    unit_seconds: float | None,
+    cost_per_worker_hour: float | None,
+    checkpoint_bytes: float | None,
 ) -> PreviewAnswer:
     """Return the plan of an experiment file, or its problems with their line numbers."""
     from ashwood.config import parse_experiment
     from ashwood.errors import ConfigError
     from ashwood.forecast.conditions import Conditions
     from ashwood.forecast.preview import preview as simulate
-    from ashwood.forecast.searches import Prices
+    from ashwood.forecast.searches import Prices, forecast_storage
     from ashwood.views.plain import plain
 
     try:
@@ -135,12 +139,22 @@ def answer_of(
     if search.max_trials > _MOST_TRIALS:
         what = f"{search.max_trials:,} trials take too long to simulate on a page"
         return replace(answer, too_large=f"{what}: ashwood preview-search FILE does it in a terminal")
+    prices = Prices(
+        worker_hour=cost_per_worker_hour,
+        checkpoint_bytes=checkpoint_bytes,
+        policy=spec.checkpoint_policy,
+        max_size=spec.max_size,
+    )
+    kept = None
     if unit_seconds is None or workers is None:
-        shown = simulate(search, conditions=Conditions(workers=workers))
+        conditions = Conditions(workers=workers)
+        shown = simulate(search, conditions=conditions)
     else:
         conditions = Conditions(workers=workers, unit_seconds=unit_seconds)
-        prices = Prices(worker_hour=cost_per_worker_hour, policy=spec.checkpoint_policy)
         shown = simulate(search, conditions=conditions, prices=prices)
+        kept = None if shown.forecast is None else shown.forecast.checkpoints
+    if not search.open_ended and (spec.max_size is not None or checkpoint_bytes is not None):
+        shown = replace(shown, storage=forecast_storage(search, conditions, prices, kept))
     return replace(answer, plan=plain(shown.to_json()))
 
 

@@ -16,10 +16,10 @@ from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Answer, ExperimentId, ExperimentRecord
 from ashwood.experiment.entry import fold as fold_entries
-from ashwood.experiment.events import DriverStopped, ExtendRequested, Request, SettingsChanged
+from ashwood.experiment.events import AddTrialRequested, DriverStopped, ExtendRequested, Request, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.forecast.time_left import Forecaster
-from ashwood.search.settings import MOST_TRIALS
+from ashwood.search.settings import MOST_TRIALS, Method
 
 _POLL_SECONDS = 0.02
 
@@ -41,8 +41,7 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
     """
     _check_size(request)
     store = home.store
-    if isinstance(request, SettingsChanged) and (trials := request.settings.get("max_trials")) is not None:
-        _suggest_extension(store.record(experiment), trials)
+    _suggest_extension(home, store.record(experiment), request)
     number = store.post(experiment, request, at=time.time())
     deadline = time.monotonic() + wait
     while (answer := store.answer(number)) is None:
@@ -74,12 +73,22 @@ def _check_size(request: Request) -> None:
         raise RequestRefused(f"max_trials must be at most {MOST_TRIALS:,}, not {trials:,}; nothing was changed")
 
 
-def _suggest_extension(record: ExperimentRecord, max_trials: int) -> None:
-    if record.state is ExperimentState.COMPLETED:
-        raise RequestRefused(
-            f"experiment {record.id} is completed, so its max_trials can't be set. To add trials to its search: "
-            f"ashwood extend {record.id} --max-trials {max_trials}"
-        )
+def _suggest_extension(home: Home, record: ExperimentRecord, request: Request) -> None:
+    """Refuse what a completed experiment cannot do if it is possible after an extension, which the message names."""
+    if record.state is not ExperimentState.COMPLETED:
+        return
+    match request:
+        case SettingsChanged(settings) if (trials := settings.get("max_trials")) is not None:
+            raise RequestRefused(
+                f"experiment {record.id} is completed, so its max_trials can't be set. To add trials to its search: "
+                f"ashwood extend {record.id} --max-trials {trials}"
+            )
+        case AddTrialRequested() if home.store.spec(record.id).search.method not in (Method.GRID, Method.SINGLE):
+            trials = record.summary.get("trials_planned", 0) + 1
+            raise RequestRefused(
+                f"experiment {record.id} is completed, so no trial can be added. First extend its search by one trial: "
+                f"ashwood extend {record.id} --max-trials {trials} --no-run"
+            )
 
 
 def _attend(home: Home, experiment: ExperimentId) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 
+from ashwood.checkpoints import Storage
+from ashwood.engine.recovery import unrecorded
 from ashwood.errors import RequestRefused, SearchError
-from ashwood.eventlog.fold_cache import fold
+from ashwood.eventlog.fold_cache import Folded, fold
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
-from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.checkpoints import Checkpoint
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import CheckpointSaved
 from ashwood.forecast.extension import ExtensionForecast, forecast_extension
-from ashwood.search.vocabulary import TrialId
 
 
 def preview_extension(
@@ -42,33 +44,37 @@ def preview_extension(
     folded = fold(spec, home.store.log(experiment), home.snapshot(experiment), views=("timeline",))
     if (refusal := folded.experiment.refusal_to_extend) is not None:
         raise RequestRefused(refusal)
-    stored = {each.name for each in home.storage(experiment, spec).complete()}
-    saved = _saved_lengths(folded.experiment, stored)
-    if home.is_driven(experiment):
-        # Running trials save a checkpoint when they leave their workers.
-        saved |= {
-            each.id: each.length for each in folded.experiment.trials.values() if each.state is TrialState.RUNNING
-        }
+    storage, is_driven = home.storage(experiment, spec), home.is_driven(experiment)
+    found = [] if is_driven else _catch_up(folded, storage)
+    stored = {each.name for each in storage.complete()}
+    # Logs of version 1 contain absolute paths.
+    kept = [each for each in folded.experiment.checkpoints if each.name in stored or each.name.startswith("/")]
     try:
         return forecast_extension(
             folded.experiment,
             folded.progress,
-            saved,
+            [*kept, *found],
             max_trials=max_trials,
             max_length=max_length,
             replicates=replicates,
             workers=workers or folded.progress.timeline.slots or 1,
             now=time.time(),
+            is_driven=is_driven,
         )
     except SearchError as error:
         raise RequestRefused(f"the search can't be extended: {error}") from None
 
 
-def _saved_lengths(experiment: Experiment, stored: set[str]) -> dict[TrialId, int]:
-    """Return the length of the latest checkpoint of each trial.  Checkpoints that are not ``stored`` do not count."""
-    lengths: dict[TrialId, int] = {}
-    for checkpoint in experiment.checkpoints:
-        # Logs of version 1 contain absolute paths.
-        if checkpoint.name in stored or checkpoint.name.startswith("/"):
-            lengths[checkpoint.trial] = max(checkpoint.length, lengths.get(checkpoint.trial, 0))
-    return lengths
+def _catch_up(folded: Folded, storage: Storage) -> list[Checkpoint]:
+    """Apply what the next driver records first, because the last one died: checkpoints, and reports before them.
+
+    If the experiment has ended, nothing can be applied, and the checkpoints are returned.
+    """
+    experiment, found = folded.experiment, list[Checkpoint]()
+    for event in unrecorded(experiment, storage, experiment.unsettled()):
+        if not experiment.state.ended:
+            at = 0.0 if folded.last is None else folded.last.at
+            folded.progress.apply(Entry(at, event, experiment.handle(event)))
+        elif isinstance(event, CheckpointSaved):
+            found.append(Checkpoint(event.trial, event.path, event.length, None, event.size))
+    return found

@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ashwood.errors import AshwoodError, ConfigError, Problem
+from ashwood.errors import AshwoodError, ConfigError, NotFound, Problem
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.home import Home
 from ashwood.experiment.lifecycle import TrialState
@@ -44,10 +44,10 @@ class _Result(NamedTuple):
     setting: Mapping[str, Any]
 
 
-def with_past_trials(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
+def with_past_trials(home: Home | None, spec: ExperimentSpec) -> ExperimentSpec:
     """Return the spec with the settings of the past searches that ``warm_start`` names.
 
-    The best of them become starting points, after those of the user.
+    The best of them become starting points, after those of the user.  Without a home, past searches can only be files.
 
     Raises:
         ConfigError: a past search cannot be read, has no results, or has no hyperparameter in common.
@@ -64,7 +64,7 @@ def with_past_trials(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
     return replace(spec, warm_start=past, start_with=tuple(starts))
 
 
-def _read(home: Home, spec: ExperimentSpec, source: str) -> PastTrials:
+def _read(home: Home | None, spec: ExperimentSpec, source: str) -> PastTrials:
     try:
         results = _of_experiment(home, spec, int(source)) if source.isdigit() else _of_file(spec, Path(source))
         ranked = sorted(results, key=lambda result: (-result.length, result.loss))
@@ -81,7 +81,9 @@ def _read(home: Home, spec: ExperimentSpec, source: str) -> PastTrials:
     return PastTrials(source, tuple(r.setting for r in ranked[:good]), tuple(r.setting for r in sample))
 
 
-def _of_experiment(home: Home, spec: ExperimentSpec, number: int) -> Iterator[_Result]:
+def _of_experiment(home: Home | None, spec: ExperimentSpec, number: int) -> Iterator[_Result]:
+    if home is None:
+        raise NotFound("there is no experiment in this home; choose another one with --home or ASHWOOD_HOME")
     experiment = fold(home.store.spec(number), home.store.log(number), home.snapshot(number)).experiment
     hparams = varied(spec.space)
     for trial in experiment.trials.values():

@@ -148,10 +148,9 @@ class Experiment:
         Raises:
             IllegalEvent: the event is not possible in this state; nothing has changed.
         """
-        if self.state.ended and not isinstance(event, e.RetryFailedRequested | e.ExtendRequested):
-            adds = isinstance(event, e.AddTrialRequested) and self.state is ExperimentState.COMPLETED
-            advice = ". To add trials, extend it first: ashwood extend ID --max-trials N" if adds else ""
-            raise IllegalEvent(f"the experiment is {self.state}: it has ended{advice}")
+        if self.state.ended and not self._is_possible_after_end(event):
+            only = "; of its settings, only max_size can change" if isinstance(event, e.SettingsChanged) else ""
+            raise IllegalEvent(f"the experiment is {self.state}: it has ended{only}")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
             existing = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
@@ -168,6 +167,11 @@ class Experiment:
         # The end of an experiment stays the last decision.
         first = len(decisions) - isinstance(event, e.DriverStopped)
         return (*decisions[:first], *self._keep_max_size(self._order, self.max_size), *decisions[first:])
+
+    def _is_possible_after_end(self, event: Event) -> bool:
+        # The limit of the size matters for checkpoints that are kept, and if the search is extended later.
+        resizes = isinstance(event, e.SettingsChanged) and event.settings.keys() == {"max_size"}
+        return resizes or isinstance(event, e.RetryFailedRequested | e.ExtendRequested)
 
     def _is_settled_by(self, event: e.FinalEvent) -> bool:
         """Return whether the log has all checkpoints of an attempt that its trial can still use.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ashwood.experiment.checkpoints import Checkpoint
 from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.searches import CheckpointCounter, Prices
 from ashwood.forecast.time_left import TimeLeft, simulate_rest, take_picture
 from ashwood.forecast.training import Setting, Trained, Training
 from ashwood.search.settings import SearchSettings
@@ -51,6 +54,9 @@ class ExtensionForecast:
         workers: assumed number of workers.
         seconds: time until the end, or None if no training time is known yet.
         lost: trials that can repeat training, those that do so most probably first.
+        repeated_for_size: expected training length that is repeated because checkpoints will be deleted to keep
+            max_size.
+        max_size: largest total size of the checkpoints in bytes, or None for no limit.
     """
 
     settings: SearchSettings
@@ -62,11 +68,13 @@ class ExtensionForecast:
     workers: int
     seconds: TimeLeft | None
     lost: Sequence[LostTraining]
+    repeated_for_size: float
+    max_size: int | None
 
     @property
     def repeated(self) -> float:
         """Expected training length that is repeated because checkpoints are missing."""
-        return sum(each.share * (each.trained - each.saved) for each in self.lost)
+        return _repeated(self.lost)
 
     @property
     def worker_hours(self) -> float | None:
@@ -77,48 +85,66 @@ class ExtensionForecast:
 def forecast_extension(
     experiment: Experiment,
     progress: Progress,
-    saved: Mapping[TrialId, int],
+    kept: Sequence[Checkpoint],
     *,
     max_trials: int | None,
     max_length: int | None,
     replicates: int | None = None,
     workers: int,
     now: float,
+    is_driven: bool,
 ) -> ExtensionForecast:
     """Forecast the rest of a search after an extension.  The experiment does not change.
 
     Args:
         experiment: the experiment.
         progress: its progress.
-        saved: length of the latest checkpoint of each trial that has one.
+        kept: the checkpoints that exist.
         max_trials: number of trials of the extended search, or None if it does not change.
         max_length: greatest length of the extended search, or None if it does not change.
         replicates: number of the best trials that are replicated, or None if it does not change.
         workers: number of workers of the rest.
         now: current time in seconds since 1970.
+        is_driven: whether a driver runs the experiment, so that running trials train on.
 
     Raises:
         SearchError: the search cannot be extended so.
     """
     search = Tournament(experiment.search.settings, experiment.search.seed)
     search.restore(experiment.search.snapshot())
-    search.extend(max_trials, max_length, replicates)
+    again = search.extend(max_trials, max_length, replicates)
     measured, paces = progress.measuring.result(), progress.measuring.paces()
     known = Conditions(workers=workers) if measured is None else Conditions.from_measured(measured, workers)
     picture = take_picture(progress, search, now)._replace(slots=workers)
+    if not is_driven:
+        picture = picture._replace(at_work={})
+    trials = _trials(experiment, search, again)
+    sizes = [each.size for each in kept if each.size]
+    prices = Prices(
+        checkpoint_bytes=sum(sizes) / len(sizes) if sizes else None,
+        policy=experiment.spec.checkpoint_policy,
+        max_size=experiment.max_size,
+    )
     many = search.max_trials > _MANY_TRIALS or search.settings.open_ended
     simulations = _FEWER_SIMULATIONS if many else _SIMULATIONS
     present = len(experiment.trials)
     further = -simulations * len(search.replicates.created)
     continued: Counter[TrialId] = Counter()
-    ends, lengths = list[float](), list[int]()
+    ends, lengths, repeated = list[float](), list[int](), list[int]()
     for number in range(simulations):
         counted = _Counted()
-        course = simulate_rest(picture, now, known, paces, number, counted.watch)
+        counter = _Counter(prices, {trial.id: trial.length for trial in experiment.trials.values()})
+        counter.begin(trials, kept)
+        course = simulate_rest(picture, now, known, paces, number, counted.watch, counter)
         ends.append(course.seconds)
         further += course.replicates
         continued.update(trial for trial in counted.trials if trial < present)
         lengths.append(counted.length)
+        repeated.append(counter.repeated)
+    saved = {each.trial: each.length for each in sorted(kept, key=lambda each: each.length)}
+    if is_driven:
+        # Running trials save a checkpoint when they leave their workers.
+        saved |= {each.id: each.length for each in experiment.outstanding()}
     lost = [
         LostTraining(trial, length, saved.get(trial, 0), times / simulations)
         for trial, times in continued.items()
@@ -128,18 +154,58 @@ def forecast_extension(
     outside = 1 if simulations == _SIMULATIONS else 0
     ends.sort()
     left = TimeLeft(ends[outside], ends[len(ends) // 2], ends[-1 - outside])
-    repeated = sum(each.share * (each.trained - each.saved) for each in lost)
     return ExtensionForecast(
         settings=search.settings,
         former_length=experiment.search.settings.max_length,
         created=sum(bracket.planned - bracket.fewest for bracket in search.brackets),
         replicates=further / simulations,
         continued=sum(continued.values()) / simulations,
-        length=sum(lengths) / simulations + repeated,
+        length=sum(lengths) / simulations,
         workers=workers,
         seconds=None if measured is None or search.settings.open_ended else left,
         lost=lost,
+        repeated_for_size=max(0.0, sum(repeated) / simulations - _repeated(lost)),
+        max_size=experiment.max_size,
     )
+
+
+def _repeated(lost: Sequence[LostTraining]) -> float:
+    return sum(each.share * (each.trained - each.saved) for each in lost)
+
+
+def _trials(
+    experiment: Experiment, search: Tournament, again: Sequence[TrialId]
+) -> dict[TrialId, tuple[TrialState, int]]:
+    """Return the state of each trial in the extended search, and the length at which its last job ended or will end.
+
+    Args:
+        experiment: the experiment before the extension.
+        search: the extended search.
+        again: the trials that are reopened.
+    """
+    trials = {trial.id: (trial.state, trial.target) for trial in experiment.trials.values()}
+    for trial in again:
+        bracket = search.brackets[search.address(trial)[0]]
+        job = bracket.queued.get(trial)
+        trials[trial] = (TrialState.PAUSED, trials[trial][1] if job is None else bracket.rungs[job[0]].length)
+    return trials
+
+
+class _Counter(CheckpointCounter):
+    """Counts the training that is repeated because checkpoints are missing.
+
+    Args:
+        prices: sizes of checkpoints.
+        trained: total length of each present trial.
+    """
+
+    def __init__(self, prices: Prices, trained: dict[TrialId, int]) -> None:
+        super().__init__(prices)
+        self._trained = trained
+
+    def resumes(self, trial: TrialId, length: int) -> int:
+        """Return the length of the checkpoint from which a trial resumes."""
+        return super().resumes(trial, max(length, self._trained.pop(trial, 0)))
 
 
 class _Counted:

@@ -30,7 +30,7 @@ class Witness(Protocol):
         ...
 
     def resumes(self, trial: TrialId, length: int) -> int:
-        """Return the length from which a promoted trial resumes, which was paused at ``length``."""
+        """Return the length from which a trial resumes that has trained to at least ``length``."""
         ...
 
     def saved(self, trial: TrialId, length: int) -> None:
@@ -190,6 +190,8 @@ class _Play:
         self._jobs += 1
         found = self._add(trial, begin, target)
         if (seconds := underway.remaining.get(trial)) is None:
+            if self._witness is not None:
+                found.length = self._witness.resumes(trial, begin)
             self._queue.append(trial)
             return
         self._live[trial] = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -117,10 +117,20 @@ class StorageForecast:
     repeated: Range | None
 
 
-def forecast_storage(settings: SearchSettings, conditions: Conditions, prices: Prices) -> StorageForecast:
-    """Return the forecast of the checkpoints of a search."""
+def forecast_storage(
+    settings: SearchSettings, conditions: Conditions, prices: Prices, kept: Range | None = None
+) -> StorageForecast:
+    """Return the forecast of the checkpoints of a search.
+
+    Args:
+        settings: settings of the search.
+        conditions: known conditions of training.
+        prices: size of a checkpoint, and what is kept.
+        kept: largest number of checkpoints that are kept without max_size, or None to simulate it.
+    """
     size = prices.checkpoint_bytes
-    kept = _range(simulate_checkpoints(settings, conditions, prices.policy))
+    if kept is None:
+        kept = _range(simulate_checkpoints(settings, conditions, prices.policy))
     limited = repeated = None
     if prices.is_limited:
         counters = [CheckpointCounter(prices) for _ in range(_count(settings))]
@@ -259,7 +269,7 @@ class CheckpointCounter:
 
     Attributes:
         most: largest number of checkpoints that existed at once.
-        repeated: training length that was repeated because checkpoints were deleted to keep max_size.
+        repeated: training length that was repeated because checkpoints were missing or were deleted to keep max_size.
     """
 
     def __init__(self, prices: Prices) -> None:
@@ -279,6 +289,18 @@ class CheckpointCounter:
         self._search = search
         if self._max_size is not None:
             self._order = DeletionOrder(search, self._kept, self._states.__getitem__)
+            self._order.update(self._states, self._kept.best)
+
+    def begin(self, trials: Mapping[TrialId, tuple[TrialState, int]], kept: Iterable[Checkpoint]) -> None:
+        """Set the trials and checkpoints of a search that has begun, before it is observed.
+
+        Args:
+            trials: state of each trial, and the length of the rung at which its last job ended or will end.
+            kept: the checkpoints that exist.
+        """
+        self._states |= trials
+        for each in kept:
+            self._now += 1 - len(self._kept.add(each._replace(loss=float(-each.length))))
 
     def saved(self, trial: TrialId, length: int) -> None:
         """Count a checkpoint that a trial has saved at a total length."""
@@ -293,13 +315,11 @@ class CheckpointCounter:
 
     def resumes(self, trial: TrialId, length: int) -> int:
         """Return the length of the checkpoint from which a promoted trial resumes."""
-        if self._order is None:
-            return length
         self._states[trial] = (TrialState.RUNNING, length)
         self._keep_max_size(trial)
         latest = self._kept.latest(trial)
         start = 0 if latest is None else latest.length
-        self.repeated += length - start
+        self.repeated += max(0, length - start)
         return start
 
     def ended(self, trial: TrialId) -> None:

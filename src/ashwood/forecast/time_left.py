@@ -16,7 +16,7 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.forecast.arrivals import expected_arrivals_of, replicate_length, total_length
 from ashwood.forecast.conditions import Conditions, draw_training
 from ashwood.forecast.costs import NORMAL
-from ashwood.forecast.play import Course, Underway, play
+from ashwood.forecast.play import Course, Underway, Witness, play
 from ashwood.forecast.training import Exchangeable, Setting, Trained, Training, lognormal, mixed
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, SearchSettings
@@ -298,6 +298,7 @@ def simulate_rest(
     paces: Mapping[TrialId, float],
     number: int,
     watch: Callable[[Training], Training] = lambda training: training,
+    witness: Witness | None = None,
 ) -> Course:
     """Return the course of the rest of a search in one simulation.
 
@@ -308,6 +309,7 @@ def simulate_rest(
         paces: seconds per unit of length of trials whose pace is known.
         number: number of the simulation, which determines its random draws.
         watch: returns the training to use in place of the simulated training, for example to count it.
+        witness: observer of the search, or None.
     """
     training = _KnownPaces(draw_training(picture.settings, conditions, number), paces, number)
     search = Tournament(picture.settings, picture.seed)
@@ -325,7 +327,15 @@ def simulate_rest(
             delay = conditions.costs.setting_up(work.length) * work.fresh
             remaining[trial] = training.rest(trial, target - work.length, delay, elapsed)
     underway = Underway(seeds=seeds, remaining=remaining, leaving=leaving)
-    return play(search, watch(training), picture.slots, costs=conditions.costs, seed=number, underway=underway)
+    return play(
+        search,
+        watch(training),
+        picture.slots,
+        costs=conditions.costs,
+        seed=number,
+        witness=witness,
+        underway=underway,
+    )
 
 
 def take_picture(progress: Progress, search: Tournament, at: float) -> Picture:

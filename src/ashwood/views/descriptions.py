@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.sizes import format_size
-from ashwood.experiment.spec import Unit
+from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.search.settings import Sampler
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.table import flatten
 from ashwood.views.wording import format_capacity, format_duration, format_length, format_value, up_to
@@ -171,6 +172,21 @@ def _describe_the_rest(decision: d.Decision, unit: Unit) -> str:
         case d.EndExperiment(state, why):
             return f"the experiment is {state} ({why})"
     return type(decision).__name__
+
+
+def describe_guides(spec: ExperimentSpec) -> Iterator[str]:
+    """Yield a line for each kind of knowledge that a search starts with: past searches, priors and starting points."""
+    if spec.search.sampler is Sampler.DENSITY:
+        for past in spec.warm_start:
+            kind = "experiment " if past.source.isdigit() else ""
+            settings = format_length(len(past.good) + len(past.others), "settings")
+            yield f"warm start from {kind}{past.source}: {settings}, {len(past.good)} of them good"
+        if priors := {".".join(path): leaf.prior for path, leaf in spec.space.leaves() if leaf.prior is not None}:
+            parts = (f"{name}={format_value(each.value)} ({each.confidence})" for name, each in priors.items())
+            yield _headline(f"{format_length(len(priors), 'priors')}: {', '.join(parts)}")
+    if spec.start_with:
+        points = format_length(len(spec.start_with), "starting points")
+        yield f"{points}, which the first trials of the first bracket use"
 
 
 def describe_given(given: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class PreviewRequest(BaseModel):
         None, gt=0, le=1e9, description="Average seconds that training for one unit of length takes."
     )
     cost_per_worker_hour: float | None = Field(None, ge=0, le=1e9)
+    checkpoint_bytes: float | None = Field(None, gt=0, le=1e15)
 
 
 @router.post("/preview", responses=responses_of(previewing.PreviewAnswer))

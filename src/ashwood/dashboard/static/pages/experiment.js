@@ -323,23 +323,33 @@ class Header {
   #addTrial() {
     const { data } = this.model;
     const inputs = data.searched.map((each) => [each, each.choices ? choiceInput(each) : numberInput(each)]);
+    const value = ({ choices }, input) => (choices ? choices[Number(input.value)] : Number(input.value));
+    // A condition is not met if it refers to a field with another value, or to one that is disabled itself.
+    const update = () => {
+      for (let turn = 0; turn < inputs.length; turn++) {
+        for (const [each, input] of inputs) {
+          input.disabled = each.when.some(([name, sign, values]) => {
+            const [other, from] = inputs.find(([{ name: known }]) => known === name) ?? [];
+            return from && (from.disabled || (from.value !== "" && !passes(value(other, from), sign, values)));
+          });
+        }
+      }
+    };
+    for (const [, input] of inputs) input.addEventListener("input", update);
+    const constraints = data.constraints.map((each) => h("li", null, h("code", null, each)));
     const isFull = data.trials_created >= data.trials_planned;
     const extra = checkbox("Extra: one trial more than max_trials", isFull, () => {});
     ask({
       title: `Add a trial to experiment ${data.id}`,
       body: [
         h("p", null, "It is the next new trial of the first bracket that creates one. Empty fields are drawn."),
-        inputs.map(([{ name, choices, least, most }, input]) => field(
-          name,
-          input,
-          choices ? null : `${format.number(least)} to ${format.number(most)}`,
-        )),
+        inputs.map(([each, input]) => field(each.name, input, hintOf(each))),
+        constraints.length ? [h("p", null, "The values must satisfy:"), h("ul", null, constraints)] : null,
         extra,
       ],
       yes: "Add trial",
       act: async () => {
-        const filled = inputs.filter(([, input]) => input.value !== "");
-        const value = ({ choices }, input) => (choices ? choices[Number(input.value)] : Number(input.value));
+        const filled = inputs.filter(([, input]) => input.value !== "" && !input.disabled);
         const hparams = Object.fromEntries(filled.map(([each, input]) => [each.name, value(each, input)]));
         await post(`${this.model.path}/trials`, { hparams, extra: extra.querySelector("input").checked });
         toast("The trial is added.");
@@ -443,6 +453,28 @@ function choiceInput({ name, choices }) {
   const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
   const options = choices.map((value, at) => h("option", { value: at }, text(value)));
   return h("select", { name }, h("option", { value: "" }, "drawn"), options);
+}
+
+/** Return the range of a hyperparameter and the conditions under which a trial has it. */
+function hintOf({ choices, least, most, step, ordered, when }) {
+  const conditions = when.map(([name, sign, values]) => {
+    const words = values.map((each) => (typeof each === "string" ? each : JSON.stringify(each))).join(" or ");
+    return `only if ${name} ${sign} ${words}`;
+  });
+  const range = choices ? [ordered ? "ordered" : null] : [
+    `${format.number(least)} to ${format.number(most)}`,
+    step ? `step ${format.number(step)}` : null,
+  ];
+  return [...range, ...conditions].filter(Boolean).join(", ") || null;
+}
+
+/** Return whether a value passes the test of a condition. */
+function passes(value, sign, values) {
+  if (sign === "<") return value < values[0];
+  if (sign === "<=") return value <= values[0];
+  if (sign === ">") return value > values[0];
+  if (sign === ">=") return value >= values[0];
+  return values.includes(value) === (sign === "=");
 }
 
 function warningCount(number) {

@@ -9,6 +9,7 @@ const ASSUMPTIONS = [
   ["workers", "Workers", 1, "Number of trials that can train at once"],
   ["unit_seconds", "Seconds per unit", "any", "Average time that training for one unit of max_length takes"],
   ["cost_per_worker_hour", "Cost per worker-hour", "any", "Cost of one worker per hour"],
+  ["checkpoint_bytes", "Checkpoint size in MB", "any", "Size of a checkpoint, to estimate the disk space", 1_000_000],
 ];
 const EXAMPLE = `name: digits
 entrypoint: train:train
@@ -35,7 +36,8 @@ export default async function previewPage(place) {
   );
   const assumptions = () => {
     const valid = inputs.filter((input) => input.value && input.validity.valid);
-    return Object.fromEntries(valid.map((input) => [input.name, Number(input.value)]));
+    const factors = Object.fromEntries(ASSUMPTIONS.map(([name, , , , factor]) => [name, factor ?? 1]));
+    return Object.fromEntries(valid.map((input) => [input.name, Number(input.value) * factors[input.name]]));
   };
   const plan = h("div", { class: "plan" });
   let asked = 0;
@@ -123,7 +125,7 @@ export default async function previewPage(place) {
         "div",
         null,
         editor.element,
-        h("div", { class: "given" }, h("span", { class: "muted" }, "Estimate time and cost:"), inputs),
+        h("div", { class: "given" }, h("span", { class: "muted" }, "Estimate time, cost and disk space:"), inputs),
         messages,
       ),
       plan,
@@ -238,7 +240,21 @@ function showPlan(place, answer) {
     isOpenEnded ? null : brackets(plan, unit),
     isOpenEnded ? null : lengths(plan, unit),
     plan.forecast ? forecast(plan) : h("p", { class: "muted hint" }, hint),
+    plan.storage ? storage(plan.storage, unit) : null,
   );
+}
+
+/** Return a card with the disk space of checkpoints, with and without max_size. */
+function storage({ checkpoints, bytes, max_size: limit, limited, limited_bytes: limitedBytes, repeated }, unit) {
+  const row = (name, count, size, cost) => [name, range(count, format.count), range(size, format.bytes), cost];
+  const rows = [row("without max_size", checkpoints, bytes, format.NONE)];
+  if (limited) rows.push(row(`max_size ${format.bytes(limit)}`, limited, limitedBytes, range(repeated, format.count)));
+  const hint = "Enter the size of a checkpoint to see the effect of max_size.";
+  const heads = ["limit", "checkpoints at once", "disk space", `repeated training (${unit})`];
+  return [
+    tableCard("Checkpoints", heads, rows, [1, 2, 3]),
+    limit !== null && !limited ? h("p", { class: "muted hint" }, hint) : null,
+  ];
 }
 
 function headline(plan, answer, unit) {
