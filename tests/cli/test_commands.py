@@ -200,14 +200,15 @@ def test_a_crash_costs_one_attempt(workplace: Workplace) -> None:
 def test_missing_experiments_trials_and_homes_are_named(workplace: Workplace) -> None:
     assert "no experiments in" in workplace.ashwood("list", code=1)
     assert "nowhere.yaml" in workplace.ashwood("run", "nowhere.yaml", code=2)
-    workplace.ashwood("run", code=2)
+    workplace.file.unlink()
+    assert "give an experiment file: there is none here" in workplace.ashwood("run", code=2)
 
 
 # -- looking ------------------------------------------------------------------------------------
 
 
 def test_number_that_is_none_is_named(finished: Workplace) -> None:
-    assert "must be a whole number, not 'toy'" in finished.ashwood("best", "toy", code=2)
+    assert "there is no experiment 'toi'" in finished.ashwood("best", "toi", code=1)
     assert "must be a whole number, not '-1'" in finished.ashwood("events", "1", "--after", "-1", code=2)
     assert f"must be at most {2**63 - 1}" in " ".join(finished.ashwood("describe", str(2**63), code=2).split())
 

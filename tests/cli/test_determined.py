@@ -226,7 +226,7 @@ def test_several_experiments_are_described(done: Workplace) -> None:
     assert [each["id"] for each in done.json("describe", "2,1,2")] == [2, 1]
     assert [each["id"] for each in done.json("describe", "2", "1")] == [2, 1]
     assert done.json("describe", "2")["id"] == 2
-    assert "must be a whole number, not 'x'" in done.ashwood("describe", "1,x", code=2)
+    assert "there is no experiment '1,x'" in done.ashwood("describe", "1,x", code=1)
 
 
 def test_unarchive_undoes_archive(done: Workplace) -> None:

@@ -128,7 +128,7 @@ def test_on_returns_exit_code_and_errors_of_the_command(workplace: Workplace, cl
 
 
 def test_wrong_usage_is_refused_before_a_job_is_submitted(workplace: Workplace, client: Client) -> None:
-    assert "Invalid value" in workplace.ashwood("--on", URL, "describe", "x", code=2)
+    assert "invalid value" in workplace.ashwood("--on", URL, "events", "1", "--after", "x", code=2)
     assert client.jobs == []
 
 

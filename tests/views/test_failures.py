@@ -45,7 +45,9 @@ def row(id_: int, *, error: str | None = None, loss: float | None = 0.5, **hpara
 
 
 def test_failures_with_one_cause_are_one_group_with_the_value_that_only_they_have() -> None:
-    failed = [row(id_, error=MEMORY.format(id_ * 10) + "\ndetails", layers=6) for id_ in range(7)]
+    advice = " (this worker process had trained before; set reuse_workers: false)"
+    errors = [MEMORY.format(id_ * 10) + advice * (id_ > 2) + "\ndetails" for id_ in range(7)]
+    failed = [row(id_, error=error, layers=6) for id_, error in enumerate(errors)]
     (group,) = group_failures(table(*failed, *map(row, range(7, 60))), SPEC)
     assert str(group) == "7 × CUDA out of memory. Tried to allocate … MiB, all with layers = 6"
     assert group.trials == (0, 1, 2, 3, 4, 5, 6)

@@ -86,7 +86,7 @@ EXPERIMENT: Mapping[str, Command] = {
 TRIAL: Mapping[str, Command] = {
     "describe": Command(_TRIAL, "ashwood trials ID --filter trial=TRIAL", note=_NUMBERS),
     "logs": Command(_TRIAL, "ashwood logs ID TRIAL", note=_NUMBERS),
-    "kill": Command(_TRIAL, "ashwood kill-trial ID TRIAL", note=_NUMBERS),
+    "kill": Command(_TRIAL, "ashwood kill ID --trial TRIAL", note=_NUMBERS),
     "download": Command(_TRIAL, "ashwood download ID --trial TRIAL --out DIR", note=_NUMBERS),
     "support-bundle": Command(_TRIAL, "ashwood export ID --out FILE.ashwood --logs", note=_NUMBERS),
     "set log-retention": _none("logs are kept until the experiment is deleted", "TRIAL"),

@@ -22,9 +22,10 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.forecast.time_left import Forecast, Forecaster
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import brief, say
+from ashwood.views.failures import group_failures
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
-from ashwood.views.wording import format_duration, format_length, format_value, up_to
+from ashwood.views.wording import describe_method, format_duration, format_length, format_value, up_to
 
 if TYPE_CHECKING:
     from ashwood.eventlog.home import Home
@@ -38,6 +39,7 @@ LONGEST_NAME = 60
 """Largest width of a name of an experiment or a metric, in columns."""
 _LONGEST_VALUE = 200
 _MOST_TRIALS = 10
+_MOST_CAUSES = 5
 _WORTH_A_RANGE = 1.1
 
 
@@ -73,7 +75,7 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     trials = f"{format_length(progress.trials_planned, 'trials')} {up_to(spec.search.max_length, spec.unit)}"
     workers = format_length(slots, "workers") if slots else "workers as they join"
     name = brief(spec.name, LONGEST_NAME)
-    return f"experiment {experiment} ({name}): {spec.search.method}, {trials}, {workers}, seed {spec.seed}"
+    return f"experiment {experiment} ({name}): {describe_method(spec.search)}, {trials}, {workers}, seed {spec.seed}"
 
 
 def status_line(forecaster: Forecaster, now: float | None) -> str:
@@ -121,7 +123,17 @@ def leaving(state: ExperimentState, why: WhyLeave) -> str:
 
 def closing(experiment: ExperimentId, progress: Progress) -> str:
     """Return the last lines: how the run ended, the best trial, and the next commands."""
-    return "\n".join([*how_it_ended(experiment, progress), *_best(progress), *what_next(experiment, progress)])
+    parts = (how_it_ended(experiment, progress), failure_lines(progress), _best(progress))
+    return "\n".join([line for part in (*parts, what_next(experiment, progress)) for line in part])
+
+
+def failure_lines(progress: Progress) -> Iterator[str]:
+    """Yield lines about failed and diverged trials, one for each cause."""
+    groups = group_failures(progress.trials, progress.spec)
+    for group in groups[:_MOST_CAUSES]:
+        yield brief(f"{group.kind}: {group}", LONGEST_ERROR)
+    if (more := len(groups) - _MOST_CAUSES) > 0:
+        yield f"and {format_length(more, 'more causes')} of failures"
 
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:

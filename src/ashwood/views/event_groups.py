@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from enum import StrEnum
 from typing import NamedTuple, get_args
 
 from ashwood.experiment import decisions as d
@@ -12,6 +11,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import BracketFinished, Promoted, TrialId
 from ashwood.views.descriptions import describe_decision, is_routine
+from ashwood.views.event_kinds import EventKind as EventKind
 
 _FEW = 3
 """Up to this many decisions of one kind are described one by one."""
@@ -92,15 +92,6 @@ def _numbers(alike: Sequence[d.Decision]) -> str:
     if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join([*map(str, numbers[:_MOST_NUMBERS]), *["…"] * (len(numbers) > _MOST_NUMBERS)])
-
-
-class EventKind(StrEnum):
-    """A kind of entries for which users look in the event log."""
-
-    DECISIONS = "decisions"
-    FAILURES = "failures"
-    BESTS = "bests"
-    STEERING = "steering"
 
 
 _FAILURES = (

@@ -24,6 +24,8 @@ from ashwood.views.trials import TrialRow, TrialTable
 from ashwood.views.wording import format_value
 
 _LONGEST_CAUSE = 200
+_ADVICE = " (this worker process had trained before;"
+"""Beginning of the advice that the backend adds to some errors, although it is not a part of their cause."""
 _MOST_SHARED = 3
 _CHANCE = 0.01
 """Largest probability with which a property that a group shares may be a coincidence."""
@@ -125,7 +127,7 @@ def _cause(row: TrialRow, kind: FailureKind, metric: str) -> str:
         return f"{metric} is {'NaN' if isnan(row.metrics[metric]) else 'infinite'}"
     if not row.errors:
         return "it exited before it had trained to the length of its job"
-    return row.errors[-1][:_LONGEST_CAUSE].partition("\n")[0].strip()
+    return row.errors[-1].partition("\n")[0].partition(_ADVICE)[0][:_LONGEST_CAUSE].strip()
 
 
 def _words(cause: str) -> tuple[str, ...]:
