@@ -53,7 +53,7 @@ def _reference() -> Iterator[str]:
             yield from _table(command)
             examples = getattr(command.callback, "examples", ())
             if examples:
-                yield from ("For example:", "", "```sh", *examples, "```", "")
+                yield from ("For example:", "", "```text", *examples, "```", "")
 
 
 def _table(command: Any) -> Iterator[str]:
