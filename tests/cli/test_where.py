@@ -93,6 +93,9 @@ def test_command_says_which_home_and_experiment_it_uses(
     assert workplace.ashwood("list").startswith("using ../.ashwood\n")
     assert workplace.json("trials") == []
     assert workplace.json("list")[0]["id"] == 1
+    assert (
+        where.note_on_new_home() == "making a new home, .ashwood; to use that of a parent directory: --home ../.ashwood"
+    )
 
 
 def test_experiments_are_named_by_number_name_or_not_at_all(workplace: Workplace) -> None:

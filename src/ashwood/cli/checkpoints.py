@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import named_trials, warn_of_damage
-from ashwood.terminal.output import format_time, print_json, print_table, writing
+from ashwood.terminal.output import format_time, near, print_json, print_table, writing
 from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
@@ -96,7 +95,7 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, limit: int |
             _size_of(place, there),
             format_time(row.saved_at),
             ", ".join(reasons[row.name]),
-            _near(place) if fits else place,
+            near(place) if fits else place,
         )
         for row, place in islice(zip(rows, places, strict=True), most or None)
     ]
@@ -106,11 +105,6 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, limit: int |
     size = format_size(sum(there.get(place, 0) for place in places))
     bound = "" if table.max_size is None else f" of at most {format_size(table.max_size)} (max_size)"
     say(f"{format_length(len(rows), 'checkpoints')}, {size}{bound}")
-
-
-def _near(place: str) -> str:
-    """Return the path of a checkpoint from the current directory if that is shorter; a URL stays."""
-    return place if "://" in place else min(place, os.path.relpath(place), key=len)
 
 
 def _size_of(place: str, there: dict[str, int]) -> str:

@@ -16,7 +16,7 @@ import typer
 
 from ashwood.api.background import check_can_start, start_driver
 from ashwood.api.slots import check_room
-from ashwood.cli import frames
+from ashwood.cli import frames, where
 from ashwood.cli.options import BackendKind, DriverOptions, RunOptions
 from ashwood.config import (
     Loaded,
@@ -63,7 +63,10 @@ def run_file(file: Path, options: RunOptions, overrides: Sequence[str]) -> int:
     """Run the experiment of a file, and return the exit code."""
     overrides = all_overrides(options, overrides)
     loaded = _read(file, overrides)
-    with open_home(options.home or loaded.store, create=True) as opened:
+    home = options.home or loaded.store
+    if home is None and (note := where.note_on_new_home()) is not None:
+        say(note, err=True)
+    with open_home(home, create=True) as opened:
         if (submission := frames.submission()) is not None:
             loaded = _read(frames.copy_work_directory(file, opened.path / CODE), overrides)
         return _run_new(opened, _with_provenance(loaded, overrides, submission), options)

@@ -41,7 +41,7 @@ from ashwood.terminal.messages import (
     waiting_for,
     warn_of_damage,
 )
-from ashwood.terminal.output import format_ago, format_time, make_console, print_csv, print_json, print_table
+from ashwood.terminal.output import format_ago, format_time, make_console, near, print_csv, print_json, print_table
 from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event, describe_given
 from ashwood.views.failures import group_failures
@@ -655,5 +655,6 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: st
     else:
         place = storage.locate(checkpoint.path)
         missing = "" if "://" in place or Path(place).is_dir() else " (missing)"
-        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}{missing}")
+        shown = near(place) if sys.stdout.isatty() else place
+        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {shown}{missing}")
     say(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)

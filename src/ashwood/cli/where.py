@@ -134,6 +134,17 @@ def find_home() -> Path | None:
     return None
 
 
+def note_on_new_home() -> str | None:
+    """Return a line for a command that makes a home here although a parent directory has one, or None."""
+    if os.environ.get("ASHWOOD_HOME"):
+        return None
+    with suppress(AshwoodError):
+        if (found := find_home()) is not None:
+            place = os.path.relpath(found)
+            return f"making a new home, {HOME_NAME}; to use that of a parent directory: --home {place}"
+    return None
+
+
 def _is_own(path: Path) -> bool:
     """Return whether a file or directory, and the link that leads to it, belong to this user."""
     with suppress(OSError):

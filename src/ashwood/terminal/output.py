@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -158,6 +159,11 @@ def format_moment(seconds: float) -> str:
     if not seconds:
         return "0"
     return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
+
+
+def near(place: str) -> str:
+    """Return a path from the current directory if that is shorter; a URL stays."""
+    return place if "://" in place else min(place, os.path.relpath(place), key=len)
 
 
 def format_ago(at: float, now: float) -> str:
