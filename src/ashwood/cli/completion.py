@@ -25,7 +25,7 @@ def complete_experiments(ctx: typer.Context, incomplete: str) -> Words:
     from ashwood.engine import open_home
 
     words = complete_settings() if ctx.info_name == "set" else []
-    params = {"home": ctx.params.get("home"), "json": True}
+    params: dict[str, Any] = {"home": ctx.params.get("home"), "json": True}
     with suppress(AshwoodError, OSError):
         fill_in(params, makes_home=False, needs_file=False)
     with suppress(AshwoodError, OSError), open_home(params["home"]) as home:
