@@ -27,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 def test_run_prints_progress_and_next_commands(workplace: Workplace) -> None:
     output = workplace.ashwood("run", "toy.yaml", "--workers", "2")
-    assert "experiment 1 (toy): adaptive_asha, 24 trials up to 16 epochs, 2 workers, seed 5" in output
+    assert "experiment 1 (toy): adaptive_asha (standard), 24 trials up to 16 epochs, 2 workers, seed 5" in output
     assert re.search(r"best so far: trial \d+, loss 0\.\d+ at \d+ epochs?", output)
     assert "experiment 1 completed\n" in output
     assert "ashwood best 1" in output

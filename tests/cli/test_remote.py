@@ -236,7 +236,7 @@ def test_submit_shows_why_driver_did_not_start(workplace: Workplace, client: Cli
 )
 def test_submit_refuses_options_other_than_file(workplace: Workplace, client: Client, options: list[str]) -> None:
     file = [] if "--from" in options else ["toy.yaml"]
-    assert "--submit and --on need FILE" in workplace.ashwood("run", *file, "--submit", URL, *options, code=2)
+    assert "--submit and --on run a file" in workplace.ashwood("run", *file, "--submit", URL, *options, code=2)
     assert client.jobs == []
 
 
