@@ -177,7 +177,9 @@ def in_its_section(path: Path) -> Path:
     sections = list(_sections())
     if len(path) != 1 or any(path[0] in known for at, known in sections if not at):
         return path
-    return next(((*at, *path) for at, known in sections if path[0] in known), path)
+    # As in `ashwood set`, max_time is that of stop_when; searcher.max_time is another way to write max_length.
+    homes = [at for at, known in sections if path[0] in known and (*at, *path) != ("searcher", "max_time")]
+    return (*homes[0], *path) if homes else path
 
 
 def _similar(name: str, model: type[Section]) -> Path | None:
