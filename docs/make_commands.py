@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
-from enum import StrEnum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.core import TyperGroup
 from typer.main import get_command
 
-from ashwood.cli.main import app
+from ashwood.cli.help import default_of, name_of, paragraphs, parameters_of, usage_of
+from ashwood.cli.main import ALIASES, GROUPS, app
 
 PAGE = Path(__file__).with_name("commands.md")
 MARK = "<!-- make_commands.py writes everything below from the command line. -->\n"
@@ -26,65 +25,48 @@ def with_reference(page: str) -> str:
 
 
 def _reference() -> Iterator[str]:
-    group = get_command(app)
-    if not isinstance(group, TyperGroup):
-        raise TypeError(f"the command line must be a group of commands, not {group!r}")
-    yield from ("## All commands", "", "| command | |", "|---|---|")
-    for name, command in group.commands.items():
-        yield f"| [`ashwood {name}`](#{name}) | {_cell(_paragraphs(command.help)[0].removesuffix('.'))} |"
-    yield from ("", "## Options of all commands", "", "Write them before the command: `ashwood --on URL list`.", "")
-    yield from _table(group)
+    root = get_command(app)
+    if not isinstance(root, TyperGroup):
+        raise TypeError(f"the command line must be a group of commands, not {root!r}")
+    commands: dict[str, Any] = dict(root.commands)
+    shown = {
+        group: {name: each for name, each in commands.items() if each.rich_help_panel == group and not each.hidden}
+        for group in GROUPS
+    }
+    yield from ("## All commands", "")
+    for group, listed in shown.items():
+        yield from (f"| {group} | |", "|---|---|")
+        for name, command in listed.items():
+            yield f"| [`ashwood {name}`](#{name}) | {_cell(paragraphs(command.help)[0].removesuffix('.'))} |"
+        yield ""
+    hidden = [f"`{name}`" for name, command in commands.items() if command.hidden]
+    yield f"Former names are still accepted: {', '.join(sorted([*hidden, *map(_code, ALIASES)]))}."
+    yield ""
+    yield from ("## Options of all commands", "", "Write them before the command: `ashwood --on URL list`.", "")
+    yield from _table(root)
     yield from ("## Each command", "", "`ashwood COMMAND --help` shows the same.", "")
-    for name, command in group.commands.items():
-        arguments = [_name(each, command) for each in command.params if isinstance(each, TyperArgument)]
-        options = ["[OPTIONS]"] if len(arguments) < len(command.params) else []
-        yield from (f"### {name}", "", "```text", " ".join(["ashwood", name, *arguments, *options]), "```", "")
-        for paragraph in _paragraphs(command.help):
-            yield from (paragraph, "")
-        yield from _table(command)
+    for listed in shown.values():
+        for name, command in listed.items():
+            yield from (f"### {name}", "", "```text", usage_of(command, f"ashwood {name}"), "```", "")
+            for paragraph in paragraphs(command.help):
+                yield from (paragraph, "")
+            yield from _table(command)
+            examples = getattr(command.callback, "examples", ())
+            if examples:
+                yield from ("For example:", "", "```text", *examples, "```", "")
 
 
 def _table(command: Any) -> Iterator[str]:
-    shown = [each for each in command.params if isinstance(each, TyperArgument | TyperOption) and not each.hidden]
-    shown = [each for each in shown if each.name not in ("install_completion", "show_completion")]
-    shown.sort(key=lambda each: isinstance(each, TyperOption))
+    shown = [each for each in parameters_of(command) if each.name not in ("install_completion", "show_completion")]
     if shown:
         yield from ("| | | default |", "|---|---|---|")
         for each in shown:
-            yield f"| `{_cell(_name(each, command))}` | {_cell(each.help or '')} | {_cell(_default(each))} |"
+            yield f"| `{_cell(name_of(each, command))}` | {_cell(each.help or '')} | {_cell(default_of(each))} |"
         yield ""
 
 
-def _name(parameter: TyperArgument | TyperOption, command: Any) -> str:
-    """Return an argument or an option as a user writes it, with the name of its value."""
-    value = parameter.metavar or "|".join(_choices(parameter, command)) or str(parameter.name).upper()
-    if isinstance(parameter, TyperArgument):
-        value += "..." * (parameter.nargs == -1)
-        return value if parameter.required else f"[{value}]"
-    names = "/".join([", ".join(parameter.opts), *parameter.secondary_opts])
-    return names if parameter.is_flag else f"{names} {value}"
-
-
-def _choices(parameter: TyperArgument | TyperOption, command: Any) -> Sequence[str]:
-    """Return the values that are allowed for a parameter, or an empty list if there is no fixed set."""
-    signature = inspect.signature(command.callback)
-    outer = get_args(signature.parameters[str(parameter.name)].annotation)
-    kinds = [*outer, *(kind for each in outer for kind in get_args(each))]
-    return [str(value) for kind in kinds if inspect.isclass(kind) and issubclass(kind, StrEnum) for value in kind]
-
-
-def _default(parameter: TyperArgument | TyperOption) -> str:
-    """Return the default as the help shows it, or an empty string if the help shows none."""
-    if parameter.required:
-        return "required"
-    shown = parameter.show_default
-    if not isinstance(shown, str):
-        shown = f"`{parameter.default}`" if parameter.default and not isinstance(parameter.default, bool) else ""
-    return ", or ".join(filter(None, [f"`{parameter.envvar}`" if parameter.envvar else "", shown]))
-
-
-def _paragraphs(text: str | None) -> list[str]:
-    return [" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n")]
+def _code(name: str) -> str:
+    return f"`{name}`"
 
 
 def _cell(text: str) -> str:

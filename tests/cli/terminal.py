@@ -98,7 +98,7 @@ def on_terminal(
     with subprocess.Popen(
         [sys.executable, "-P", "-c", f"{_CONTROL}; {ignore}; {_RUN}", *arguments],
         cwd=workplace.path,
-        env={**environment, "TERM": "xterm-256color", **more},
+        env={**environment, "TERM": "xterm-256color", "PAGER": "cat", **more},
         stdin=its_end,
         stdout=its_end,
         stderr=its_end,

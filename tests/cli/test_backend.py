@@ -99,7 +99,7 @@ def test_backend_options_apply_to_one_resumed_run(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--backend", "dask"], "Invalid value for '--backend'"),
+        (["--backend", "dask"], "invalid value for '--backend'"),
         (["--backend", "local", "--ray-address", "a:1"], "--ray-address: needs --backend ray, not local"),
         (["--ray-address", "http://a:8265"], "must be the address of the cluster's head"),
         (["--ray-address", ""], "backend.address: must not be empty"),

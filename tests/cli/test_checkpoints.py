@@ -187,7 +187,7 @@ def test_gc_deletes_what_the_log_does_not_need(finished: Workplace) -> None:
     assert "Deleted 2 checkpoints" in finished.ashwood("gc", "1")
     assert {stored.name for stored in storage.complete()} == {row["name"] for row in before}
     assert finished.json("checkpoints", "1") == before
-    assert "No checkpoint to delete; " in finished.ashwood("gc", "1")
+    assert "Nothing to delete; " in finished.ashwood("gc", "1")
     assert (top / "notes.txt").exists()
 
 

@@ -27,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 def test_run_prints_progress_and_next_commands(workplace: Workplace) -> None:
     output = workplace.ashwood("run", "toy.yaml", "--workers", "2")
-    assert "experiment 1 (toy): adaptive_asha, 24 trials up to 16 epochs, 2 workers, seed 5" in output
+    assert "experiment 1 (toy): adaptive_asha (standard), 24 trials up to 16 epochs, 2 workers, seed 5" in output
     assert re.search(r"best so far: trial \d+, loss 0\.\d+ at \d+ epochs?", output)
     assert "experiment 1 completed\n" in output
     assert "ashwood best 1" in output
@@ -200,14 +200,15 @@ def test_a_crash_costs_one_attempt(workplace: Workplace) -> None:
 def test_missing_experiments_trials_and_homes_are_named(workplace: Workplace) -> None:
     assert "no experiments in" in workplace.ashwood("list", code=1)
     assert "nowhere.yaml" in workplace.ashwood("run", "nowhere.yaml", code=2)
-    workplace.ashwood("run", code=2)
+    workplace.file.unlink()
+    assert "give an experiment file: there is none here" in workplace.ashwood("run", code=2)
 
 
 # -- looking ------------------------------------------------------------------------------------
 
 
 def test_number_that_is_none_is_named(finished: Workplace) -> None:
-    assert "must be a whole number, not 'toy'" in finished.ashwood("best", "toy", code=2)
+    assert "there is no experiment 'toi'" in finished.ashwood("best", "toi", code=1)
     assert "must be a whole number, not '-1'" in finished.ashwood("events", "1", "--after", "-1", code=2)
     assert f"must be at most {2**63 - 1}" in " ".join(finished.ashwood("describe", str(2**63), code=2).split())
 
@@ -247,7 +248,8 @@ def test_list_and_describe(finished: Workplace) -> None:
     assert "bracket 0: " in output
     assert "finished" in output
     described = finished.json("describe", "1")
-    assert described["best"] == finished.json("best", "1")[0]
+    [best] = finished.json("best", "1")
+    assert described["best"] == {key: value for key, value in best.items() if key != "recommended"}
     assert described["config"] == EXPERIMENT
 
 

@@ -40,21 +40,22 @@ def test_pause_ends_driver_and_resume_continues(gated: Workplace) -> None:
         assert gated.ashwood("pause", "1") == (
             "experiment 1 is pausing: running trials save a checkpoint and release their workers\n"
         )
-        assert "experiment 1 is pausing already" in gated.ashwood("pause", "1", code=1)
+        assert gated.ashwood("pause", "1") == "experiment 1 is already pausing\n"
         go(gated)
         driver.communicate()
     assert driver.returncode == 3
     assert state(gated) == "paused"
-    assert "experiment 1 is paused already" in gated.ashwood("pause", "1", code=1)
+    assert gated.ashwood("pause", "1") == "experiment 1 is already paused\n"
     assert "completed" in gated.ashwood("resume", "1", "--workers", "2")
-    for command in ("pause", "cancel", "kill", "activate", "resume"):
+    assert gated.ashwood("kill", "1") == gated.ashwood("cancel", "1") == "experiment 1 is already completed\n"
+    for command in ("pause", "activate", "resume"):
         assert "completed" in gated.ashwood(command, "1", code=1)
 
 
 def test_cancel_saves_checkpoints_and_stops_permanently(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         assert "experiment 1 is being canceled: running trials save" in gated.ashwood("cancel", "1")
-        assert "already being canceled" in gated.ashwood("cancel", "1", code=1)
+        assert gated.ashwood("cancel", "1") == "experiment 1 is already stopping\n"
         go(gated)
         driver.communicate()
     assert driver.returncode == 4
@@ -74,10 +75,11 @@ def test_kill_stops_immediately(gated: Workplace) -> None:
 def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         wait_until(lambda: len(states(gated)) == 2)
-        assert "trial 0 of experiment 1 is killed" in gated.ashwood("kill-trial", "1", "0")
+        assert "trial 0 of experiment 1 is killed" in gated.ashwood("kill", "1", "--trial", "0")
+        assert "trial 0 of experiment 1 is already killed" in gated.ashwood("kill-trial", "1", "0")
         assert "trial 0 has already ended" in gated.ashwood("stop-trial", "1", "0", code=1)
         assert "there is no trial 99" in gated.ashwood("kill-trial", "1", "99", code=1)
-        assert "trial 1 of experiment 1 is stopped; its results still count" in gated.ashwood("stop-trial", "1", "1")
+        assert "trial 1 of experiment 1 is stopped; its results still count" in gated.ashwood("cancel", "--trial", "1")
         go(gated)
         driver.communicate()
     assert driver.returncode == 0
@@ -180,17 +182,21 @@ def paused(gated: Workplace) -> Workplace:
 def test_paused_experiment_takes_requests(paused: Workplace) -> None:
     assert "is stopped; its results still count" in paused.ashwood("stop-trial", "1", "0")
     assert states(paused)[0] == "stopped"
-    assert "max_trials is now 4" in paused.ashwood("set", "1", "max_trials=4")
+    assert "max_trials is now 4" in paused.ashwood("set", "toy", "searcher.max_trials=4")
+    assert "no experiment is running; give the number or name of one: 1 (toy, paused)" in paused.ashwood(
+        "set", "max_trials=4", code=1
+    )
     assert "is created when the experiment is resumed" in paused.ashwood("add-trial", "1", "x=0.5")
     assert "experiment 1 is canceled" in paused.ashwood("cancel", "1")
     assert state(paused) == "canceled"
-    assert "canceled" in paused.ashwood("cancel", "1", code=1)
+    assert paused.ashwood("cancel", "1") == "experiment 1 is already canceled\n"
+    assert paused.json("kill", "1") == {"experiment": 1, "state": "canceled", "changed": False}
     assert paused.json("replay", "1")["state"] == "canceled"
 
 
 def test_activate_resumes_in_the_background(paused: Workplace) -> None:
     (paused.path / "go").unlink()
-    output = paused.ashwood("activate", "1", "--workers", "2")
+    output = paused.ashwood("resume", "--background", "--workers", "2")
     assert "experiment 1 resumed in the background (pid " in output
     pid = int(output.partition("(pid ")[2].partition(")")[0])
     try:

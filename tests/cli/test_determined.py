@@ -52,7 +52,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "determined-commands.md"
         ("experiment", "commands of Ashwood have no experiment before them, as in: ashwood list"),
         ("experiment frobnicate 3", "replacements are known for create, list, describe"),
         ("trial logs 17", "use: ashwood logs ID 17 (trials are numbered in each experiment"),
-        ("t kill 17", "use: ashwood kill-trial ID 17"),
+        ("t kill 17", "use: ashwood kill ID --trial 17"),
         ("checkpoint download 0f1e", "use: ashwood download ID --trial TRIAL --out DIR"),
         ("det preview-search const.yaml", "leave out det: use: ashwood preview-search const.yaml"),
         ("det e config 3", "use: ashwood config 3"),
@@ -228,7 +228,7 @@ def test_several_experiments_are_described(done: Workplace) -> None:
     assert [each["id"] for each in done.json("describe", "2,1,2")] == [2, 1]
     assert [each["id"] for each in done.json("describe", "2", "1")] == [2, 1]
     assert done.json("describe", "2")["id"] == 2
-    assert "must be a whole number, not 'x'" in done.ashwood("describe", "1,x", code=2)
+    assert "there is no experiment '1,x'" in done.ashwood("describe", "1,x", code=1)
 
 
 def test_unarchive_undoes_archive(done: Workplace) -> None:
@@ -245,7 +245,9 @@ def test_list_as_csv(done: Workplace) -> None:
     assert (row["id"], row["name"], row["state"], row["done"], row["trials"]) == ("1", "toy", "completed", "1.0", "3")
     assert (row["labels"], row["archived"]) == ("good, but old", "true")
     assert float(row["best"]) > 0
-    assert done.ashwood("list", "--csv").splitlines() == ["id,name,state,done,trials,best,created,labels,archived"]
+    assert done.ashwood("list", "--csv").splitlines() == [
+        "id,name,state,done,trials,best,created,labels,archived,metric,search,seconds"
+    ]
     assert "one of --csv and --json" in done.ashwood("list", "--csv", "--json", code=2)
 
 

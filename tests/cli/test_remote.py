@@ -128,7 +128,7 @@ def test_on_returns_exit_code_and_errors_of_the_command(workplace: Workplace, cl
 
 
 def test_wrong_usage_is_refused_before_a_job_is_submitted(workplace: Workplace, client: Client) -> None:
-    assert "Invalid value" in workplace.ashwood("--on", URL, "describe", "x", code=2)
+    assert "invalid value" in workplace.ashwood("--on", URL, "events", "1", "--after", "x", code=2)
     assert client.jobs == []
 
 
@@ -236,7 +236,7 @@ def test_submit_shows_why_driver_did_not_start(workplace: Workplace, client: Cli
 )
 def test_submit_refuses_options_other_than_file(workplace: Workplace, client: Client, options: list[str]) -> None:
     file = [] if "--from" in options else ["toy.yaml"]
-    assert "--submit and --on need FILE" in workplace.ashwood("run", *file, "--submit", URL, *options, code=2)
+    assert "--submit and --on run a file" in workplace.ashwood("run", *file, "--submit", URL, *options, code=2)
     assert client.jobs == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.config import Loaded, parse_hparams, read_experiment
+from ashwood.config import Loaded, in_its_section, parse_hparams, read_experiment
 from ashwood.errors import ConfigError
 from ashwood.experiment.spec import Unit
 from ashwood.search.settings import Method
@@ -93,3 +93,13 @@ def test_parse_hparams_reports_all_problems() -> None:
         'add-trial: opt.name: "[1": not valid YAML: a [, { or quote that is never closed',
         "add-trial: n.x: n isn't a map, so nothing can be set inside it: set n as a whole",
     ]
+
+
+def test_key_without_its_section_is_set_in_its_section() -> None:
+    assert in_its_section(("max_trials",)) == ("searcher", "max_trials")
+    assert in_its_section(("metric_at",)) == ("searcher", "stop_when", "metric_at")
+    assert in_its_section(("max_time",)) == ("searcher", "stop_when", "max_time")
+    assert in_its_section(("max_size",)) == ("checkpoint_storage", "max_size")
+    assert in_its_section(("name",)) == ("name",)
+    assert in_its_section(("unknown",)) == ("unknown",)
+    assert in_its_section(("searcher", "max_trials")) == ("searcher", "max_trials")

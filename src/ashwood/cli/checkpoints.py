@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
+from math import inf
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import Any
 
 from ashwood.backends.local.worker_lock import clear_former_workers
 from ashwood.checkpoints import MANIFEST, Leftover, Storage
 from ashwood.checkpoints.directory import directory_name, trial_of_directory
 from ashwood.checkpoints.links import copy_contents
 from ashwood.checkpoints.trees import atomic_directory, remove_tree, size_of_tree
+from ashwood.cli.where import output_path
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
@@ -24,16 +29,20 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import named_trials, warn_of_damage
-from ashwood.terminal.output import format_time, print_json, print_table, writing
+from ashwood.terminal.output import format_time, near, print_json, print_table, writing
 from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 from ashwood.views.trials import SavedCheckpoint, TrialRow
 from ashwood.views.wording import format_length, format_value
 
+_FEW = 20
+"""Number of checkpoints that a terminal shows by default."""
 
-def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
-    """Run ``ashwood checkpoints``."""
+
+def show_checkpoints(home: str | None, experiment: ExperimentId, *, limit: int | None, whole: bool, json: bool) -> None:
+    """Run ``ashwood checkpoints``; on a terminal it shows a few checkpoints, the best first, unless ``whole``."""
+    fits = sys.stdout.isatty() and not whole
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
@@ -51,6 +60,9 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
         )
     reasons = table.kept_as()
     rows = sorted(table.rows.values(), key=lambda row: (row.trial, row.length, row.attempt))
+    if fits:
+        sign = 1 if spec.smaller_is_better else -1
+        rows.sort(key=lambda row: inf if row.metric is None else sign * row.metric)
     places = [storage.locate(row.name) for row in rows]
     if json:
         print_json(
@@ -73,6 +85,7 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
     if not rows:
         say(f"Experiment {experiment} has no checkpoints.")
         return
+    most = (_FEW if fits else 0) if limit is None else limit
     columns = ("trial", "length", spec.metric, "size", "saved", "kept as", "path")
     cells = [
         (
@@ -82,14 +95,16 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
             _size_of(place, there),
             format_time(row.saved_at),
             ", ".join(reasons[row.name]),
-            place,
+            near(place) if fits else place,
         )
-        for row, place in zip(rows, places, strict=True)
+        for row, place in islice(zip(rows, places, strict=True), most or None)
     ]
     print_table(columns, cells, right=("trial", "length", spec.metric, "size"))
+    if limit is None and len(rows) > len(cells):
+        say(f"{len(rows) - len(cells):,} more checkpoints: --all")
     size = format_size(sum(there.get(place, 0) for place in places))
-    limit = "" if table.max_size is None else f" of at most {format_size(table.max_size)} (max_size)"
-    say(f"{format_length(len(rows), 'checkpoints')}, {size}{limit}")
+    bound = "" if table.max_size is None else f" of at most {format_size(table.max_size)} (max_size)"
+    say(f"{format_length(len(rows), 'checkpoints')}, {size}{bound}")
 
 
 def _size_of(place: str, there: dict[str, int]) -> str:
@@ -102,9 +117,17 @@ def _size_of(place: str, there: dict[str, int]) -> str:
 
 
 def download(
-    home: str | None, experiment: ExperimentId, *, best: int, trial: int | None, out: Path, directories: bool
+    home: str | None,
+    experiment: ExperimentId,
+    *,
+    best: int,
+    trial: int | None,
+    out: Path | None,
+    directories: bool,
+    json: bool,
 ) -> None:
     """Run ``ashwood download``."""
+    out = output_path(home, experiment, out, "")
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
@@ -124,12 +147,13 @@ def download(
     taken = [str(place) for place in places if place.exists()]
     if taken:
         raise AshwoodError(f"{', '.join(taken)} already exists, and nothing is overwritten: choose another --out")
-    damaged = _copy_all(storage, found, spec, out)
+    damaged = _copy_all(storage, found, spec, out, json=json)
     for number, directory in copied.items():
         place = out / f"trial-{number}-directory"
         with writing(place), atomic_directory(place) as partial:
             shutil.copytree(directory, partial, symlinks=True, ignore=_special, dirs_exist_ok=True)
-        say(f"directory of trial {number}: {place}")
+        if not json:
+            say(f"directory of trial {number}: {place}")
     for number in own.keys() - copied.keys():
         say(f"trial {number} has no directory in {folder}", err=True)
     for number in chosen:
@@ -143,7 +167,7 @@ def download(
 
 
 def _copy_all(
-    storage: Storage, checkpoints: Mapping[int, SavedCheckpoint], spec: ExperimentSpec, out: Path
+    storage: Storage, checkpoints: Mapping[int, SavedCheckpoint], spec: ExperimentSpec, out: Path, *, json: bool
 ) -> list[int]:
     """Copy the checkpoints of trials, and return the trials with a damaged one.
 
@@ -151,7 +175,7 @@ def _copy_all(
         CheckpointError: the only checkpoint is damaged.
         StorageUnreachable: the storage cannot be reached.
     """
-    damaged: list[int] = []
+    damaged, copied = list[int](), list[dict[str, Any]]()
     for trial, checkpoint in checkpoints.items():
         place = out / f"trial-{trial}"
         try:
@@ -164,8 +188,12 @@ def _copy_all(
             damaged.append(trial)
             say(f"trial {trial} is skipped: {error}", err=True)
             continue
+        copied.append({"trial": trial, "length": checkpoint.length, "metric": checkpoint.metric, "path": str(place)})
         metric = "" if checkpoint.metric is None else f", {spec.metric} {format_value(checkpoint.metric)}"
-        say(f"trial {trial} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}")
+        if not json:
+            say(f"trial {trial} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}")
+    if json:
+        print_json(copied)
     return damaged
 
 
@@ -188,7 +216,7 @@ def _special(folder: str, names: list[str]) -> set[str]:
     return {name for name, mode in modes.items() if not (S_ISREG(mode) or S_ISDIR(mode) or S_ISLNK(mode))}
 
 
-def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool) -> None:
+def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool, json: bool) -> None:
     """Run ``ashwood gc``."""
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
@@ -214,19 +242,25 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
                 lease.beat()
                 if not dry_run:
                     while_beating(partial(storage.delete, item.name), lease.beat)
-                say(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
-            _abort_uploads(storage, lease.beat, dry_run)
+                if not json:
+                    say(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
+            _abort_uploads(storage, lease.beat, dry_run, err=json)
             unneeded = list(_unneeded_directories(opened.trial_directories(experiment), progress, record.state))
             for directory in unneeded:
                 size = while_beating(partial(size_of_tree, directory), lease.beat)
                 if not dry_run:
                     while_beating(partial(_remove_directory, directory), lease.beat)
-                say(f"{format_size(size):>9}  {directory}")
+                if not json:
+                    say(f"{format_size(size):>9}  {directory}")
+    if json:
+        deleted = [*(storage.locate(item.name) for item in garbage), *map(str, unneeded)]
+        print_json({"deleted": deleted, "dry_run": dry_run, "kept": len(table.rows)})
+        return
     total = format_size(sum(item.size for item in garbage))
     verb = "Would delete" if dry_run else "Deleted"
     noun = "checkpoint or leftover of one" if len(garbage) == 1 else "checkpoints or leftovers of some"
-    deleted = f"{verb} {len(garbage)} {noun}, {total}" if garbage else "No checkpoint to delete"
-    say(f"{deleted}; {format_length(len(table.rows), 'checkpoints')} kept.")
+    result = f"{verb} {len(garbage)} {noun}, {total}" if garbage else "Nothing to delete"
+    say(f"{result}; {format_length(len(table.rows), 'checkpoints')} kept.")
     if unneeded:
         noun = "directory of a trial that has ended" if len(unneeded) == 1 else "directories of trials that have ended"
         say(f"{verb} {len(unneeded)} {noun}.")
@@ -253,14 +287,17 @@ def _remove_directory(directory: Path) -> None:
         raise AshwoodError(f"cannot delete {directory}: {error.filename or directory}: {error.strerror}") from error
 
 
-def _abort_uploads(storage: Storage, beat: Callable[[], None], dry_run: bool) -> None:
+def _abort_uploads(storage: Storage, beat: Callable[[], None], dry_run: bool, *, err: bool) -> None:
     try:
         uploads = while_beating(partial(storage.abort_uploads, dry_run=dry_run), beat)
     except StorageUnreachable as error:
         say(f"Unfinished uploads were not checked: {error}", err=True)
         return
     if uploads:
-        say(f"{'Would abort' if dry_run else 'Aborted'} {uploads} unfinished upload{'' if uploads == 1 else 's'}.")
+        say(
+            f"{'Would abort' if dry_run else 'Aborted'} {uploads} unfinished upload{'' if uploads == 1 else 's'}.",
+            err=err,
+        )
 
 
 def _unrecorded(home: Home, experiment: ExperimentId, storage: Storage, beat: Callable[[], None]) -> set[str]:

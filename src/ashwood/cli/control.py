@@ -9,65 +9,119 @@ from typing import Any
 import typer
 
 from ashwood.cli.determined import NO_SCHEDULER
-from ashwood.config import BOUNDS, parse_hparams, parse_max_size
+from ashwood.config import BOUNDS, in_its_section, parse_hparams, parse_max_size
 from ashwood.config.wording import MOST_WHOLE, any_of, shown
 from ashwood.engine import open_home
 from ashwood.engine.control import ask
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import AshwoodError, ConfigError, ExperimentBusy, Problem, RequestRefused, nearest
+from ashwood.eventlog.fold_cache import read_progress
 from ashwood.experiment.events import (
     AddTrialRequested,
+    CancelRequested,
+    KillRequested,
     PauseRequested,
     Request,
     SettingsChanged,
     TrialKillRequested,
     TrialStopRequested,
 )
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.sizes import format_size
 from ashwood.search.given import read_given
 from ashwood.search.settings import MOST_TRIALS
 from ashwood.terminal.messages import LONGEST_NAME
+from ashwood.terminal.output import print_json, tell
 from ashwood.terminal.text import brief, from_argument, say, warn
 from ashwood.views.descriptions import describe_given
 from ashwood.views.wording import format_duration, format_value
 
 _LONGEST_LABELS = 200
-RELEASING = "running trials save a checkpoint and release their workers"
+_ENDED = tuple(state for state in ExperimentState if state.ended)
+_RELEASING = "running trials save a checkpoint and release their workers"
 
 
-def pause_experiment(home: str | None, experiment: int) -> None:
+def pause_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     """Run ``ashwood pause``."""
+    done = (ExperimentState.PAUSING, ExperimentState.PAUSED, ExperimentState.STOPPED)
+    steer(home, experiment, PauseRequested(), f"is pausing: {_RELEASING}", done=done, json=json)
+
+
+def cancel_experiment(home: str | None, experiment: int, *, json: bool) -> None:
+    """Run ``ashwood cancel``."""
+    done = list(_ENDED)
     with open_home(home) as opened:
+        leaving = read_progress(opened, experiment).leaving
+    if leaving is not None and leaving.state is ExperimentState.CANCELED:
+        done.append(ExperimentState.STOPPING)
+    steer(home, experiment, CancelRequested(), f"is being canceled: {_RELEASING}", done=done, json=json)
+
+
+def kill_experiment(home: str | None, experiment: int, *, json: bool) -> None:
+    """Run ``ashwood kill``."""
+    steer(home, experiment, KillRequested(), "is being killed", done=_ENDED, json=json)
+
+
+def steer(
+    home: str | None,
+    experiment: int,
+    request: Request,
+    under_way: str,
+    *,
+    done: Sequence[ExperimentState] = (),
+    json: bool,
+) -> None:
+    """Carry out a request, and print the state of the experiment.
+
+    Args:
+        home: the home.
+        experiment: the experiment.
+        request: the request.
+        under_way: what to print for a state that will change.
+        done: states in which there is nothing to do, because an earlier request had the same effect.
+        json: whether to print JSON.
+    """
+    with open_home(home) as opened:
+        before = opened.store.record(experiment).state
+        if before not in done:
+            ask(opened, experiment, request)
         state = opened.store.record(experiment).state
-    if state in (ExperimentState.PAUSING, ExperimentState.PAUSED, ExperimentState.STOPPED):
-        raise RequestRefused(f"experiment {experiment} is {state} already")
-    steer(home, experiment, PauseRequested(), f"is pausing: {RELEASING}")
+    words = f"is already {state}" if before in done else under_way if state.active else f"is {state}"
+    tell(f"experiment {experiment} {words}", json=json, experiment=experiment, state=state, changed=before not in done)
 
 
-def steer(home: str | None, experiment: int, request: Request, under_way: str) -> None:
-    """Carry out a request, and print the state of the experiment; ``under_way`` is for a state that will change."""
+def kill_trial(home: str | None, experiment: int, trial: int, *, json: bool) -> None:
+    """Run ``ashwood kill --trial``."""
+    words = "killed; it is ranked last in its rung"
+    _end_trial(home, experiment, TrialKillRequested(trial), words, TrialState.KILLED, json=json)
+
+
+def stop_trial(home: str | None, experiment: int, trial: int, *, json: bool) -> None:
+    """Run ``ashwood cancel --trial``."""
+    words = "stopped; its results still count"
+    _end_trial(home, experiment, TrialStopRequested(trial), words, TrialState.STOPPED, json=json)
+
+
+def _end_trial(
+    home: str | None,
+    experiment: int,
+    request: TrialKillRequested | TrialStopRequested,
+    words: str,
+    done: TrialState,
+    *,
+    json: bool,
+) -> None:
     with open_home(home) as opened:
-        ask(opened, experiment, request)
-        state = opened.store.record(experiment).state
-    say(f"experiment {experiment} {under_way if state.active else f'is {state}'}")
+        row = read_progress(opened, experiment).trials.rows.get(request.trial)
+        is_done = row is not None and row.state is done
+        if not is_done:
+            ask(opened, experiment, request)
+    words = f"is already {done}" if is_done else f"is {words}"
+    text = f"trial {request.trial} of experiment {experiment} {words}"
+    tell(text, json=json, experiment=experiment, trial=request.trial, state=done, changed=not is_done)
 
 
-def kill_trial(home: str | None, experiment: int, trial: int) -> None:
-    """Run ``ashwood kill-trial``."""
-    with open_home(home) as opened:
-        ask(opened, experiment, TrialKillRequested(trial))
-    say(f"trial {trial} of experiment {experiment} is killed; it is ranked last in its rung")
-
-
-def stop_trial(home: str | None, experiment: int, trial: int) -> None:
-    """Run ``ashwood stop-trial``."""
-    with open_home(home) as opened:
-        ask(opened, experiment, TrialStopRequested(trial))
-    say(f"trial {trial} of experiment {experiment} is stopped; its results still count")
-
-
-def add_trial(home: str | None, experiment: int, texts: Sequence[str], *, extra: bool) -> None:
+def add_trial(home: str | None, experiment: int, texts: Sequence[str], *, extra: bool, json: bool) -> None:
     """Run ``ashwood add-trial``."""
     hparams = parse_hparams(texts)
     with open_home(home) as opened:
@@ -77,18 +131,20 @@ def add_trial(home: str | None, experiment: int, texts: Sequence[str], *, extra:
     for path, message in read_given(spec.space, hparams).warnings:
         warn(f"{'.'.join(path)}: {message}" if path else f"the trial {message}")
     when = "when a worker is free" if is_running else "when the experiment is resumed"
-    say(f"experiment {experiment}: a trial with {describe_given(hparams)} is created {when}")
+    text = f"experiment {experiment}: a trial with {describe_given(hparams)} is created {when}"
+    tell(text, json=json, experiment=experiment, hyperparameters=hparams, extra=extra, running=is_running)
 
 
 # -- settings -----------------------------------------------------------------------------------------
 
 
-def change_settings(home: str | None, experiment: int, changes: Sequence[str]) -> None:
+def change_settings(home: str | None, experiment: int, changes: Sequence[str], *, json: bool) -> None:
     """Run ``ashwood set``."""
     settings = read_settings(changes, experiment)
     with open_home(home) as opened:
         ask(opened, experiment, SettingsChanged(settings))
-    say(f"experiment {experiment}: {', '.join(_words(name, value) for name, value in settings.items())}")
+    text = f"experiment {experiment}: {', '.join(_words(name, value) for name, value in settings.items())}"
+    tell(text, json=json, experiment=experiment, settings=settings)
 
 
 def read_settings(changes: Sequence[str], experiment: int) -> dict[str, Any]:
@@ -102,9 +158,12 @@ def read_settings(changes: Sequence[str], experiment: int) -> dict[str, Any]:
     for change in changes:
         key, equals, text = (part.strip() for part in change.partition("="))
         key = _ALIASES.get(key, key)
-        if not equals or key not in _SETTINGS:
-            close = nearest(key, _SETTINGS)
-            hint = f"did you mean {close}?" if close and key not in _SETTINGS else f"settings are {any_of(_SETTINGS)}"
+        last = key.rpartition(".")[2]
+        if last in SETTINGS and tuple(key.split(".")) == in_its_section((last,)):
+            key = last  # As in the experiment file: searcher.max_trials.
+        if not equals or key not in SETTINGS:
+            close = nearest(key, SETTINGS)
+            hint = f"did you mean {close}?" if close and key not in SETTINGS else f"settings are {any_of(SETTINGS)}"
             if (instead := _INSTEAD.get(key.replace("-", "_"))) is not None:
                 hint = instead.format(id=experiment, value=text or "N")
             knows_key = equals or instead is not None
@@ -112,7 +171,7 @@ def read_settings(changes: Sequence[str], experiment: int) -> dict[str, Any]:
             problems.append(Problem("", f"{shown(change)} {expected}; {hint}", "set"))
             continue
         try:
-            settings[key] = _SETTINGS[key](text)
+            settings[key] = SETTINGS[key](text)
         except ValueError as error:
             problems.append(Problem(key, str(error), "set"))
     if problems:
@@ -134,7 +193,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-_SETTINGS: dict[str, Callable[[str], Any]] = {
+SETTINGS: dict[str, Callable[[str], Any]] = {
     "max_concurrent_trials": _whole(0, MOST_WHOLE),
     "max_trials": _whole(1, MOST_TRIALS),
     "max_invalid_trials": _whole(1, MOST_WHOLE),
@@ -155,7 +214,6 @@ _INSTEAD = {
     "label": "use: ashwood label {id} LABEL",
     "labels": "use: ashwood label {id} LABEL",
     "description": "a description is set in the file before the experiment starts",
-    "checkpoint_storage.max_size": "write max_size={value}",
     "gc_policy": "which checkpoints are kept is set in checkpoint_storage of the file; see: ashwood gc {id}",
     "max_length": "to train longer, extend the search: ashwood extend {id} --max-length {value}",
 }
@@ -185,17 +243,20 @@ def _words(name: str, value: Any) -> str:
 # -- names and labels ---------------------------------------------------------------------------------
 
 
-def rename_experiment(home: str | None, experiment: int, name: str) -> None:
+def rename_experiment(home: str | None, experiment: int, name: str, *, json: bool) -> None:
     """Run ``ashwood rename``."""
     name = from_argument(name)
     if not name.strip():
         raise AshwoodError("the name must not be empty or blank")
     with open_home(home) as opened:
         opened.store.annotate(experiment, name=name)
-    say(f"experiment {experiment} is now called {brief(name, LONGEST_NAME)}")
+    text = f"experiment {experiment} is now called {brief(name, LONGEST_NAME)}"
+    tell(text, json=json, experiment=experiment, name=name)
 
 
-def label_experiment(home: str | None, experiment: int, add: Sequence[str], remove: Sequence[str]) -> None:
+def label_experiment(
+    home: str | None, experiment: int, add: Sequence[str], remove: Sequence[str], *, json: bool
+) -> None:
     """Run ``ashwood label``."""
     add, remove = [from_argument(label) for label in add], [from_argument(label) for label in remove]
     with open_home(home) as opened:
@@ -208,15 +269,16 @@ def label_experiment(home: str | None, experiment: int, add: Sequence[str], remo
         labels = tuple(dict.fromkeys(label for label in (*before, *add) if label not in remove))
         if labels != before:
             opened.store.annotate(experiment, labels=labels)
-    say(f"experiment {experiment}: {_labels(labels)}")
+    tell(f"experiment {experiment}: {_labels(labels)}", json=json, experiment=experiment, labels=labels)
 
 
-def archive_experiment(home: str | None, experiment: int, *, archived: bool) -> None:
+def archive_experiment(home: str | None, experiment: int, *, archived: bool, json: bool) -> None:
     """Run ``ashwood archive``."""
     with open_home(home) as opened:
         opened.store.annotate(experiment, archived=archived)
     listed = "ashwood list --all shows it" if archived else "ashwood list shows it again"
-    say(f"experiment {experiment} is {'archived' if archived else 'no longer archived'}: {listed}")
+    text = f"experiment {experiment} is {'archived' if archived else 'no longer archived'}: {listed}"
+    tell(text, json=json, experiment=experiment, archived=archived)
 
 
 def _labels(labels: Sequence[str]) -> str:
@@ -226,7 +288,7 @@ def _labels(labels: Sequence[str]) -> str:
 # -- deleting -----------------------------------------------------------------------------------------
 
 
-def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: bool) -> None:
+def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: bool, json: bool) -> None:
     """Run ``ashwood delete``."""
     with open_home(home) as opened:
         # All experiments are checked before the first one is deleted, so that an error deletes nothing.
@@ -246,7 +308,10 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
             _confirm("Delete permanently, with all checkpoints, logs and files of its trials?")
         for record in records:
             remove_experiment(opened, record.id)
-            say(f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}) is deleted")
+            if not json:
+                say(f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}) is deleted")
+    if json:
+        print_json({"deleted": [record.id for record in records]})
 
 
 def _confirm(question: str) -> None:

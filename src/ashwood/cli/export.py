@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import fields
+from json import dumps
 from pathlib import Path
 
 from ashwood.api.tables import make_frame, read_trials, report_records
 from ashwood.cli.options import ExportOptions
+from ashwood.cli.where import output_path
 from ashwood.engine import open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.errors import AshwoodError
-from ashwood.terminal.output import writing
+from ashwood.terminal.output import tell, writing, wrote_or_replaced
 from ashwood.terminal.text import say
 from ashwood.views.table import Record, to_json, trial_records
 from ashwood.views.wording import format_length
@@ -21,20 +22,24 @@ WHOLE = ".ashwood"
 """Suffix of a file with a whole experiment."""
 
 
-def export_experiment(home: str | None, experiment: int, out: Path, options: ExportOptions) -> None:
+def export_experiment(
+    home: str | None, experiment: int, out: Path | None, options: ExportOptions, *, json: bool
+) -> None:
     """Run ``ashwood export``; the suffix of the file sets the format."""
+    is_whole = options.checkpoints or options.logs or options.directories or options.until is not None
+    out = output_path(home, experiment, out, WHOLE if is_whole else ".csv")
     whole = out.suffix.lower() == WHOLE
     for field in fields(options):
         if getattr(options, field.name) not in (False, None) and (field.name == "metrics") is whole:
             fit = "a table: .csv, .parquet or .json" if whole else f"a whole experiment: {WHOLE}"
             raise AshwoodError(f"--{field.name} is for {fit}, not for {out.name}")
     if whole:
-        _export_whole(home, experiment, out, options)
+        _export_whole(home, experiment, out, options, json=json)
     else:
-        _export_table(home, experiment, out, metrics=options.metrics)
+        _export_table(home, experiment, out, metrics=options.metrics, json=json)
 
 
-def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool) -> None:
+def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool, json: bool) -> None:
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".json": _write_json}.get(out.suffix.lower())
     if write is None:
         raise AshwoodError(
@@ -47,12 +52,15 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
             spec, table = read_trials(opened, experiment)
             storage = opened.storage(experiment, spec)
             records = list(trial_records(table, spec, storage.locate))
+    wrote = wrote_or_replaced(out)
     with writing(out):
         write(records, out)
-    say(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
+    written = format_length(len(records), "reports" if metrics else "trials")
+    text = f"Wrote {written} to {out}." if wrote == "Wrote" else f"Replaced {out}: {written}."
+    tell(text, json=json, path=str(out), rows=len(records))
 
 
-def _export_whole(home: str | None, experiment: int, out: Path, options: ExportOptions) -> None:
+def _export_whole(home: str | None, experiment: int, out: Path, options: ExportOptions, *, json: bool) -> None:
     """Write a file with the whole experiment."""
     chosen = {name: getattr(options, name) for name in ("checkpoints", "logs", "directories")}
     # A user may pass ``until`` because the home is damaged, and the entries up to there may be all that can be read.
@@ -70,7 +78,9 @@ def _export_whole(home: str | None, experiment: int, out: Path, options: ExportO
         "directories": directories,
     }
     contents = [format_length(exported.entries, "events"), *(part for name, part in parts.items() if chosen[name])]
-    say(f"Wrote experiment {experiment} ({', '.join(contents)}) to {out}.")
+    text = f"Wrote experiment {experiment} ({', '.join(contents)}) to {out}."
+    counts = {name: getattr(exported, name) for name in parts}
+    tell(text, json=json, path=str(out), experiment=experiment, entries=exported.entries, **counts)
     absent = [name for name in parts if not chosen[name] and (name != "directories" or has_directories)]
     if absent:
         missing = " ".join(f"--{name}" for name in absent)
@@ -86,7 +96,7 @@ def _write_csv(records: list[Record], out: Path) -> None:
 
 
 def _write_json(records: list[Record], out: Path) -> None:
-    out.write_text(json.dumps(to_json(records), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    out.write_text(dumps(to_json(records), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_parquet(records: list[Record], out: Path) -> None:
@@ -102,15 +112,20 @@ def _write_parquet(records: list[Record], out: Path) -> None:
         raise AshwoodError("Parquet needs pyarrow: pip install 'ashwood[pandas]'") from error
 
 
-def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> None:
+def import_experiment(home: str | None, file: Path, *, workdir: Path | None, json: bool) -> None:
     """Run ``ashwood import``."""
     with open_home(home, create=True) as opened:
         imported = import_bundle(opened, file, workdir=workdir)
         record = opened.store.record(imported.experiment)
         unfinished = opened.is_interrupted(record) or not record.state.ended
-    say(
+    tell(
         f"{file} is experiment {record.id} here ({record.name}), {format_length(imported.entries, 'events')}, "
-        f"{'not finished' if unfinished else record.state}"
+        f"{'not finished' if unfinished else record.state}",
+        json=json,
+        experiment=record.id,
+        name=record.name,
+        state=record.state,
+        entries=imported.entries,
     )
     if unfinished and not Path(imported.spec.workdir).is_dir():
         say(
@@ -118,7 +133,7 @@ def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> 
             "import it with --workdir DIR",
             err=True,
         )
-    elif unfinished:
+    elif unfinished and not json:
         say(f"To continue: ashwood resume {record.id}")
     if unfinished and imported.entries and not imported.checkpoints:
         say("the file has no checkpoints, so trials restart from 0 (ashwood export --checkpoints adds them)", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from ashwood.api.report import write_report
 from ashwood.backends.simulated import SimulatedBackend
+from ashwood.cli.where import output_path
 from ashwood.engine import open_home
 from ashwood.engine.simulate import simulate
 from ashwood.errors import AshwoodError
@@ -23,7 +25,7 @@ from ashwood.forecast.costs import Costs
 from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.terminal.output import writing
+from ashwood.terminal.output import tell, writing, wrote_or_replaced
 from ashwood.terminal.text import say
 from ashwood.views.progress import Progress
 from ashwood.views.wording import format_length
@@ -38,15 +40,22 @@ TYPICAL_SEED = 87
 """Seed below 100 whose search is nearest to the medians of idle time and of the ends of the first and last trial."""
 
 
-def report_experiment(home: str | None, experiment: int, out: Path) -> None:
-    """Write a report in the format of the file's suffix, and print its size."""
+def report_experiment(home: str | None, experiment: int, out: Path | None, *, opens: bool, json: bool) -> None:
+    """Write a report in the format of the file's suffix, print its size, and open it if ``opens``."""
+    out = output_path(home, experiment, out, ".html")
+    wrote = wrote_or_replaced(out)
     with open_home(home) as opened:
         write_report(opened, experiment, out)
-    say(f"Wrote {out} ({format_size(out.stat().st_size)}).")
+    size = out.stat().st_size
+    tell(f"{wrote} {out} ({format_size(size)}).", json=json, path=str(out), size=size)
+    if opens and not webbrowser.open(out.resolve().as_uri()):
+        say(f"No browser was found to open {out}.", err=True)
 
 
-def write_timeline(home: str | None, experiment: int, out: Path) -> None:
+def write_timeline(home: str | None, experiment: int, out: Path | None, *, json: bool) -> None:
     """Write a self-contained page, which needs no network."""
+    out = output_path(home, experiment, out, "-timeline.html")
+    wrote = wrote_or_replaced(out)
     if out.suffix.lower() != ".html":
         raise AshwoodError(f"--out {out}: the file must end in .html; the page has a button that saves a picture")
     with open_home(home) as opened:
@@ -55,21 +64,26 @@ def write_timeline(home: str | None, experiment: int, out: Path) -> None:
     with writing(out):
         config = {"displaylogo": False, "showSendToCloud": False}
         figure.write_html(out, include_plotlyjs=True, div_id="timeline", config=config)
-    say(f"Wrote {out}.")
+    tell(f"{wrote} {out}.", json=json, path=str(out), size=out.stat().st_size)
 
 
-def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds: float, fps: int) -> None:
+def animate_experiment(
+    home: str | None, experiment: int, out: Path | None, *, seconds: float, fps: int, json: bool
+) -> None:
     """Write an animation of a recorded experiment."""
+    out = output_path(home, experiment, out, ".gif")
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         progress = fold(Progress(spec), (entry for _, entry in opened.store.log(experiment).read()))
     better = "smaller" if spec.smaller_is_better else "larger"
     trials = format_length(len(progress.trials.rows), "trials")
     what = f"{spec.search.method} on {spec.metric} ({better} is better), {trials}"
-    _write([Part(Playback(progress), spec.name, what)], out, f"experiment {experiment}", seconds, fps)
+    _write([Part(Playback(progress), spec.name, what)], out, f"experiment {experiment}", seconds, fps, json=json)
 
 
-def animate_halving(out: Path, *, workers: int, trials: int, seed: int, seconds: float, fps: int) -> None:
+def animate_halving(
+    out: Path | None, *, workers: int, trials: int, seed: int, seconds: float, fps: int, json: bool
+) -> None:
     """Write an animation of simulated synchronous and asynchronous halving, with the same trials and workers."""
     parts = [
         Part(
@@ -87,12 +101,15 @@ def animate_halving(out: Path, *, workers: int, trials: int, seed: int, seconds:
         f"The same {format_length(trials, 'trials')} on {format_length(workers, 'workers')}: "
         "the best third of each rung are promoted"
     )
-    _write(parts, out, headline, seconds, fps)
+    _write(parts, out or Path("asha.gif"), headline, seconds, fps, json=json)
 
 
-def _write(parts: list[Part], out: Path, headline: str, seconds: float, fps: int) -> None:
+def _write(parts: list[Part], out: Path, headline: str, seconds: float, fps: int, *, json: bool) -> None:
+    wrote = wrote_or_replaced(out)
     frames = animate(parts, out, headline=headline, seconds=seconds, fps=fps)
-    say(f"Wrote {out} ({format_length(frames, 'frames')}, {out.stat().st_size / 1e6:.1f} MB).")
+    size = out.stat().st_size
+    text = f"{wrote} {out} ({format_length(frames, 'frames')}, {size / 1e6:.1f} MB)."
+    tell(text, json=json, path=str(out), size=size, frames=frames)
 
 
 def simulated(method: Method, workers: int, trials: int, seed: int) -> Progress:

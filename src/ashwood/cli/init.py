@@ -9,7 +9,7 @@ from ashwood.terminal.text import say
 
 EXPERIMENT = """\
 # Run this search:             ashwood run experiment.yaml
-# Preview it first:            ashwood preview-search experiment.yaml
+# Preview it first:            ashwood preview experiment.yaml
 name: {name}
 entrypoint: train:train # the function `train` in train.py
 
@@ -120,5 +120,5 @@ def make_starter(directory: Path) -> None:
     if directory.absolute() != Path.cwd():
         say(f"  cd {directory}")
     say("  ashwood check experiment.yaml            # try the training code: one trial, with and without pauses")
-    say("  ashwood preview-search experiment.yaml   # show what the search will do")
+    say("  ashwood preview experiment.yaml   # show what the search will do")
     say("  ashwood run experiment.yaml              # run it")

@@ -5,7 +5,7 @@
 # within a tenth of a second.
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ashwood.cli.completion import (
+    ARGUMENTS,
+    complete_columns,
+    complete_conditions,
+    complete_experiments,
+    complete_settings,
+    complete_trials,
+)
 from ashwood.cli.options import (
+    AllOption,
     BackendKind,
     DashboardOptions,
     DriverOptions,
@@ -24,20 +33,24 @@ from ashwood.cli.options import (
     IdsArgument,
     JsonLinesOption,
     JsonOption,
+    LimitOption,
+    NewestArgument,
     PlanOptions,
     PreviewOptions,
+    RunningArgument,
     RunOptions,
     SetOption,
     ShareOption,
     TrainingOptions,
     TrialArgument,
-    whole_number,
-    whole_numbers,
+    UnfinishedArgument,
     with_groups,
 )
+from ashwood.cli.where import fill_in, reference, whole_number
 from ashwood.errors import AshwoodError, ConfigError
 from ashwood.terminal.keys import ending_on_ctrl_c
-from ashwood.terminal.text import OutputLost, abandon, prepare_streams, say
+from ashwood.terminal.text import OutputLost, abandon, fitted, prepare_streams, say
+from ashwood.views.event_kinds import EventKind
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -47,12 +60,30 @@ class _Commands(TyperGroup):
     """The commands; for those of Determined, the error says which of Ashwood's commands to use."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args:
+            args = [ALIASES.get(args[0], args[0]), *args[1:]]
         if args and args[0] not in self.commands:
             from ashwood.cli.determined import advice_for
 
             if (advice := advice_for(args)) is not None:
                 ctx.fail(advice)
         return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from ashwood.cli.help import help_of_group, paragraphs
+
+        listed = [
+            (
+                group,
+                [
+                    (str(name), paragraphs(each.help)[0].removesuffix("."))
+                    for name, each in self.commands.items()
+                    if each.rich_help_panel == group and not each.hidden  # type: ignore[attr-defined]
+                ],
+            )
+            for group in GROUPS
+        ]
+        formatter.write(help_of_group(self, listed, ctx.command_path))
 
 
 app = typer.Typer(
@@ -61,7 +92,7 @@ app = typer.Typer(
     help="Find good hyperparameters fast, with adaptive ASHA.",
     epilog="Start with: ashwood init DIR. Exit codes: 0 done (an experiment: completed, or stopped by stop_when); "
     "1 failed, refused, or paused: needs a fix; 2 wrong usage or file; 3 paused; 4 canceled.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -79,27 +110,52 @@ class _Command(TyperCommand):
     """A command that runs on this machine or, after ``--on``, on the head of a cluster."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[_ARGUMENTS] = list(args)
+        ctx.meta[ARGUMENTS] = list(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         if ctx.obj is not None:
             from ashwood.cli.remote import run_on_cluster
 
-            code = run_on_cluster(ctx.obj, ctx.info_name, ctx.meta[_ARGUMENTS], _options_on_command_line(ctx))
+            code = run_on_cluster(ctx.obj, ctx.info_name, ctx.meta[ARGUMENTS], _options_on_command_line(ctx))
             if code is not None:
                 raise typer.Exit(code)
+        name = str(ctx.info_name)
+        fill_in(ctx.params, makes_home=name in _MAKES_HOME, needs_file=name in _NEEDS_FILE)
         return super().invoke(ctx)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from ashwood.cli.help import help_of_command
 
-_ARGUMENTS = "ashwood.arguments"
+        formatter.write(help_of_command(self, getattr(self.callback, "examples", ()), ctx.command_path))
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that makes a function a command; parameters of it can be groups of options."""
+GROUPS = ("Run", "Look", "Steer", "Organize", "Plan", "Export")
+"""Groups of commands, in the order in which help lists them."""
+ALIASES = {"preview-search": "preview"}
+"""Former names of commands, which are still accepted."""
+_MAKES_HOME = ("run", "import")
+"""Commands that make a home in the current directory, and so do not look for one in parent directories."""
+_NEEDS_FILE = ("run", "preview", "check")
+"""Commands that look for an experiment file if they get none."""
+
+
+def command(
+    group: str, *, name: str | None = None, examples: Sequence[str] = (), hidden: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that makes a function a command; parameters of it can be groups of options.
+
+    Args:
+        group: one of `GROUPS`.
+        name: name of the command, by default that of the function.
+        examples: command lines that its help shows.
+        hidden: whether lists of commands leave it out, because another command does the same.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name, cls=_Command)(with_groups(function))
+        called = with_groups(function)
+        vars(called)["examples"] = examples
+        app.command(name, cls=_Command, rich_help_panel=group, hidden=hidden)(called)
         return function
 
     return register
@@ -135,21 +191,40 @@ def _ashwood(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version of Ashwood.")
     ] = False,
 ) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit(EXIT_USAGE)
     ctx.obj = on
 
 
-@command()
+@command("Run", examples=("ashwood init my-search",))
+def init(directory: Annotated[Path, typer.Argument(help="Directory for the files.", metavar="DIR")]) -> None:
+    """Create a working example: an experiment file and training code to adapt."""
+    from ashwood.cli.init import make_starter
+
+    make_starter(directory)
+
+
+@command(
+    "Run",
+    examples=(
+        "ashwood run",
+        "ashwood run search.yaml --workers 4",
+        "ashwood run search.yaml --set searcher.max_trials=50 --stop-when 0.98",
+    ),
+)
 def run(
     ctx: typer.Context,
     options: RunOptions,
-    file: Annotated[Path | None, typer.Argument(help="Experiment file.", metavar="FILE", show_default=False)] = None,
+    file: FileArgument,
     set_: SetOption = None,
     source: Annotated[
         int | None,
         typer.Option(
             "--from",
             metavar="ID",
-            parser=whole_number,
+            parser=reference,
+            autocompletion=complete_experiments,
             help="Experiment to run again with the same seed, instead of FILE.",
         ),
     ] = None,
@@ -188,9 +263,9 @@ def run(
     overrides = set_ or []
     if (url := submit or ctx.obj) is not None:
         is_local = options.backend is BackendKind.LOCAL or options.share
-        if file is None or source is not None or resume_latest or is_local or options.ray_address:
+        if source is not None or resume_latest or is_local or options.ray_address:
             raise typer.BadParameter(
-                "--submit and --on need FILE, and can't be combined with --from, --resume-latest, --backend local, "
+                "--submit and --on run a file, and can't be combined with --from, --resume-latest, --backend local, "
                 "--ray-address or --share"
             )
         from ashwood.cli.remote import submit as submit_driver
@@ -200,11 +275,12 @@ def run(
         raise typer.Exit(submit_driver(url, file, options, overrides, follow=follow))
     if follow:
         raise typer.BadParameter("--follow needs --submit: without it the output is shown anyway")
-    match file, source, resume_latest:
+    given: Path | None = file
+    match given, source, resume_latest:
         case _, None, True if not checkout:
-            code = resume_latest_or_run(file, options, overrides)
+            code = resume_latest_or_run(given, options, overrides)
         case Path(), None, False if not checkout:
-            code = run_file(file, options, overrides)
+            code = run_file(given, options, overrides)
         case None, int(), False:
             code = rerun(source, options, overrides, checkout=checkout)
         case _:
@@ -212,10 +288,17 @@ def run(
     raise typer.Exit(code)
 
 
-@command()
+@command(
+    "Run",
+    examples=(
+        "ashwood resume",
+        "ashwood resume 3 --background",
+        "ashwood resume digits --retry-failed",
+    ),
+)
 def resume(
     options: RunOptions,
-    experiment: IdArgument,
+    experiment: UnfinishedArgument,
     workdir: Annotated[
         Path | None,
         typer.Option("--workdir", metavar="DIR", help="Directory of the training code, if it was moved or copied."),
@@ -227,17 +310,35 @@ def resume(
             help="Retries of failed trials from their latest checkpoints, also after the search has ended.",
         ),
     ] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="A driver in the background, which outlives this terminal.")
+    ] = False,
 ) -> None:
     """Resume a paused, stopped or interrupted experiment (--backend: on another backend, this time only)."""
-    from ashwood.cli.run import resume_experiment
+    from ashwood.cli.run import activate_experiment, resume_experiment
+    from ashwood.terminal.output import tell
 
+    if background:
+        if workdir is not None or retry_failed or options.stop_when:
+            raise typer.BadParameter(
+                "can't be combined with --workdir, --retry-failed or --stop-when", param_hint="--background"
+            )
+        activated = activate_experiment(experiment, options)
+        tell(str(activated), json=options.json, **activated._asdict())
+        return
     raise typer.Exit(resume_experiment(experiment, options, workdir=workdir, retry_failed=retry_failed))
 
 
-@command()
+@command(
+    "Run",
+    examples=(
+        "ashwood extend --max-trials 400",
+        "ashwood extend 3 --max-length 243 --dry-run",
+    ),
+)
 def extend(
     options: RunOptions,
-    experiment: IdArgument,
+    experiment: NewestArgument,
     max_trials: Annotated[
         int | None, typer.Option("--max-trials", min=1, metavar="N", help="New total number of trials.")
     ] = None,
@@ -272,70 +373,118 @@ def extend(
     raise typer.Exit(extend_experiment(experiment, options, *asked, dry_run=dry_run, run=not no_run))
 
 
-@command()
-def activate(options: DriverOptions, experiment: IdArgument) -> None:
-    """Resume an experiment in the background."""
+@command("Run", hidden=True)
+def activate(options: DriverOptions, experiment: UnfinishedArgument, json: JsonOption = False) -> None:
+    """Resume an experiment in the background, as `ashwood resume --background` does."""
     from ashwood.cli.run import activate_experiment
+    from ashwood.terminal.output import tell
 
-    say(activate_experiment(experiment, options))
+    activated = activate_experiment(experiment, options)
+    tell(str(activated), json=json, **activated._asdict())
 
 
-@command()
-def pause(experiment: IdArgument, home: HomeOption = None) -> None:
+@command(
+    "Steer",
+    examples=(
+        "ashwood pause",
+        "ashwood pause 3",
+    ),
+)
+def pause(experiment: RunningArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Pause an experiment: running trials save a checkpoint and release their workers."""
     from ashwood.cli.control import pause_experiment
 
-    pause_experiment(home, experiment)
+    pause_experiment(home, experiment, json=json)
 
 
-@command()
-def cancel(experiment: IdArgument, home: HomeOption = None) -> None:
-    """Stop an experiment permanently, after running trials have saved a checkpoint."""
-    from ashwood.cli.control import RELEASING, steer
-    from ashwood.experiment.events import CancelRequested
+@command("Steer", examples=("ashwood cancel", "ashwood cancel 3 --trial 7"))
+def cancel(
+    experiment: RunningArgument,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--trial",
+            metavar="TRIAL",
+            parser=whole_number,
+            autocompletion=complete_trials,
+            help="Trial that is stopped early instead of the experiment; its results still count.",
+        ),
+    ] = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Stop an experiment permanently, after running trials have saved a checkpoint; or stop one trial early."""
+    from ashwood.cli.control import cancel_experiment, stop_trial
 
-    steer(home, experiment, CancelRequested(), f"is being canceled: {RELEASING}")
+    if trial is None:
+        cancel_experiment(home, experiment, json=json)
+    else:
+        stop_trial(home, experiment, trial, json=json)
 
 
-@command()
-def kill(experiment: IdArgument, home: HomeOption = None) -> None:
-    """Stop an experiment immediately and permanently."""
-    from ashwood.cli.control import steer
-    from ashwood.experiment.events import KillRequested
+@command("Steer", examples=("ashwood kill 3", "ashwood kill 3 --trial 7"))
+def kill(
+    experiment: IdArgument,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--trial",
+            metavar="TRIAL",
+            parser=whole_number,
+            autocompletion=complete_trials,
+            help="Trial that is stopped instead of the experiment; it is ranked last in its rung.",
+        ),
+    ] = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Stop an experiment, or one trial of it, immediately and permanently."""
+    from ashwood.cli.control import kill_experiment, kill_trial
 
-    steer(home, experiment, KillRequested(), "is being killed")
+    if trial is None:
+        kill_experiment(home, experiment, json=json)
+    else:
+        kill_trial(home, experiment, trial, json=json)
 
 
-@command()
-def kill_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
-    """Stop a trial immediately and permanently; it is ranked last in its rung."""
+@command("Steer", hidden=True)
+def kill_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+    """Stop a trial immediately and permanently, as `ashwood kill --trial` does; it is ranked last in its rung."""
     from ashwood.cli.control import kill_trial as kill_one
 
-    kill_one(home, experiment, trial)
+    kill_one(home, experiment, trial, json=json)
 
 
-@command()
-def stop_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
-    """Stop a trial early; its results still count."""
+@command("Steer", hidden=True)
+def stop_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+    """Stop a trial early, as `ashwood cancel --trial` does; its results still count."""
     from ashwood.cli.control import stop_trial as stop_one
 
-    stop_one(home, experiment, trial)
+    stop_one(home, experiment, trial, json=json)
 
 
-@command()
+@command(
+    "Steer",
+    examples=(
+        "ashwood add-trial lr=0.1 optimizer.name=sgd",
+        "ashwood add-trial 3 lr=0.1 --extra",
+    ),
+)
 def add_trial(
-    experiment: IdArgument,
+    experiment: RunningArgument,
     hparams: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
             help="Hyperparameters of the trial, such as lr=0.1 or optimizer.name=sgd; the others are drawn.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     extra: Annotated[
         bool, typer.Option("--extra", help="One trial more than max_trials, instead of one of the planned trials.")
     ] = False,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Add a trial with given hyperparameters, even while the experiment runs.
 
@@ -343,88 +492,132 @@ def add_trial(
     """
     from ashwood.cli.control import add_trial as add_one
 
-    add_one(home, experiment, hparams, extra=extra)
+    if not hparams:
+        raise typer.BadParameter("give hyperparameters of the trial, such as lr=0.1", param_hint="KEY=VALUE")
+    add_one(home, experiment, hparams, extra=extra, json=json)
 
 
-@command("set")
+@command(
+    "Steer",
+    name="set",
+    examples=(
+        "ashwood set max_trials=200",
+        "ashwood set 3 max_time=2h metric_at=none",
+    ),
+)
 def set_command(
-    experiment: IdArgument,
+    experiment: RunningArgument,
     settings: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
+            autocompletion=complete_settings,
             help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, replicates=3, "
             "metric_at=0.98, max_time=2h or max_size=200GB; the last three can be none.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Change settings of an experiment, even while it runs."""
     from ashwood.cli.control import change_settings
 
-    change_settings(home, experiment, settings)
+    if not settings:
+        raise typer.BadParameter("give settings to change, such as max_trials=200", param_hint="KEY=VALUE")
+    change_settings(home, experiment, settings, json=json)
 
 
-@command()
+@command("Organize", examples=("ashwood rename 3 digits-wide",))
 def rename(
     experiment: IdArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="New name.")],
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Rename an experiment."""
     from ashwood.cli.control import rename_experiment
 
-    rename_experiment(home, experiment, name)
+    rename_experiment(home, experiment, name, json=json)
 
 
-@command()
+@command(
+    "Organize",
+    examples=(
+        "ashwood label 3 good",
+        "ashwood label 3 --remove good",
+    ),
+)
 def label(
     experiment: IdArgument,
     labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="Labels to add.")] = None,
     remove: Annotated[list[str] | None, typer.Option("--remove", metavar="LABEL", help="Label to remove.")] = None,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Add, remove or list labels of an experiment."""
     from ashwood.cli.control import label_experiment
 
-    label_experiment(home, experiment, labels or [], remove or [])
+    label_experiment(home, experiment, labels or [], remove or [], json=json)
 
 
-@command()
+@command(
+    "Organize",
+    examples=(
+        "ashwood archive 3",
+        "ashwood archive 3 --undo",
+    ),
+)
 def archive(
     experiment: IdArgument,
     undo: Annotated[bool, typer.Option("--undo", help="Undo: the experiment appears in lists again.")] = False,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Hide an experiment from lists without deleting anything."""
     from ashwood.cli.control import archive_experiment
 
-    archive_experiment(home, experiment, archived=not undo)
+    archive_experiment(home, experiment, archived=not undo, json=json)
 
 
-@command()
-def unarchive(experiment: IdArgument, home: HomeOption = None) -> None:
-    """Show an archived experiment in lists again."""
+@command("Organize", hidden=True)
+def unarchive(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+    """Show an archived experiment in lists again, as `ashwood archive --undo` does."""
     from ashwood.cli.control import archive_experiment
 
-    archive_experiment(home, experiment, archived=False)
+    archive_experiment(home, experiment, archived=False, json=json)
 
 
-@command()
+@command("Organize", examples=("ashwood delete 3 4",))
 def delete(
     experiments: Annotated[
-        list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID", parser=whole_number)
+        list[Any],
+        typer.Argument(
+            help="Numbers or names of the experiments.",
+            metavar="ID",
+            parser=reference,
+            autocompletion=complete_experiments,
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Deletion without asking.")] = False,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Delete experiments permanently, with their checkpoints and logs; asks first."""
     from ashwood.cli.control import delete_experiments
 
-    delete_experiments(home, experiments, yes=yes)
+    delete_experiments(home, experiments, yes=yes, json=json)
 
 
-@command()
+@command(
+    "Plan",
+    name="preview",
+    examples=(
+        "ashwood preview",
+        "ashwood preview search.yaml --workers 8 --unit-time 40s",
+        "ashwood preview search.yaml --workers 8 --like 3",
+    ),
+)
 def preview_search(
     training: PreviewOptions, file: FileArgument, set_: SetOption = None, json: JsonOption = False
 ) -> None:
@@ -438,7 +631,13 @@ def preview_search(
     preview_file(file, training, overrides=set_ or [], json=json)
 
 
-@command()
+@command(
+    "Plan",
+    examples=(
+        "ashwood check",
+        "ashwood check search.yaml --length 4",
+    ),
+)
 def check(
     file: FileArgument,
     length: Annotated[
@@ -468,7 +667,10 @@ def check(
         raise typer.Exit(EXIT_FAILED)
 
 
-@command()
+@command(
+    "Plan",
+    examples=('ashwood plan --max-length "27 epochs" --unit-time 40s --workers 8 --deadline 6h --out search.yaml',),
+)
 def plan(training: TrainingOptions, options: PlanOptions, json: JsonOption = False) -> None:
     """Propose a search that fits a budget, with reasons and alternatives, and write its file.
 
@@ -479,7 +681,14 @@ def plan(training: TrainingOptions, options: PlanOptions, json: JsonOption = Fal
     plan_search_for(training, options, json=json)
 
 
-@command("list")
+@command(
+    "Look",
+    name="list",
+    examples=(
+        "ashwood list",
+        "ashwood list --label good --csv",
+    ),
+)
 def list_(
     home: HomeOption = None,
     all_: Annotated[bool, typer.Option("--all", help="Include archived experiments.")] = False,
@@ -497,24 +706,30 @@ def list_(
     show_experiments(home, archived=all_, label=label, csv=csv, json=json)
 
 
-@command()
+@command(
+    "Look",
+    examples=(
+        "ashwood describe",
+        "ashwood describe 1,2",
+    ),
+)
 def describe(experiments: IdsArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Show an experiment: its state, brackets, rungs and best trial."""
     from ashwood.cli.show import describe_experiments
 
-    describe_experiments(home, whole_numbers(experiments), json=json)
+    describe_experiments(home, experiments, json=json)
 
 
-@command()
-def config(experiment: IdArgument, home: HomeOption = None) -> None:
+@command("Look", examples=("ashwood config 3 > again.yaml",))
+def config(experiment: NewestArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Print the configuration of an experiment as YAML: its file with the values of --set, or what its script set."""
     from ashwood.cli.show import show_config
 
-    show_config(home, experiment)
+    show_config(home, experiment, json=json)
 
 
-@command()
-def wait(experiment: IdArgument, home: HomeOption = None) -> None:
+@command("Run", examples=("ashwood wait && ashwood report",))
+def wait(experiment: NewestArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Wait until an experiment ends or pauses.
 
     The exit code is that of its run: 0 completed, or stopped by stop_when; 1 failed, interrupted, or paused and needs a
@@ -522,43 +737,60 @@ def wait(experiment: IdArgument, home: HomeOption = None) -> None:
     """
     from ashwood.cli.wait import wait_for
 
-    raise typer.Exit(wait_for(home, experiment))
+    raise typer.Exit(wait_for(home, experiment, json=json))
 
 
-@command()
+@command(
+    "Look",
+    examples=(
+        "ashwood trials",
+        "ashwood trials --all --filter state=errored",
+        "ashwood trials 3 --sort -lr -n 10",
+    ),
+)
 def trials(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     home: HomeOption = None,
     sort: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="COLUMN",
+            autocompletion=complete_columns,
             help="Column to sort by: a metric (its best result), a hyperparameter such as optimizer.lr, or a column "
             "such as last.loss; in reverse after a -.",
+            show_default="best; with --json: trial",
         ),
-    ] = "trial",
+    ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
             "--filter",
             metavar="KEY=VALUE",
+            autocompletion=complete_conditions,
             help="Condition for a metric, hyperparameter or column; also !=, <, <=, > and >=.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Maximum rows (0 = all).")] = 0,
+    limit: LimitOption = None,
+    all_: AllOption = False,
     json: JsonOption = False,
 ) -> None:
     """Show the trials of an experiment."""
     from ashwood.cli.show import show_trials
 
-    show_trials(home, experiment, sort=sort, where=where or [], limit=limit, json=json)
+    show_trials(home, experiment, sort=sort, where=where or [], limit=limit, whole=all_, json=json)
 
 
-@command()
+@command(
+    "Look",
+    examples=(
+        "ashwood best",
+        "ashwood best 3 -n 5 --json",
+    ),
+)
 def best(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     home: HomeOption = None,
-    n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, help="Number of trials.")] = 1,
+    n: Annotated[int, typer.Option("--limit", "-n", "--n", metavar="N", min=1, help="Number of trials.")] = 1,
     json: JsonOption = False,
 ) -> None:
     """Show the recommended trials: metric, checkpoint path, and hyperparameters as YAML.
@@ -572,13 +804,23 @@ def best(
     show_best(home, experiment, n=n, json=json)
 
 
-@command()
+@command(
+    "Look",
+    examples=(
+        "ashwood logs",
+        "ashwood logs 3 7 --follow",
+    ),
+)
 def logs(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     trial: Annotated[
         int | None,
         typer.Argument(
-            help="Number of the trial.", metavar="TRIAL", parser=whole_number, show_default="all, the newest first"
+            help="Number of the trial.",
+            metavar="TRIAL",
+            parser=whole_number,
+            autocompletion=complete_trials,
+            show_default="all, the newest first",
         ),
     ] = None,
     home: HomeOption = None,
@@ -601,32 +843,63 @@ def logs(
         show_all_logs(home, experiment, tail=tail)
 
 
-@command()
+@command(
+    "Look",
+    examples=(
+        "ashwood events",
+        "ashwood events --only failures",
+        "ashwood events 3 --trial 7 --follow",
+    ),
+)
 def events(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     home: HomeOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue with new events until the experiment ends or Ctrl-C.")
     ] = False,
     trial: Annotated[
         int | None,
-        typer.Option("--trial", metavar="TRIAL", parser=whole_number, help="Only events of this trial."),
+        typer.Option(
+            "--trial",
+            metavar="TRIAL",
+            parser=whole_number,
+            autocompletion=complete_trials,
+            help="Only events of this trial.",
+        ),
     ] = None,
     after: Annotated[
         int,
         typer.Option("--after", metavar="N", parser=whole_number, help="Only events after this sequence number."),
     ] = 0,
+    only: Annotated[
+        list[EventKind] | None,
+        typer.Option(
+            "--only",
+            help="Kind of events to show: new best results are bests, requests of users are steering. Can be given "
+            "twice.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=0, help="Only the last N events (0 = all).")
+    ] = 0,
     json: JsonLinesOption = False,
 ) -> None:
     """Show the event log: what happened, what was decided, and why."""
-    from ashwood.cli.events import show_events
+    from ashwood.cli.events import EventChoice, show_events
 
-    show_events(home, experiment, follow=follow, trial=trial, after=after, json=json)
+    chosen = EventChoice(trial, after, frozenset(only or ()), limit)
+    show_events(home, experiment, chosen, follow=follow, json=json)
 
 
-@command()
+@command(
+    "Look",
+    examples=(
+        "ashwood watch",
+        "ashwood watch 3 --once",
+    ),
+)
 def watch(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     home: HomeOption = None,
     interval: Annotated[
         float, typer.Option("--interval", metavar="N", min=0.1, help="Seconds between two updates.")
@@ -634,12 +907,21 @@ def watch(
     best: Annotated[
         int | None,
         typer.Option(
-            "--best", "-n", metavar="N", min=1, help="Number of best trials.", show_default="as many as fit, up to 10"
+            "--limit",
+            "-n",
+            "--best",
+            metavar="N",
+            min=1,
+            help="Number of best trials.",
+            show_default="as many as fit, up to 10",
         ),
     ] = None,
     once: Annotated[
         bool,
         typer.Option("--once", help="Current state only, printed once; the default if the output is not a terminal."),
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="JSON output of the current state, as that of ashwood describe.")
     ] = False,
 ) -> None:
     """Watch an experiment on the whole terminal: progress, rungs, best trials, latest events.
@@ -647,41 +929,74 @@ def watch(
     It only reads the event log, wherever the driver runs. q or Ctrl-C leaves; the experiment continues.
     After --on it prints the current state once.
     """
+    if json:
+        from ashwood.cli.show import describe_experiments
+
+        describe_experiments(home, [experiment], json=True)
+        return
     from ashwood.terminal.watch import watch_experiment
 
     watch_experiment(home, experiment, interval=interval, best=best, once=once)
 
 
-@command()
+@command(
+    "Export",
+    examples=(
+        "ashwood timeline",
+        "ashwood timeline 3 --out workers.html",
+    ),
+)
 def timeline(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="Page to write: one self-contained .html file.")
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Page to write: one self-contained .html file.",
+            show_default="NAME-ID-timeline.html",
+        ),
+    ] = None,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Write a page that shows which worker trained which trial and when, coloured by bracket and rung."""
     from ashwood.cli.figures import write_timeline
 
-    write_timeline(home, experiment, out)
+    write_timeline(home, experiment, out, json=json)
 
 
-@command()
+@command(
+    "Export",
+    examples=(
+        "ashwood animate 3",
+        "ashwood animate --out asha.gif",
+    ),
+)
 def animate(
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="FILE", help="Animation to write: .gif, .mp4, or .html with a player."),
-    ],
     experiment: Annotated[
         int | None,
         typer.Argument(
             help="Experiment to animate. Without one: simulated synchronous and asynchronous halving, side by side.",
             metavar="ID",
-            parser=whole_number,
+            parser=reference,
+            autocompletion=complete_experiments,
             show_default=False,
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Animation to write: .gif, .mp4, or .html with a player.",
+            show_default="NAME-ID.gif, or asha.gif",
+        ),
+    ] = None,
     home: HomeOption = None,
+    json: JsonOption = False,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=64, help="Number of simulated workers.", show_default="8")
     ] = None,
@@ -701,43 +1016,67 @@ def animate(
 
     if experiment is None:
         seed = TYPICAL_SEED if seed is None else seed
-        animate_halving(out, workers=workers or 8, trials=trials or 81, seed=seed, seconds=seconds, fps=fps)
+        animate_halving(out, workers=workers or 8, trials=trials or 81, seed=seed, seconds=seconds, fps=fps, json=json)
     elif workers is trials is seed is None:
-        animate_experiment(home, experiment, out, seconds=seconds, fps=fps)
+        animate_experiment(home, experiment, out, seconds=seconds, fps=fps, json=json)
     else:
         raise typer.BadParameter("--workers, --trials and --seed are for a simulated search, without ID")
 
 
-@command()
+@command(
+    "Export",
+    examples=(
+        "ashwood report --open",
+        "ashwood report 3 --out result.pdf",
+    ),
+)
 def report(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="File to write: .html; or .pdf or .png, which need a browser."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write: .html; or .pdf or .png, which need a browser.",
+            show_default="NAME-ID.html",
         ),
-    ],
+    ] = None,
     home: HomeOption = None,
+    opens: Annotated[bool, typer.Option("--open", help="Open the file when it is written.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a report to share: one file with the result, the figures and the experiment file."""
     from ashwood.cli.figures import report_experiment
 
-    report_experiment(home, experiment, out)
+    report_experiment(home, experiment, out, opens=opens, json=json)
 
 
-@command()
-def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+@command("Organize", hidden=True)
+def replay(experiment: NewestArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Verify the event log: replay it and check every decision. `ashwood verify` checks this and more."""
     from ashwood.cli.events import check_replay
 
     check_replay(home, experiment, json=json)
 
 
-@command()
+@command(
+    "Organize",
+    examples=(
+        "ashwood verify",
+        "ashwood verify 3 --repair",
+    ),
+)
 def verify(
     experiment: Annotated[
         int | None,
-        typer.Argument(help="Number of the experiment.", metavar="ID", parser=whole_number, show_default="all"),
+        typer.Argument(
+            help="Number or name of the experiment.",
+            metavar="ID",
+            parser=reference,
+            autocompletion=complete_experiments,
+            show_default="all",
+        ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All experiments, which is the default.")] = False,
     repair: Annotated[
@@ -764,7 +1103,13 @@ def verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-@command()
+@command(
+    "Look",
+    examples=(
+        "ashwood ui",
+        "ashwood ui --port 8080 --read-only",
+    ),
+)
 def ui(
     options: DashboardOptions,
     directory: Annotated[
@@ -778,31 +1123,41 @@ def ui(
     serve_dashboard(directory or home, options)
 
 
-@command()
+@command(
+    "Export",
+    examples=(
+        "ashwood export",
+        "ashwood export 3 --out trials.parquet",
+        "ashwood export 3 --out digits.ashwood --checkpoints",
+    ),
+)
 def export(
     options: ExportOptions,
-    experiment: IdArgument,
+    experiment: NewestArgument,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             "-o",
             metavar="FILE",
             help="File to write: .csv, .parquet or .json; or .ashwood for the whole experiment.",
+            show_default="NAME-ID.csv, or NAME-ID.ashwood with options for it",
         ),
-    ],
+    ] = None,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Export the trials or reports of an experiment as a table, or the whole experiment as one file."""
     from ashwood.cli.export import export_experiment
 
-    export_experiment(home, experiment, out, options)
+    export_experiment(home, experiment, out, options, json=json)
 
 
-@command("import")
+@command("Export", name="import", examples=("ashwood import digits.ashwood",))
 def import_(
     file: Annotated[Path, typer.Argument(help="File of ashwood export: .ashwood.", metavar="FILE")],
     home: HomeOption = None,
+    json: JsonOption = False,
     workdir: Annotated[
         Path | None,
         typer.Option(
@@ -817,29 +1172,56 @@ def import_(
     """Import an exported experiment under a new number, so that it can be resumed here."""
     from ashwood.cli.export import import_experiment
 
-    import_experiment(home, file, workdir=workdir)
+    import_experiment(home, file, workdir=workdir, json=json)
 
 
-@command()
-def checkpoints(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+@command(
+    "Look",
+    examples=(
+        "ashwood checkpoints",
+        "ashwood checkpoints 3 --json",
+    ),
+)
+def checkpoints(
+    experiment: NewestArgument,
+    home: HomeOption = None,
+    limit: LimitOption = None,
+    all_: AllOption = False,
+    json: JsonOption = False,
+) -> None:
     """Show the checkpoints of an experiment: metric, size, path, and why each is kept."""
     from ashwood.cli.checkpoints import show_checkpoints
 
-    show_checkpoints(home, experiment, json=json)
+    show_checkpoints(home, experiment, limit=limit, whole=all_, json=json)
 
 
-@command()
+@command(
+    "Export",
+    examples=(
+        "ashwood download",
+        "ashwood download 3 -n 3 --out models",
+    ),
+)
 def download(
-    experiment: IdArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the copies, as DIR/trial-N.")],
+    experiment: NewestArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Directory for the copies, as DIR/trial-N.", show_default="NAME-ID"
+        ),
+    ] = None,
     home: HomeOption = None,
-    best: Annotated[int, typer.Option("--best", "-n", metavar="N", min=1, help="Number of best trials.")] = 1,
+    json: JsonOption = False,
+    best: Annotated[
+        int, typer.Option("--limit", "-n", "--best", metavar="N", min=1, help="Number of best trials.")
+    ] = 1,
     trial: Annotated[
         int | None,
         typer.Option(
             "--trial",
             metavar="TRIAL",
             parser=whole_number,
+            autocompletion=complete_trials,
             help="Trial whose checkpoint is copied instead of the best ones.",
         ),
     ] = None,
@@ -854,13 +1236,14 @@ def download(
     """
     from ashwood.cli.checkpoints import download as download_checkpoints
 
-    download_checkpoints(home, experiment, best=best, trial=trial, out=out, directories=directories)
+    download_checkpoints(home, experiment, best=best, trial=trial, out=out, directories=directories, json=json)
 
 
-@command()
+@command("Organize", examples=("ashwood gc 3 --dry-run",))
 def gc(
-    experiment: IdArgument,
+    experiment: NewestArgument,
     home: HomeOption = None,
+    json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
 ) -> None:
     """Delete unneeded checkpoints, leftovers of interrupted saves, and directories of ended trials.
@@ -870,18 +1253,10 @@ def gc(
     """
     from ashwood.cli.checkpoints import collect_garbage
 
-    collect_garbage(home, experiment, dry_run=dry_run)
+    collect_garbage(home, experiment, dry_run=dry_run, json=json)
 
 
-@command()
-def init(directory: Annotated[Path, typer.Argument(help="Directory for the files.", metavar="DIR")]) -> None:
-    """Create a working example: an experiment file and training code to adapt."""
-    from ashwood.cli.init import make_starter
-
-    make_starter(directory)
-
-
-@command()
+@command("Export", examples=("ashwood schema > experiment.schema.json",))
 def schema() -> None:
     """Print the JSON schema of the experiment file, for editors."""
     import json
@@ -906,21 +1281,42 @@ def main() -> None:
         sys.exit(0)
 
 
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""The base class of errors about the command line, whose module depends on the version of Typer."""
+
+
 def _run() -> None:
-    arguments: dict[str, Any] = {"args": sys.argv[1:], "prog_name": "ashwood"}
+    arguments: dict[str, Any] = {"args": sys.argv[1:], "prog_name": "ashwood", "standalone_mode": False}
     try:
         with ending_on_ctrl_c():
-            app(**arguments)
+            code = app(**arguments)
+    except _UsageError as error:
+        _fail(_usage_message(error), EXIT_USAGE)
+    except typer.Abort:
+        _fail("aborted", EXIT_FAILED)
     except ConfigError as error:
         _fail(str(error), EXIT_USAGE)
     except AshwoodError as error:
         _fail(str(error), EXIT_FAILED)
+    if code:
+        sys.exit(code)
+
+
+def _usage_message(error: Any) -> str:
+    # Typer shows messages of Pydantic, in the words of Python.
+    message = error.format_message().replace("Value error, ", "").replace("Input should be", "must be")
+    message = message.partition(", unable to parse")[0]
+    where = "" if error.ctx is None else f"\nSee: {error.ctx.command_path} --help"
+    return f"{message[:1].lower()}{message[1:].removesuffix('.')}{where}"
 
 
 def _fail(message: str, code: int) -> None:
-    lines = message.splitlines() or [""]
-    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    lines = [part for line in message.splitlines() for part in fitted(line, indent=len(_ERROR))] or [""]
+    typer.secho(_ERROR, fg="red", bold=True, nl=False, err=True)
     say(lines[0], err=True)
     for line in lines[1:]:
-        say(f"       {line}", err=True)
+        say(f"{'':{len(_ERROR)}}{line}", err=True)
     sys.exit(code)
+
+
+_ERROR = "error: "

@@ -4,7 +4,7 @@
 # command, so it imports nothing that is slow.
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
@@ -13,41 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ashwood.cli.completion import complete_experiments, complete_keys, complete_trials
+from ashwood.cli.where import Omitted, reference, whole_number
 from ashwood.errors import ConfigError, Problem
-
-LARGEST_ID = 2**63 - 1
-"""Largest number that a store can look up: SQLite and PostgreSQL have 64-bit signed integers."""
-
-
-def whole_number(value: str | int) -> int:
-    """Return the number of an experiment, a trial or an event.
-
-    This replaces Typer's own check, whose messages and help show the largest possible number.
-
-    Raises:
-        typer.BadParameter: it is not a whole number from 0 to `LARGEST_ID`.
-    """
-    text = str(value)  # Typer also passes the default.
-    if not (text.isascii() and text.isdecimal()):
-        raise typer.BadParameter(f"must be a whole number, not {text!r}")
-    if len(text) > len(str(LARGEST_ID)) or (number := int(text)) > LARGEST_ID:
-        raise typer.BadParameter(f"must be at most {LARGEST_ID}, not {text}")
-    return number
-
-
-def whole_numbers(values: Sequence[str]) -> list[int]:
-    """Return the different numbers in arguments such as ``3`` and ``1,2``, in their order.
-
-    Raises:
-        typer.BadParameter: one of them is not a whole number.
-    """
-    words = [word.strip() for value in values for word in value.split(",")]
-    return list(dict.fromkeys(whole_number(word) for word in words))
-
-
-def _checked(values: list[str]) -> list[str]:
-    whole_numbers(values)
-    return values
 
 
 class BackendKind(StrEnum):
@@ -66,25 +34,80 @@ HomeOption = Annotated[
         metavar="DIR|URL",
         envvar="ASHWOOD_HOME",
         help="Home of the experiments: a directory, or postgresql://USER@HOST/DATABASE.",
-        show_default=".ashwood",
+        show_default=".ashwood here or in a parent directory",
     ),
 ]
-FileArgument = Annotated[Path, typer.Argument(help="Experiment file.", metavar="FILE")]
+FileArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Experiment file.",
+        metavar="FILE",
+        show_default="experiment.yaml, or the only YAML file here with a searcher",
+    ),
+]
+_ID_HELP = "Number or name of the experiment; see: ashwood list."
 IdArgument = Annotated[
-    int, typer.Argument(help="Number of the experiment; see: ashwood list.", metavar="ID", parser=whole_number)
+    int, typer.Argument(help=_ID_HELP, metavar="ID", parser=reference, autocompletion=complete_experiments)
+]
+NewestArgument = Annotated[
+    int,
+    typer.Argument(
+        help=_ID_HELP,
+        metavar="ID",
+        parser=reference,
+        autocompletion=complete_experiments,
+        show_default=str(Omitted.NEWEST),
+    ),
+]
+RunningArgument = Annotated[
+    int,
+    typer.Argument(
+        help=_ID_HELP,
+        metavar="ID",
+        parser=reference,
+        autocompletion=complete_experiments,
+        show_default=str(Omitted.RUNNING),
+    ),
+]
+UnfinishedArgument = Annotated[
+    int,
+    typer.Argument(
+        help=_ID_HELP,
+        metavar="ID",
+        parser=reference,
+        autocompletion=complete_experiments,
+        show_default=str(Omitted.UNFINISHED),
+    ),
 ]
 IdsArgument = Annotated[
-    list[str],
+    list[Any],
     typer.Argument(
-        help="Numbers of experiments, such as 3 or 1,2; see: ashwood list.", metavar="ID", callback=_checked
+        help="Numbers or names of experiments, such as 3 or 1,2; see: ashwood list.",
+        metavar="ID",
+        parser=reference,
+        autocompletion=complete_experiments,
+        show_default=str(Omitted.NEWEST),
     ),
 ]
-"""Numbers as text, which are checked before the command runs; see `whole_numbers`."""
-TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metavar="TRIAL", parser=whole_number)]
+_OMITTED = (
+    (NewestArgument, Omitted.NEWEST),
+    (RunningArgument, Omitted.RUNNING),
+    (UnfinishedArgument, Omitted.UNFINISHED),
+    (IdsArgument, None),
+    (FileArgument, None),
+)
+"""Arguments that can be left out, with the values that stand for them until `ashwood.cli.where.fill_in`."""
+TrialArgument = Annotated[
+    int,
+    typer.Argument(help="Number of the trial.", metavar="TRIAL", parser=whole_number, autocompletion=complete_trials),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Value that replaces the one in the file, e.g. searcher.max_trials=50."
+        "--set",
+        metavar="KEY=VALUE",
+        autocompletion=complete_keys,
+        help="Value that replaces the one in the file, e.g. searcher.max_trials=50.",
     ),
 ]
 ShareOption = Annotated[
@@ -95,6 +118,19 @@ ShareOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON output instead of text.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="One line of JSON per event.")]
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        "-n",
+        metavar="N",
+        min=0,
+        help="Maximum rows (0 = all).",
+        show_default="20 on a terminal, otherwise all",
+    ),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="All rows and columns, also on a terminal.")]
 
 
 # -- groups of options ----------------------------------------------------------------------------
@@ -213,7 +249,11 @@ class TrainingOptions:
     like: Annotated[
         int | None,
         typer.Option(
-            "--like", metavar="ID", parser=whole_number, help="Experiment whose event log supplies the training times."
+            "--like",
+            metavar="ID",
+            parser=reference,
+            autocompletion=complete_experiments,
+            help="Experiment whose event log supplies the training times.",
         ),
     ] = None
     measure: Annotated[
@@ -230,7 +270,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewOptions(TrainingOptions):
-    """Options of ``ashwood preview-search``, which also predicts the disk space."""
+    """Options of ``ashwood preview``, which also predicts the disk space."""
 
     checkpoint_size: Annotated[
         str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="Size of a checkpoint, e.g. 300MB.")
@@ -333,7 +373,8 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
             groups[name] = parameter.annotation
             options = [(field.name, field.default, field.type) for field in fields(parameter.annotation)]
         else:
-            options = [(name, parameter.default, parameter.annotation)]
+            omitted = [value for kind, value in _OMITTED if parameter.annotation is kind]
+            options = [(name, omitted[0] if omitted else parameter.default, parameter.annotation)]
         parameters += [
             inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for option, default, annotation in options

@@ -118,7 +118,7 @@ def plan_search_for(options: TrainingOptions, plan_options: PlanOptions, *, json
         say("\nFor your experiment file (--out FILE writes a complete one):\n")
         say(section_text(section), nl=False)
         return
-    say(f"\nWrote {plan_options.out}. Next: ashwood preview-search {plan_options.out}")
+    say(f"\nWrote {plan_options.out}. Next: ashwood preview {plan_options.out}")
     if plan_options.file is None:
         say("Its entrypoint, metric and hyperparameters are examples: replace them first.")
 

@@ -1,4 +1,4 @@
-"""``ashwood preview-search``: what a search will do, and its time and cost, before it runs."""
+"""``ashwood preview``: what a search will do, and its time and cost, before it runs."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ _STEERS: Final = frozenset(
     )
 )
 _DRIVES: Final = frozenset(("resume", "activate", "extend"))
-_HERE: Final = frozenset(("init", "schema", "check", "preview-search", "plan", "animate"))
+_HERE: Final = frozenset(("init", "schema", "check", "preview", "plan", "animate"))
 """Commands that run here, unless an option names an experiment of the cluster."""
 
 
@@ -82,7 +82,8 @@ def run_on_cluster(url: str, command: str, arguments: Sequence[str], options: Ma
         )
     _refuse_passwords(options.get("home"))
     if command in _DRIVES:
-        return drive(url, [command, *arguments], follow=command != "activate", json=bool(options.get("json")))
+        follow = command != "activate" and not options.get("background")
+        return drive(url, [command, *arguments], follow=follow, json=bool(options.get("json")))
     return look(url, [command, *arguments], follow=bool(options.get("follow")))
 
 

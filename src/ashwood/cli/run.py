@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
 from ashwood.api.background import check_can_start, start_driver
 from ashwood.api.slots import check_room
-from ashwood.cli import frames
+from ashwood.cli import frames, where
 from ashwood.cli.options import BackendKind, DriverOptions, RunOptions
 from ashwood.config import (
     Loaded,
@@ -63,7 +63,10 @@ def run_file(file: Path, options: RunOptions, overrides: Sequence[str]) -> int:
     """Run the experiment of a file, and return the exit code."""
     overrides = all_overrides(options, overrides)
     loaded = _read(file, overrides)
-    with open_home(options.home or loaded.store, create=True) as opened:
+    home = options.home or loaded.store
+    if home is None and (note := where.note_on_new_home()) is not None:
+        say(note, err=True)
+    with open_home(home, create=True) as opened:
         if (submission := frames.submission()) is not None:
             loaded = _read(frames.copy_work_directory(file, opened.path / CODE), overrides)
         return _run_new(opened, _with_provenance(loaded, overrides, submission), options)
@@ -87,8 +90,29 @@ def resume_experiment(experiment: int, options: RunOptions, *, workdir: Path | N
         return _resume(opened, experiment, options, workdir)
 
 
-def activate_experiment(experiment: int, options: DriverOptions) -> str:
-    """Start a driver that outlives this terminal, and return a line about it for the user.
+class Activated(NamedTuple):
+    """A driver that was started in the background.
+
+    Attributes:
+        experiment: the experiment.
+        pid: ID of its process.
+        output: path of the file with its output.
+        waits_for: what it waits for before it starts trials, or None.
+    """
+
+    experiment: int
+    pid: int
+    output: str
+    waits_for: str | None
+
+    def __str__(self) -> str:
+        waits = self.waits_for
+        does = "resumed in the background" if waits is None else f"waits in the background for {waits}"
+        return f"experiment {self.experiment} {does} (pid {self.pid}); output: {self.output}"
+
+
+def activate_experiment(experiment: int, options: DriverOptions) -> Activated:
+    """Start a driver that outlives this terminal, and return a description of it.
 
     Raises:
         RequestRefused, AshwoodError: see `start_driver`.
@@ -103,8 +127,7 @@ def activate_experiment(experiment: int, options: DriverOptions) -> str:
     driver, log = start_driver(options.home, experiment, options.arguments)
     with open_home(options.home) as opened:
         waits = opened.waits_for(opened.store.record(experiment))
-    does = "resumed in the background" if waits is None else f"waits in the background for {waits}"
-    return f"experiment {experiment} {does} (pid {driver.pid}); output: {log}"
+    return Activated(experiment, driver.pid, str(log), waits)
 
 
 def resume_latest_or_run(file: Path | None, options: RunOptions, overrides: Sequence[str]) -> int:

@@ -33,6 +33,7 @@ from ashwood.terminal.ladder import render_ladder
 from ashwood.terminal.messages import (
     LONGEST_ERROR,
     LONGEST_NAME,
+    failure_lines,
     how_to_resume,
     named_trials,
     no_best,
@@ -42,37 +43,61 @@ from ashwood.terminal.messages import (
     waiting_for,
     warn_of_damage,
 )
-from ashwood.terminal.output import format_time, make_console, print_csv, print_json, print_table
+from ashwood.terminal.output import format_ago, format_time, make_console, near, print_csv, print_json, print_table
 from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event, describe_given, describe_guides
+from ashwood.views.failures import group_failures
 from ashwood.views.ladder import BracketView
 from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
 from ashwood.views.recommendation import describe_results, recommendation_record
 from ashwood.views.spending import nodes_of
-from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
+from ashwood.views.table import TRIAL_COLUMNS, best_first, explain_no_match, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
-from ashwood.views.wording import describe_seen, format_duration, format_length, format_value, known_length
+from ashwood.views.wording import (
+    describe_method,
+    describe_seen,
+    format_duration,
+    format_length,
+    format_value,
+    known_length,
+)
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
 _BESIDE_NAME = 40
 """Columns of the first line of ``describe`` that are reserved for the number and the state."""
 _MOST_COLUMNS = 30
+_FEW = 20
+"""Number of trials that a terminal shows by default."""
+_FEWEST_COLUMNS = 3
 _PATIENCE = 1.0
 """Time limit of a forecast in seconds."""
 
 
 class _Listed(NamedTuple):
-    """An experiment in the list: its record, its state, what is damaged, and what its driver waits for."""
+    """An experiment in the list.
+
+    Attributes:
+        record: its record.
+        state: its state.
+        damage: what is damaged, or None.
+        waits: what its driver waits for, or None.
+        metric: name of its metric, or None if the spec cannot be read.
+        search: its search method with the mode, or None.
+    """
 
     record: ExperimentRecord
     state: str
     damage: str | None
     waits: str | None
+    metric: str | None
+    search: str | None
 
 
 _LIST_COLUMNS = ("id", "name", "state", "done", "trials", "best", "created", "labels")
+_MORE_COLUMNS = ("archived", "metric", "search", "seconds")
+"""Columns of CSV output that come after those of the table."""
 
 
 def show_experiments(home: str | None, *, archived: bool, label: str | None, csv: bool, json: bool) -> None:
@@ -91,15 +116,27 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
     if json:
         print_json(
             [
-                {**record._asdict(), "state": state, "damage": damage, "driver_waits": waits}
-                for record, state, damage, waits in listed
+                {
+                    **each.record._asdict(),
+                    "state": each.state,
+                    "damage": each.damage,
+                    "driver_waits": each.waits,
+                    "metric": each.metric,
+                    "search": each.search,
+                }
+                for each in listed
             ]
         )
         return
     if csv:
-        print_csv((*_LIST_COLUMNS, "archived"), map(_csv_row, listed))
+        print_csv((*_LIST_COLUMNS, *_MORE_COLUMNS), map(_csv_row, listed))
         return
-    rows = [
+    if not listed and label is not None:
+        labels = dict.fromkeys(each for record in experiments for each in record.labels)
+        say(f"No experiment has the label {label!r}; labels are: {', '.join(labels) or 'none'}.")
+        return
+    now = time.time() if sys.stdout.isatty() else None
+    rows: list[Sequence[Any]] = [
         (
             record.id,
             record.name,
@@ -107,13 +144,20 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
             _percent(record.summary.get("fraction")),
             sum(record.summary.get("trials", {}).values()),
             (record.summary.get("best") or {}).get("metric"),
-            format_time(record.created_at),
-            " ".join([*record.labels, *["(archived)"] * record.archived]),
+            format_time(record.created_at) if now is None else format_ago(record.created_at, now),
+            metric,
+            format_duration(record.summary.get("seconds")),
+            search,
+            " ".join([*record.labels, *["(archived)"] * record.archived]) or None,
         )
-        for record, state, _, _ in listed
+        for record, state, _, _, metric, search in listed
     ]
-    print_table(_LIST_COLUMNS, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
-    for record, state, damage, waits in listed:
+    columns = ["id", "name", "state", "done", "trials", "best", "created", "metric", "run time", "search", "labels"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    right = ("id", "done", "trials", "best", "run time", "created")
+    print_table(columns, rows, right=right, cut=("labels", "name"), least=len(_LIST_COLUMNS) - 1)
+    for record, state, damage, waits, _, _ in listed:
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
             say(f"experiment {record.id} is {state}: waiting for {named_trials(trials)}")
         if waits is not None:
@@ -134,6 +178,9 @@ def _csv_row(listed: _Listed) -> Sequence[Any]:
         datetime.fromtimestamp(record.created_at, UTC).isoformat(),
         " ".join(record.labels),
         str(record.archived).lower(),
+        listed.metric,
+        listed.search,
+        record.summary.get("seconds"),
     )
 
 
@@ -145,7 +192,11 @@ def _listed(home: Home, record: ExperimentRecord) -> _Listed:
         # The driver writes the summary at most once a second, so one that was killed leaves an older one.
         with suppress(EventLogError):
             record = record._replace(summary=Forecaster(read_progress(home, record.id)).summary())
-    return _Listed(record, state, damage, home.waits_for(record))
+    metric = search = None
+    with suppress(EventLogError, NotFound):
+        spec = home.store.spec(record.id)
+        metric, search = spec.metric, describe_method(spec.search)
+    return _Listed(record, state, damage, home.waits_for(record), metric, search)
 
 
 def describe_experiments(home: str | None, experiments: Sequence[int], *, json: bool) -> None:
@@ -159,11 +210,14 @@ def describe_experiments(home: str | None, experiments: Sequence[int], *, json: 
         print_json(described[0] if len(described) == 1 else described)
 
 
-def show_config(home: str | None, experiment: int) -> None:
+def show_config(home: str | None, experiment: int, *, json: bool) -> None:
     """Run ``ashwood config``."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
     overrides = spec.provenance.get("overrides", ())
+    if json:
+        print_json(with_overrides(spec.config_text, overrides) if spec.config_text else tree_of(spec))
+        return
     if spec.config_text and not overrides:
         say(spec.config_text, nl=not spec.config_text.endswith("\n"))
         return
@@ -226,6 +280,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
             "best": None if best is None else _record(best, spec, storage),
             "trust": plain(reading),
             "warnings": list(progress.recent_warnings),
+            "failures": plain(group_failures(progress.trials, progress.spec)),
             "checkpoints": {
                 "number": progress.trials.checkpoints,
                 "size": progress.trials.checkpoint_size,
@@ -241,7 +296,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     if spec.description:
         console.print(spec.description, markup=False)
     search = progress.spec.search
-    console.print(f"{search.method}, {plan(progress)}, seed {spec.seed}")
+    console.print(f"{describe_method(search)}, {plan(progress)}, seed {spec.seed}")
     labels = [brief(line, console.width) for line in _notes(record)]
     for line in (
         *describe_guides(spec),
@@ -265,6 +320,8 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
         *without,
     ):
         console.print(line, markup=False)
+    for line in failure_lines(progress):
+        console.print(line, style="red", markup=False)
     for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
@@ -312,38 +369,64 @@ def _read(home: Home, experiment: ExperimentId, spec: ExperimentSpec, *, runs: b
     return read_progress(home, experiment)
 
 
-def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence[str], limit: int, json: bool) -> None:
-    """Run ``ashwood trials``."""
+def show_trials(
+    home: str | None,
+    experiment: int,
+    *,
+    sort: str | None,
+    where: Sequence[str],
+    limit: int | None,
+    whole: bool,
+    json: bool,
+) -> None:
+    """Run ``ashwood trials``; on a terminal the table fits, and shows a few trials, unless ``whole``."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
-    records = list(trial_records(table, spec, storage.locate))
-    sort = best_first(records, sort, spec.metric, smaller_is_better=spec.smaller_is_better)
-    records = select(records, where, sort)
-    if limit:
-        records = records[:limit]
+    everything = list(trial_records(table, spec, storage.locate))
+    sort = ("trial" if json else "best") if sort is None else sort
+    sort = best_first(everything, sort, spec.metric, smaller_is_better=spec.smaller_is_better)
+    records = select(everything, where, sort)
+    fits = sys.stdout.isatty() and not whole
+    shown = records[: (_FEW if fits else 0) if limit is None else limit] or records
     if json:
-        print_json(records)
+        print_json(records if limit is None else shown)
         return
     if not records:
-        say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}.")
+        why = f"; {explain_no_match(everything, where)}" if everything and where else ""
+        say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}{why}.")
         return
+    columns = _columns(shown, spec.metric, by_use=fits)
+    left_out = len(columns) - _MOST_COLUMNS
+    if left_out > 0:
+        columns = _main_columns(columns)
+    rows = [[record.get(column) for column in columns] for record in shown]
+    names = [heading(column, columns) for column in columns]
+    numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
+    # Not a rich table: if a line is too long, wrapping by the terminal is easier to read than folded cells.
+    narrow = print_table(names, rows, right=numeric, least=_FEWEST_COLUMNS if fits else None)
+    more = [f"{len(records) - len(shown):,} more trials"] if len(records) > len(shown) and limit is None else []
+    more += [f"{narrow:,} more columns"] if narrow else []
+    if more:
+        say(f"{' and '.join(more)}: --all")
+    if left_out > 0:
+        say(f"{left_out:,} more columns: ashwood trials {experiment} --json", err=True)
+
+
+def _columns(records: Sequence[Mapping[str, Any]], metric: str, *, by_use: bool) -> list[str]:
+    """Return the columns to show; if ``by_use``, those that matter most come first."""
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
-    hidden |= {f"seen.{spec.metric}", "seen_length"}
+    hidden |= {f"seen.{metric}", "seen_length"}
     # These columns rarely have values: the first two only on a cluster.
     rare = ("node", "preempted", "given", "audits", "replicate_of")
     hidden |= {column for column in rare if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
-    left_out = len(columns) - _MOST_COLUMNS
-    if left_out > 0:
-        columns = _main_columns(columns)
-    rows = [[record.get(column) for column in columns] for record in records]
-    names = [heading(column, columns) for column in columns]
-    numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
-    # Not a rich table: if a line is too long, wrapping by the terminal is easier to read than folded cells.
-    print_table(names, rows, right=numeric)
-    if left_out > 0:
-        say(f"{left_out:,} more columns: ashwood trials {experiment} --json", err=True)
+    if not by_use:
+        return columns
+    first = ["trial", f"best.{metric}", "state", "length"]
+    hparams = [column for column in columns if column.startswith("hparams.")]
+    varied = [column for column in hparams if len({str(record.get(column)) for record in records}) > 1]
+    return list(dict.fromkeys([*first, *varied, *columns]))
 
 
 def _main_columns(columns: Sequence[str]) -> list[str]:
@@ -599,5 +682,6 @@ def _print_trial(
     else:
         place = storage.locate(checkpoint.path)
         missing = "" if "://" in place or Path(place).is_dir() else " (missing)"
-        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}{missing}")
+        shown = near(place) if sys.stdout.isatty() else place
+        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {shown}{missing}")
     say(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)

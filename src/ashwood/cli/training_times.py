@@ -1,4 +1,4 @@
-"""Training times, workers and costs, for ``preview-search`` and ``plan``: from options, measured, or from a log."""
+"""Training times, workers and costs, for ``preview`` and ``plan``: from options, measured, or from a log."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class HomeSteering:
         # One at a time: a second request for the same experiment is then refused because it is running.
         with self._activating:
             message = activate_experiment(experiment, DriverOptions(home=self._home))
-        say(message)  # After the lock is released: the output may block.
+        say(str(message))  # After the lock is released: the output may block.
 
     def annotate(
         self,

@@ -11,12 +11,12 @@ from ashwood.eventlog.fold_cache import read_progress
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.terminal.messages import closing, command_prefix, needs_fix
-from ashwood.terminal.text import say
+from ashwood.terminal.output import tell
 
 _POLL_SECONDS = 0.5
 
 
-def wait_for(home: str | None, experiment: ExperimentId) -> int:
+def wait_for(home: str | None, experiment: ExperimentId, *, json: bool) -> int:
     """Wait until no driver runs an experiment, print how it ended, and return the exit code of its run.
 
     Raises:
@@ -25,7 +25,9 @@ def wait_for(home: str | None, experiment: ExperimentId) -> int:
     with open_home(home) as opened:
         _wait(opened, experiment)
         progress = read_progress(opened, experiment)
-    say(closing(experiment, progress))
+    best = None if progress.best is None else progress.best._asdict()
+    data = {"experiment": experiment, "state": progress.state, "why_ended": progress.why_ended, "best": best}
+    tell(closing(experiment, progress), json=json, **data)
     return EXIT_NEEDS_FIX if needs_fix(progress) else EXIT_CODES[progress.state]
 
 

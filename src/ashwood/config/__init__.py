@@ -13,6 +13,7 @@ from ashwood.config.reader import (
 )
 from ashwood.config.rewriting import replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
+from ashwood.config.section import in_its_section
 from ashwood.config.stop_when import BOUNDS, bound_overrides, parse_stop_when
 from ashwood.config.storage import parse_max_size
 from ashwood.config.tree import tree_of
@@ -23,6 +24,7 @@ __all__ = [
     "bound_overrides",
     "build_experiment",
     "experiment_schema",
+    "in_its_section",
     "parse_backend",
     "parse_duration",
     "parse_experiment",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ashwood.config.document import Document, parse
 from ashwood.config.report import OVERRIDE
+from ashwood.config.section import in_its_section
 from ashwood.config.wording import Path, dotted, shown
 from ashwood.errors import ConfigError, Problem
 from ashwood.views.plain import put
@@ -23,7 +24,7 @@ def parse_hparams(texts: Sequence[str]) -> dict[str, Any]:
         ConfigError: some texts are wrong; the error lists all problems.
     """
     document = Document({})
-    _, problems = apply(texts, document, option="add-trial", example="lr=0.1")
+    _, problems = apply(texts, document, option="add-trial", example="lr=0.1", placed=lambda path: path)
     for name, times in Counter(text.partition("=")[0].strip() for text in texts).items():
         if times > 1 and not problems:
             problems.append(Problem(name, f"is given {times} times: remove all but one", "add-trial"))
@@ -34,9 +35,21 @@ def parse_hparams(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def apply(
-    overrides: Sequence[str], document: Document, *, option: str = OVERRIDE, example: str = "searcher.max_trials=50"
+    overrides: Sequence[str],
+    document: Document,
+    *,
+    option: str = OVERRIDE,
+    example: str = "searcher.max_trials=50",
+    placed: Callable[[Path], Path] = in_its_section,
 ) -> tuple[frozenset[Path], list[Problem]]:
-    """Set values in the document; ``option`` and ``example`` are for messages.
+    """Set values in the document.
+
+    Args:
+        overrides: texts such as ``searcher.max_trials=50``.
+        document: the document.
+        option: name of the option, for messages.
+        example: such a text, for messages.
+        placed: function that returns the full path of a key.
 
     Returns:
         The paths that were set, and the problems of the overrides that could not be applied.
@@ -45,7 +58,7 @@ def apply(
     problems: list[Problem] = []
     for override in overrides:
         keys, equals, text = override.partition("=")
-        path: Path = tuple(part.strip() for part in keys.split("."))
+        path: Path = placed(tuple(part.strip() for part in keys.split(".")))
         value = parse(text)
         if not equals or not all(path):
             message = f"{shown(override)} must read KEY=VALUE, for example {example}"

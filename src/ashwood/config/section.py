@@ -172,6 +172,16 @@ def _report_unknown(model: type[Section], name: str, value: Any, report: Report)
         report.error(path, f"unknown key; known keys here: {', '.join(sorted(keys))}")
 
 
+def in_its_section(path: Path) -> Path:
+    """Return the path of a key that was written without its section: ``searcher.max_trials`` for ``max_trials``."""
+    sections = list(_sections())
+    if len(path) != 1 or any(path[0] in known for at, known in sections if not at):
+        return path
+    # As in `ashwood set`, max_time is that of stop_when; searcher.max_time is another way to write max_length.
+    homes = [at for at, known in sections if path[0] in known and (*at, *path) != ("searcher", "max_time")]
+    return (*homes[0], *path) if homes else path
+
+
 def _similar(name: str, model: type[Section]) -> Path | None:
     """Return the path of the key that was probably meant: one of the section, else one of another section."""
     sections = [(model.at, set(model.declared())), *_sections()]

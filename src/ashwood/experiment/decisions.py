@@ -66,7 +66,7 @@ class StoppedItself(NamedTuple):
 
 
 class StoppedByUser(NamedTuple):
-    """A user stopped the trial with ``ashwood stop-trial``."""
+    """A user stopped the trial with ``ashwood cancel --trial``."""
 
     def __str__(self) -> str:
         return "stopped on request; its results stand"
@@ -86,7 +86,7 @@ class TrialTimeIsUp(NamedTuple):
 
 
 class KilledByUser(NamedTuple):
-    """A user killed the trial with ``ashwood kill-trial``."""
+    """A user killed the trial with ``ashwood kill --trial``."""
 
     def __str__(self) -> str:
         return "killed on request"

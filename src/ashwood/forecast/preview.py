@@ -1,4 +1,4 @@
-"""Preview of a search before it runs, for ``ashwood preview-search``.
+"""Preview of a search before it runs, for ``ashwood preview``.
 
 The numbers are exact for methods whose numbers are fixed.  ASHA promotes early arrivals while
 a rung is small, so its preview has the guaranteed minimum, and the median and the 5-95 % range

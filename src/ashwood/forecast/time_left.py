@@ -244,6 +244,9 @@ class Forecaster:
         settings = self._settings
         stops_once = settings.stop_once and settings.method is not Method.SYNC_HALVING
         arrivals = [float(bracket.planned)]
+        lower = bracket.rungs[:-1]
+        if bracket.created >= bracket.planned and not any(rung.waiting or rung.training for rung in lower):
+            return arrivals + [float(rung.promoted) for rung in lower]  # No other trial can be promoted.
         for rung, mean in zip(bracket.rungs, means[1:], strict=False):
             known = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
             if stops_once:

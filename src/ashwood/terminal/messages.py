@@ -22,10 +22,11 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.forecast.time_left import Forecast, Forecaster
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import brief, say
+from ashwood.views.failures import group_failures
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.trust import TrustReading
-from ashwood.views.wording import format_duration, format_length, format_value, up_to
+from ashwood.views.wording import describe_method, format_duration, format_length, format_value, up_to
 
 if TYPE_CHECKING:
     from ashwood.eventlog.home import Home
@@ -39,6 +40,7 @@ LONGEST_NAME = 60
 """Largest width of a name of an experiment or a metric, in columns."""
 _LONGEST_VALUE = 200
 _MOST_TRIALS = 10
+_MOST_CAUSES = 5
 _WORTH_A_RANGE = 1.1
 
 
@@ -73,7 +75,8 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     spec = progress.spec
     workers = format_length(slots, "workers") if slots else "workers as they join"
     name = brief(spec.name, LONGEST_NAME)
-    return f"experiment {experiment} ({name}): {spec.search.method}, {plan(progress)}, {workers}, seed {spec.seed}"
+    method = describe_method(spec.search)
+    return f"experiment {experiment} ({name}): {method}, {plan(progress)}, {workers}, seed {spec.seed}"
 
 
 def plan(progress: Progress) -> str:
@@ -127,10 +130,20 @@ def leaving(state: ExperimentState, why: WhyLeave) -> str:
 
 
 def closing(experiment: ExperimentId, progress: Progress) -> str:
-    """Return the last lines: how the run ended, the best trial, whether it can be believed, and the next commands."""
+    """Return the last lines: how the run ended, failures, the best trial, whether it can be believed, and commands."""
     reading = progress.trust.reading() if is_over(progress.state) else None
     trust = [] if reading is None or not progress.reports else [reading.sentence]
-    return "\n".join([*how_it_ended(experiment, progress), *_best(progress), *trust, *what_next(experiment, progress)])
+    parts = (how_it_ended(experiment, progress), failure_lines(progress), _best(progress), trust)
+    return "\n".join([line for part in (*parts, what_next(experiment, progress)) for line in part])
+
+
+def failure_lines(progress: Progress) -> Iterator[str]:
+    """Yield lines about failed and diverged trials, one for each cause."""
+    groups = group_failures(progress.trials, progress.spec)
+    for group in groups[:_MOST_CAUSES]:
+        yield brief(f"{group.kind}: {group}", LONGEST_ERROR)
+    if (more := len(groups) - _MOST_CAUSES) > 0:
+        yield f"and {format_length(more, 'more causes')} of failures"
 
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:

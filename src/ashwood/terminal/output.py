@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ _PIPE_WIDTH = 400
 _LONGEST_CELL = 1_000
 _LONGEST_HEADER = 60
 _NARROWEST = 4
+_CUT = 20
+"""Width to which cells are cut rather than that columns are left out."""
 _GAP = "  "
 _CHUNK = 1_000
 """Lines that are written in one call."""
@@ -61,8 +64,13 @@ def writing(out: Path) -> Iterator[None]:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = (), cut: Iterable[str] = ()
-) -> None:
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Iterable[str] = (),
+    cut: Iterable[str] = (),
+    least: int | None = None,
+) -> int:
     """Print a plain table with a line for each row, fast enough for 100,000 rows.
 
     Args:
@@ -70,21 +78,33 @@ def print_table(
         rows: the cells.
         right: columns that are aligned to the right.
         cut: columns whose cells are cut if the table is wider than the terminal; all other cells stay whole.
+        least: number of first columns that stay if the table is wider than the terminal; others that do not fit are
+            left out.  None: all stay.
+
+    Returns:
+        The number of columns that were left out.
     """
     lines = [[brief(column, _LONGEST_HEADER) for column in columns]]
     lines += (list(map(_cell, row)) for row in rows)
     widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
     cuttable, numeric = set(cut), set(right)
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - make_console().width
-    for place, column in enumerate(columns):
+    kept = len(widths)
+    # Columns whose cells can be cut need little room before other columns are left out.
+    spare = sum(max(0, width - _CUT) for width, column in zip(widths, columns, strict=True) if column in cuttable)
+    while least is not None and excess > spare and kept > least:
+        kept -= 1
+        excess -= widths[kept] + len(_GAP)
+    for place, column in enumerate(columns[:kept]):
         if column in cuttable and excess > 0:
             narrowed = max(_NARROWEST, widths[place] - excess)
             excess -= widths[place] - narrowed
             widths[place] = narrowed
-    layout = [(width, column in numeric) for width, column in zip(widths, columns, strict=True)]
+    layout = [(width, column in numeric) for width, column in zip(widths, columns, strict=True)][:kept]
     for begin, end in pairwise([0, *range(1, len(lines), _CHUNK), len(lines)]):
-        texts = (_GAP.join(map(_aligned, line, layout)).rstrip() for line in lines[begin:end])
+        texts = (_GAP.join(map(_aligned, line[:kept], layout)).rstrip() for line in lines[begin:end])
         say("\n".join(texts), bold=begin == 0)
+    return len(widths) - kept
 
 
 def _cell(value: Any) -> str:
@@ -121,11 +141,38 @@ def print_json(data: Any) -> None:
     print("".join(f"\\u{ord(each):04x}" if printable(each) != each else each for each in text) if utf else text)
 
 
+def wrote_or_replaced(out: Path) -> str:
+    """Return the first word of the line about a file that will be written: whether it replaces one."""
+    return "Replaced" if out.exists() else "Wrote"
+
+
+def tell(text: str, *, json: bool, **data: Any) -> None:
+    """Print what a command did: as a sentence, or its data as a JSON object."""
+    if json:
+        print_json(data)
+    else:
+        say(text)
+
+
 def format_moment(seconds: float) -> str:
     """Return a duration that may be very short: ``0``, ``12 ms``, ``5 s``."""
     if not seconds:
         return "0"
     return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
+
+
+def near(place: str) -> str:
+    """Return a path from the current directory if that is shorter; a URL stays."""
+    return place if "://" in place else min(place, os.path.relpath(place), key=len)
+
+
+def format_ago(at: float, now: float) -> str:
+    """Return how long ago a time is, such as ``17 min ago``."""
+    seconds = max(now - at, 0.0)
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{int(seconds / size)} {unit} ago"
+    return "just now"
 
 
 def format_time(at: float | None) -> str:

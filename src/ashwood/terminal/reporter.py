@@ -26,6 +26,7 @@ from ashwood.experiment.decisions import (
 )
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptFailed, CapacityChanged
+from ashwood.experiment.failures import VARIES
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
@@ -176,8 +177,8 @@ class Reporter:
     def _show_failure(self, event: AttemptFailed) -> None:
         """Show the failure of an attempt, unless another trial failed with the same error: hundreds may."""
         error = event.error.partition("\n")[0]
-        if error not in self._seen_errors:
-            self._seen_errors.add(error)
+        if (kind := _kind_of(error)) not in self._seen_errors:
+            self._seen_errors.add(kind)
             see = f"ashwood logs {self.id} {event.trial}"
             self.warn(f"trial {event.trial} failed: {brief(error, LONGEST_ERROR)} (see: {see})")
 
@@ -185,36 +186,46 @@ class Reporter:
         """Show why a trial is not retried, with the last lines of its error, once for each error."""
         errors = self.progress.trials.rows[trial].errors or ["it exited before it had trained to the length of its job"]
         error, _, details = errors[-1].partition("\n")
-        if error not in self._final_errors:
-            self._final_errors.add(error)
-            self._seen_errors.add(error)
+        if (kind := _kind_of(error)) not in self._final_errors:
+            self._final_errors.add(kind)
+            self._seen_errors.add(kind)
             lines = details.rstrip().splitlines()[-_DETAIL_LINES:]
             quoted = "".join(f"\n  | {cut(line, LONGEST_ERROR)}" for line in lines)
             self.warn(f"trial {trial} {why} and will not be retried: {brief(error, LONGEST_ERROR)}{quoted}")
 
 
+def _kind_of(error: str) -> str:
+    """Return an error without numbers, which differ between trials that fail for the same cause."""
+    return VARIES.sub("#", error)
+
+
 class PlainReporter(Reporter):
-    """A reporter of lines for a log file: the start, each new best trial, the progress every 10 s, and the end."""
+    """A reporter of lines for a log file: the start, each trial that takes the lead, the progress, and the end.
+
+    A trial that improves its own best result causes no line.  The progress is reported every 10 s.
+    """
 
     def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
         super().__init__(experiment, spec)
-        self._best: float | None = None
-        self._next_line = 0.0
+        self._leader: TrialId | None = None
+        self._next_line: float | None = None
 
     def write(self, message: str, style: str = "", *, err: bool = False) -> None:  # noqa: ARG002 lines have no style
         self.writer.echo(message, err=err)
 
     def ready(self, slots: int) -> None:
         super().ready(slots)
-        self._best = None if self.progress.best is None else self.progress.best.metric
+        self._leader = None if self.progress.best is None else self.progress.best.trial
 
     def _show(self, entry: Entry) -> None:
         super()._show(entry)
         best, seen = self.progress.best, self.progress.describe_seen()
-        if best is not None and best.metric != self._best:
-            self._best = best.metric
+        if best is not None and best.trial != self._leader:
+            self._leader = best.trial
             result = best_so_far(self.progress)
             self.write(f"{clock_time(entry.at)}  best so far: {result}{'' if seen is None else f'; {seen}'}")
+        if self._next_line is None:
+            self._next_line = entry.at + _SECONDS_BETWEEN_LINES
         if entry.at >= self._next_line and not self.writer.is_far_behind:
             self._next_line = entry.at + _SECONDS_BETWEEN_LINES
             self.write(f"{clock_time(entry.at)}  {status_line(self.forecaster, entry.at)}")

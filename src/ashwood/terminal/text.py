@@ -11,7 +11,9 @@ import codecs
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -28,6 +30,7 @@ _PLAIN = {"…": ".", "–": "-", "—": "-", "·": "-", "→": ">", "×": "x", 
 _PLAIN |= {"↑": "^", "━": "=", "╸": "=", "╺": "-", "─": "-", "│": "|", "“": '"', "”": '"', "‘": "'", "’": "'"}
 _ERRORS = "ashwood.plain"
 _STDERR = 2
+_NARROWEST = 20
 
 
 def printable(text: str) -> str:
@@ -85,6 +88,17 @@ def say(
 def warn(message: str) -> None:
     """Print a warning to standard error."""
     say(f"warning: {message}", fg="yellow", err=True)
+
+
+def fitted(line: str, *, indent: int = 0) -> list[str]:
+    """Return a line of standard error in lines that fit the terminal beside an indent, without breaking words.
+
+    If standard error is not a terminal, the line stays whole.
+    """
+    if not sys.stderr.isatty():
+        return [line]
+    width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 class OutputLost(Exception):

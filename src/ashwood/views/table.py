@@ -15,6 +15,7 @@ from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Const, Space
 from ashwood.views.spending import LiveAttempt
 from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.wording import format_value
 
 Record: TypeAlias = dict[str, Any]
 
@@ -91,6 +92,7 @@ def heading(column: str, columns: Collection[str]) -> str:
 
 
 _MOST_NAMES = 50
+_MOST_VALUES = 20
 _HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
 """First words of the headings of metric columns, by the prefixes of the column names."""
 _SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
@@ -127,6 +129,30 @@ def select(
         column = _column(records, sort.removeprefix("-"), columns)
         return _in_order(records, column, largest_first=sort.startswith("-"))
     return records
+
+
+def explain_no_match(records: Sequence[Record], where: Sequence[str]) -> str:
+    """Return which conditions no record satisfies, with the values that there are.
+
+    Raises:
+        AshwoodError: a condition is malformed, or there is no such column.
+    """
+    for condition in where:
+        found = _CONDITION.fullmatch(condition)
+        if found is None or select(list(records), [condition], ""):
+            continue
+        column = _column(records, found[1], None)
+        values = [value for record in records if (value := record.get(column)) is not None]
+        if not values:
+            return f"{condition}: no trial has a value of {column}"
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            known = [value for value in values if math.isfinite(value)] or values
+            return f"{condition}: {column} is from {format_value(min(known))} to {format_value(max(known))}"
+        texts = list(dict.fromkeys(map(format_value, values)))
+        hint = did_you_mean(found[3], texts)
+        more = ", …" if len(texts) > _MOST_VALUES else ""
+        return f"{condition}{hint}: values of {column} are {', '.join(sorted(texts[:_MOST_VALUES]))}{more}"
+    return "each condition alone is satisfied by some trials, but no trial satisfies all of them"
 
 
 def best_first(records: Sequence[Record], sort: str, metric: str, *, smaller_is_better: bool) -> str:
@@ -188,7 +214,10 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
     metrics = [column.removeprefix("last.") for column in columns]
     hint = did_you_mean(key, [*names, *metrics])
     more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
-    raise AshwoodError(f"there is no column {key[:200]!r}{hint}; there are: {', '.join(names[:_MOST_NAMES])}{more}")
+    there = f"there is no column {key[:200]!r}{hint}"
+    if hint:
+        raise AshwoodError(there)
+    raise AshwoodError(f"{there}; there are: {', '.join(names[:_MOST_NAMES])}{more}")
 
 
 _CONDITION = re.compile(r"([^=<>!]+)(<=|>=|!=|=|<|>)(.*)", re.DOTALL)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ashwood.errors import singular
-from ashwood.search.settings import NO_LENGTH
+from ashwood.search.settings import NO_LENGTH, Method, SearchSettings
 
 
 def format_value(value: Any) -> str:
@@ -35,6 +35,12 @@ def format_duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def describe_method(search: SearchSettings) -> str:
+    """Return the search method of an experiment, with its mode if it has modes: adaptive_asha (standard)."""
+    has_mode = search.method is Method.ADAPTIVE_ASHA and not search.bracket_rungs
+    return f"{search.method} ({search.mode})" if has_mode else str(search.method)
 
 
 def format_length(length: int, unit: str) -> str:
