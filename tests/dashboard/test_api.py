@@ -44,6 +44,7 @@ from ashwood.experiment.events import (
     TrialStopRequested,
     ValidationReported,
 )
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.figures.progress import draw_comparison
 from ashwood.views.history import History, TrialDetails
 from ashwood.views.progress import Progress
@@ -179,6 +180,20 @@ def test_trial_page_has_decisions_with_reasons(client: TestClient, told: History
     failed = next(row for row in told.progress.trials.rows.values() if row.errors)
     attempts = get(client, f"experiments/1/trials/{failed.id}")["attempts"]
     assert any((attempt["error"] or "").startswith("boom\n") for attempt in attempts)
+
+
+def test_trial_page_says_why_trial_has_its_state(client: TestClient, told: History) -> None:
+    texts = {
+        row.id: get(client, f"experiments/1/trials/{row.id}")["standing"] for row in told.progress.trials.rows.values()
+    }
+    assert {TrialState.STOPPED, TrialState.COMPLETED} <= {row.state for row in told.progress.trials.rows.values()}
+    for row in told.progress.trials.rows.values():
+        rank = told.ladder.rank(row.id)
+        if row.state is TrialState.COMPLETED:
+            assert rank is not None
+            assert texts[row.id] == rank.describe("epochs")
+        elif row.state is TrialState.STOPPED:
+            assert texts[row.id] == (rank.describe("epochs") if rank else "stopped by its training code")
 
 
 def test_attempt_ends_with_its_driver(tmp_path: Path) -> None:

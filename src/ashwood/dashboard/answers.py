@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, ListedExperiment
-from ashwood.dashboard.trial_answers import copies, download_path
+from ashwood.dashboard.trial_answers import copies, download_path, table_row
 from ashwood.errors import AshwoodError, EventLogError
 from ashwood.eventlog.port import Seq
 from ashwood.experiment.entry import Entry
@@ -432,7 +432,7 @@ def _best_trial(cached: CachedExperiment) -> Row | None:
         return None
     saved = row.best_checkpoint
     download = None if saved is None or is_foreign(saved.path) else download_path(cached.id, row.id, saved.path)
-    return {**cached.record(row.id), **copies(row), "download": download}
+    return {**table_row(cached, row.id), **copies(row), "download": download}
 
 
 def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:

@@ -114,7 +114,7 @@ async def trials(
             seq=cached.seq,
             sort=sort or cached.best_first,
             columns=trial_answers.columns_of(cached.columns),
-            rows=[cached.record(trial) for trial in found[offset : offset + limit]],
+            rows=[trial_answers.table_row(cached, trial) for trial in found[offset : offset + limit]],
         )
 
     return Json(await context.store.ask(experiment, page))
