@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 
 from ashwood.search.vocabulary import TrialId
 
-# The parts in which two errors of the same kind differ: numbers and memory addresses.
-_VARIES = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+VARIES = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+"""The parts in which two errors of the same kind differ: numbers and memory addresses."""
 
 
 class CommonFailures:
@@ -47,7 +47,7 @@ class CommonFailures:
         """
         if self._code_works or not self._limit:
             return None
-        trials = self._counts[_VARIES.sub("#", error)]
+        trials = self._counts[VARIES.sub("#", error)]
         trials[trial] += self._needed if is_final else 1
         alike = sum(times >= self._needed for times in trials.values())
         return alike if alike >= self._limit else None

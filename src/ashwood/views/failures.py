@@ -1,0 +1,208 @@
+"""Failed and diverged trials, grouped by cause.
+
+A trial has failed if it ended because of an error.  It has diverged if the metric in its latest report is NaN or
+infinite.  For each cause, the hyperparameters are searched for a value or a range that all of its trials have and few
+other trials have.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from enum import StrEnum
+from itertools import zip_longest
+from math import isfinite, isnan
+from typing import Any, NamedTuple
+
+from ashwood.experiment.failures import VARIES
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.hparams import Varied, varied
+from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.wording import format_value
+
+_LONGEST_CAUSE = 200
+_MOST_SHARED = 3
+_CHANCE = 0.01
+"""Largest probability with which a property that a group shares may be a coincidence."""
+
+
+class FailureKind(StrEnum):
+    """Whether trials ended because of an error, or reported a metric that is not finite."""
+
+    FAILED = "failed"
+    DIVERGED = "diverged"
+
+
+class Shared(NamedTuple):
+    """A property of hyperparameters that all trials of a group have.
+
+    Attributes:
+        name: name of the hyperparameter, with dots for nesting.
+        sign: ``=``, or ``>=`` or ``<=`` for a range.
+        value: the value, or the end of the range.
+        others: number of other trials with a report that have the property, too.
+    """
+
+    name: str
+    sign: str
+    value: Any
+    others: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {_SIGNS[self.sign]} {format_value(self.value)}"
+
+    @property
+    def condition(self) -> str:
+        """The property as a condition for `ashwood.views.table.select`."""
+        return f"hparams.{self.name}{self.sign}{self.value}"
+
+
+_SIGNS = {"=": "=", ">=": "≥", "<=": "≤"}
+
+
+class FailureGroup(NamedTuple):
+    """Trials that failed or diverged for one cause.
+
+    Attributes:
+        kind: whether they failed or diverged.
+        cause: first line of their error without the parts that differ, or ``loss is NaN``.
+        trials: their numbers, rising.
+        shared: properties that all of them have and that are probably no coincidence, the most distinctive first.
+    """
+
+    kind: FailureKind
+    cause: str
+    trials: Sequence[TrialId]
+    shared: Sequence[Shared]
+
+    def __str__(self) -> str:
+        """Return a line such as ``7 × CUDA out of memory, all with layers = 6``."""
+        if len(self.trials) == 1:
+            return f"trial {self.trials[0]}: {self.cause}"
+        shared = " and ".join(map(str, self.shared))
+        return f"{len(self.trials):,} × {self.cause}{', all with ' if shared else ''}{shared}"
+
+
+def group_failures(table: TrialTable, spec: ExperimentSpec) -> list[FailureGroup]:
+    """Return the failed and diverged trials grouped by cause, the largest group first."""
+    found: defaultdict[tuple[FailureKind, tuple[str, ...]], list[TrialRow]] = defaultdict(list)
+    for row in table.rows.values():
+        if (kind := _kind_of(row, spec.metric)) is not None:
+            found[kind, _words(_cause(row, kind, spec.metric))].append(row)
+    if not found:
+        return []
+    hparams = varied(spec.space)
+    reported = [row for row in table.rows.values() if row.length]
+    groups = [
+        FailureGroup(
+            kind,
+            _common(_cause(row, kind, spec.metric) for row in rows),
+            tuple(sorted(row.id for row in rows)),
+            _shared(rows, reported, hparams),
+        )
+        for (kind, _), rows in found.items()
+    ]
+    return sorted(groups, key=lambda group: (-len(group.trials), group.trials[0]))
+
+
+def has_diverged(row: TrialRow, metric: str) -> bool:
+    """Return whether the metric in the latest report of a trial is NaN or infinite."""
+    value = row.metrics.get(metric)
+    return value is not None and not isfinite(value)
+
+
+def _kind_of(row: TrialRow, metric: str) -> FailureKind | None:
+    if row.state is TrialState.ERRORED:
+        return FailureKind.FAILED
+    return FailureKind.DIVERGED if has_diverged(row, metric) else None
+
+
+def _cause(row: TrialRow, kind: FailureKind, metric: str) -> str:
+    if kind is FailureKind.DIVERGED:
+        return f"{metric} is {'NaN' if isnan(row.metrics[metric]) else 'infinite'}"
+    if not row.errors:
+        return "it exited before it had trained to the length of its job"
+    return row.errors[-1][:_LONGEST_CAUSE].partition("\n")[0].strip()
+
+
+def _words(cause: str) -> tuple[str, ...]:
+    """Return the parts of a cause between its numbers, which are equal in causes of the same kind."""
+    return tuple(VARIES.split(cause)[:: VARIES.groups + 1])
+
+
+def _common(causes: Iterable[str]) -> str:
+    """Return the text of causes that differ in numbers only, with … in place of numbers that differ."""
+    causes = list(dict.fromkeys(causes))
+    numbers = [[found[0] for found in VARIES.finditer(cause)] for cause in causes]
+    same = [each[0] if len(set(each)) == 1 else "…" for each in zip(*numbers, strict=True)]
+    return "".join(part for pair in zip_longest(_words(causes[0]), same, fillvalue="") for part in pair)
+
+
+# -- hyperparameters -----------------------------------------------------------------------------------
+
+
+def _shared(rows: Sequence[TrialRow], reported: Sequence[TrialRow], hparams: Sequence[Varied]) -> Sequence[Shared]:
+    """Return what a group shares, if it is distinctive: the probability that this is a coincidence is small."""
+    members = {row.id for row in rows}
+    others = [row for row in reported if row.id not in members]
+    found = []
+    for hparam in hparams:
+        own = [hparam.value(row.hparams) for row in rows]
+        rest = [hparam.value(row.hparams) for row in others]
+        for shared in _candidates(hparam, own, rest):
+            # The trials that have the property are at most twice as many as the group.
+            chance = _coincidence(len(own), len(own) + shared.others, len(own) + len(rest))
+            if shared.others <= len(own) and 2 * len(hparams) * chance <= _CHANCE:
+                found.append((shared.others, chance, shared))
+    found.sort(key=lambda each: each[:2])
+    # Of two ranges of one hyperparameter, the more distinctive one remains.
+    best = {shared.name: shared for _, _, shared in reversed(found)}
+    return tuple(shared for _, _, shared in found if best[shared.name] is shared)[:_MOST_SHARED]
+
+
+def _candidates(hparam: Varied, own: Sequence[Any], rest: Sequence[Any]) -> Iterable[Shared]:
+    """Yield the properties of a hyperparameter that all values in ``own`` have."""
+    if len({_key(value) for value in own}) == 1:
+        if own[0] is not None:
+            yield Shared(hparam.name, "=", own[0], sum(_key(value) == _key(own[0]) for value in rest))
+        return
+    if not all(map(_is_number, own)):
+        return
+    numbers = [value for value in rest if _is_number(value)]
+    low, high = min(own), max(own)
+    for sign, end in ((">=", low), ("<=", high)):
+        beyond = [value for value in numbers if (value >= end if sign == ">=" else value <= end)]
+        yield Shared(hparam.name, sign, _short_end(sign, end, numbers, len(beyond)), len(beyond))
+
+
+def _short_end(sign: str, end: float, numbers: Sequence[float], count: int) -> float:
+    """Return the end of a range with few digits, such that the range contains no more of the other numbers."""
+    rounding = ROUND_FLOOR if sign == ">=" else ROUND_CEILING
+    if isinstance(end, float):
+        for digits in (2, 3, 4):
+            short = float(Context(prec=digits, rounding=rounding).plus(Decimal(end)))
+            if sum(value >= short if sign == ">=" else value <= short for value in numbers) == count:
+                return short
+    return end
+
+
+def _coincidence(size: int, matching: int, total: int) -> float:
+    """Return the probability that ``size`` trials drawn from ``total`` all are among the ``matching`` ones."""
+    chance = 1.0
+    for drawn in range(size):
+        chance *= (matching - drawn) / (total - drawn)
+        if chance < 1e-12:
+            break
+    return chance
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _key(value: Any) -> tuple[str, str]:
+    # 1, 1.0 and True are equal in Python, but they are different values of a hyperparameter, and lists have no hash.
+    return (type(value).__name__, repr(value))
