@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from enum import StrEnum
 from itertools import zip_longest
-from math import isfinite, isnan
+from math import isnan
 from typing import Any, NamedTuple
 
 from ashwood.experiment.failures import VARIES
@@ -21,6 +21,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import has_diverged as has_diverged
 from ashwood.views.wording import format_value
 
 _LONGEST_CAUSE = 200
@@ -78,6 +79,15 @@ class FailureGroup(NamedTuple):
     trials: Sequence[TrialId]
     shared: Sequence[Shared]
 
+    def conditions(self, table: TrialTable, metric: str) -> tuple[list[str], str]:
+        """Return conditions for `ashwood.views.table.select` and a text, which together select the trials."""
+        first = table.rows[self.trials[0]]
+        if self.kind is FailureKind.DIVERGED:
+            same = [f"last.{metric}=nan"] if isnan(first.metrics[metric]) else [f"last.{metric}!=nan"]
+            return ["diverged=true", "state!=errored", *same], ""
+        # The cause of a trial without an error is a text of Ashwood, which is not in the table.
+        return ["state=errored"], max(self.cause.split("…"), key=len).strip() if first.errors else ""
+
     def __str__(self) -> str:
         """Return a line such as ``7 × CUDA out of memory, all with layers = 6``."""
         if len(self.trials) == 1:
@@ -106,12 +116,6 @@ def group_failures(table: TrialTable, spec: ExperimentSpec) -> list[FailureGroup
         for (kind, _), rows in found.items()
     ]
     return sorted(groups, key=lambda group: (-len(group.trials), group.trials[0]))
-
-
-def has_diverged(row: TrialRow, metric: str) -> bool:
-    """Return whether the metric in the latest report of a trial is NaN or infinite."""
-    value = row.metrics.get(metric)
-    return value is not None and not isfinite(value)
 
 
 def _kind_of(row: TrialRow, metric: str) -> FailureKind | None:

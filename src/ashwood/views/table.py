@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from math import isnan
 from operator import ge, gt, itemgetter, le, lt
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Const, Space
 from ashwood.views.spending import LiveAttempt
-from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import TrialRow, TrialTable, has_diverged
 
 Record: TypeAlias = dict[str, Any]
 
@@ -42,7 +43,8 @@ def trial_record(
 
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
     of the best report, and ``last.NAME`` is the last report of each metric.  ``given`` names the hyperparameters that a
-    user gave for the trial.
+    user gave for the trial, ``error`` is the first line of its last error, and ``diverged`` is true if its latest
+    report has a metric that is NaN or infinite.
 
     Args:
         row: the trial.
@@ -68,6 +70,8 @@ def trial_record(
         "seed": row.seed,
         "attempts": row.attempt,
         "failures": len(row.errors),
+        "error": row.errors[-1][:_LONGEST_ERROR].partition("\n")[0] if row.errors else None,
+        "diverged": True if has_diverged(row, metric) else None,
         "preempted": row.preempted,
         "node": None if live is None else live.node or None,
         "seconds": row.seconds,
@@ -88,6 +92,7 @@ def heading(column: str, columns: Collection[str]) -> str:
 
 
 _MOST_NAMES = 50
+_LONGEST_ERROR = 200
 _HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
 """First words of the headings of metric columns, by the prefixes of the column names."""
 _SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
@@ -208,7 +213,8 @@ def _test(condition: str, sign: str, wanted: str) -> Callable[[Any], bool]:
 def _matches(value: Any, wanted: str) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            return float(wanted) == value
+            number = float(wanted)
+            return number == value or (isnan(number) and isnan(value))
         except ValueError:
             return False
     return str(value).lower() == wanted.lower()

@@ -1,14 +1,15 @@
 /** The overview: the ladder, the best trial, the best so far, brackets, recent activity. */
 
 import { get } from "../api.js";
-import { h, put, redraw } from "../dom.js";
+import { h, put, redraw, throttle } from "../dom.js";
 import * as format from "../format.js";
-import { card, copyButtons, downloadLink, empty, hyperparameters, moment, seenLine } from "../parts.js";
+import { card, commandLine, copyButton, copyButtons, downloadLink, empty, hyperparameters, moment, seenLine } from "../parts.js";
 import { plainTable, tableRow } from "../parts.js";
 import { linked } from "./events.js";
 
 const LINES = 8;
 const LOOKED_AT = 120;
+const AGAIN = 3_000;
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {
@@ -16,6 +17,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
   const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial });
   const winner = h("div");
   const brackets = h("div");
+  const troubles = new Troubles(model, signal);
   const lines = h("ol", { class: "happenings" });
   const nothing = h("div", { class: "card", hidden: true });
   const recent = [];
@@ -29,6 +31,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
         : h("p", { class: "muted" }, `No trial has reported a finite ${data.metric} yet.`),
     );
     redraw(brackets, data.brackets, () => bracketsTable(data));
+    troubles.show();
     nothing.hidden = data.trials_created > 0;
     redraw(nothing, data.state, () =>
       data.state === "running"
@@ -53,7 +56,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
     .then(({ events }) => take(events))
     .catch(() => take([]));
 
-  const side = [card("Best trial", winner), card("Brackets and rungs", brackets), card("Recent activity", lines)];
+  const side = [card("Best trial", winner), troubles.element, card("Brackets and rungs", brackets), card("Recent activity", lines)];
   return h(
     "div",
     null,
@@ -96,8 +99,61 @@ function bestTrial(id, data) {
     ),
     seen ? h("p", { class: "muted" }, seen) : null,
     hyperparameters(trial.hyperparameters),
-    copyButtons(() => trial, downloadLink(trial.download, "Download checkpoint")),
+    copyButtons(() => trial),
+    trial.place ? bestCheckpoint(id, trial) : h("p", { class: "muted" }, "No checkpoint"),
   );
+}
+
+function bestCheckpoint(id, { place, download }) {
+  return h(
+    "div",
+    { class: "best-checkpoint" },
+    downloadLink(download, "Download checkpoint"),
+    h(
+      "div",
+      { class: "place" },
+      h("code", { class: "clip", title: place }, `\u200e${place}`),
+      copyButton(() => place, "Path of the checkpoint", "Copy"),
+    ),
+    commandLine(`ashwood download ${id} --out best`),
+  );
+}
+
+/** Failed and diverged trials, grouped by cause. Each group leads to its trials. */
+class Troubles {
+  constructor(model, signal) {
+    Object.assign(this, { model, signal, known: null });
+    this.list = h("ul", { class: "troubles" });
+    this.element = card("Failed and diverged trials", this.list);
+    this.element.hidden = true;
+    this.load = throttle(() => this.#load().catch(() => {}), AGAIN);
+    signal.addEventListener("abort", () => this.load.stop());
+  }
+
+  show() {
+    const { trials, diverged } = this.model.data;
+    const now = `${trials.errored ?? 0} ${diverged}`;
+    if (now === this.known) return;
+    this.known = now;
+    if (now === "0 0") this.element.hidden = true;
+    else this.load();
+  }
+
+  async #load() {
+    const { groups } = await get(`${this.model.path}/failures`, { signal: this.signal });
+    const item = (group) => {
+      const words = h("b", null, group.kind === "failed" ? "Failed" : "Diverged");
+      return h("li", null, words, " ", h("a", { href: addressOf(this.model.id, group) }, group.text));
+    };
+    put(this.list, groups.map(item));
+    this.element.hidden = groups.length === 0;
+  }
+}
+
+/** Return the address of the table with the trials of a group. */
+function addressOf(id, { where, q }) {
+  const words = [...where, ...(q ? [`"${q.replaceAll('"', "")}"`] : [])].join(" ");
+  return `/experiments/${id}?${new URLSearchParams({ tab: "trials", q: words })}`;
 }
 
 function bracketsTable({ brackets, unit }) {
