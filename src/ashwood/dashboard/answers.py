@@ -258,6 +258,14 @@ class EventPage:
 
 
 @dataclass(frozen=True)
+class MeasuredTraining:
+    """What an experiment has measured, for the preview of another search; null if nothing was measured yet."""
+
+    workers: int | None
+    unit_seconds: float | None
+
+
+@dataclass(frozen=True)
 class FailedTrials:
     """Trials that failed or diverged for one cause; ``where`` and ``q`` select them in the table of trials."""
 
@@ -476,6 +484,13 @@ def list_failures(cached: CachedExperiment) -> FailureList:
             for group in group_failures(table, cached.history.progress.spec)
         ]
     )
+
+
+def measured_training(cached: CachedExperiment) -> MeasuredTraining:
+    """Return the largest number of workers so far, and the mean seconds for one unit of length."""
+    progress = cached.history.progress
+    measured = progress.measuring.result()
+    return MeasuredTraining(progress.timeline.slots or None, None if measured is None else measured.unit_seconds)
 
 
 def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec, trial: int | None = None) -> EventLine:

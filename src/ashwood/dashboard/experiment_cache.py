@@ -27,7 +27,7 @@ from ashwood.views.descriptions import trials_of
 from ashwood.views.event_groups import EventKind, kinds_of
 from ashwood.views.history import STRETCH, History
 from ashwood.views.progress import VIEWS, Progress
-from ashwood.views.table import Record, blank_hparams, columns_in, select, trial_record
+from ashwood.views.table import Known, Record, blank_hparams, columns_in, near_misses, select, trial_record
 from ashwood.views.trials import TrialRow
 
 Key = TypeVar("Key", bound=Hashable)
@@ -264,6 +264,19 @@ class CachedExperiment:
                 found = [row.id for row in rows]
             self._found = (asked, array("q", found))
         return self._found[1]
+
+    def near_misses(self, where: Sequence[str]) -> dict[str, Known]:
+        """Return the known values of the columns of conditions that no trial satisfies, by condition.
+
+        Raises:
+            AshwoodError: a condition is malformed, or a column does not exist.
+        """
+        held = columns_in(where, "", self.columns)
+        records = [
+            {name: record[name] for name in held if name in record}
+            for record in map(self.record, self.history.progress.trials.rows)
+        ]
+        return near_misses(records, where, self.columns) if records else {}
 
     def _note_columns(self, rows: Iterable[TrialRow]) -> None:
         """Add the columns of these trials; a few records are enough, because trials differ only in their metrics."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -36,8 +36,22 @@ class TableColumn:
 
 
 @dataclass(frozen=True)
+class KnownValues:
+    """Values that the column of a condition has: texts, or the smallest and the largest number."""
+
+    condition: str
+    key: str
+    values: Sequence[str]
+    least: float | None
+    most: float | None
+
+
+@dataclass(frozen=True)
 class TrialsPage:
-    """A page of the table of trials; ``total`` counts all trials, ``matching`` those that meet the conditions."""
+    """A page of the table of trials; ``total`` counts all trials, ``matching`` those that meet the conditions.
+
+    If none match, ``known`` has the known values of the column of each condition that no trial satisfies.
+    """
 
     total: int
     matching: int
@@ -45,6 +59,7 @@ class TrialsPage:
     sort: str
     columns: list[TableColumn]
     rows: list[dict[str, Any]]
+    known: list[KnownValues] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

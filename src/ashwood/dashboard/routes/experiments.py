@@ -73,6 +73,12 @@ async def failures(context: Context, experiment: ExperimentNumber) -> Json:
     return Json(await context.store.ask(experiment, answers.list_failures))
 
 
+@router.get("/experiments/{experiment}/measured", responses=responses_of(answers.MeasuredTraining, 404))
+async def measured(context: Context, experiment: ExperimentNumber) -> Json:
+    """Return the number of workers and the measured time of training, for the preview of another search."""
+    return Json(await context.store.ask(experiment, answers.measured_training))
+
+
 @router.get("/experiments/{experiment}/spark", responses=responses_of(answers.Sparkline, 404))
 async def spark(context: Context, experiment: ExperimentNumber) -> Json:
     """Return the best metric so far as a few points ``[seconds that drivers had run, metric]``."""
@@ -122,6 +128,10 @@ async def trials(
             sort=sort or cached.best_first,
             columns=trial_answers.columns_of(cached.columns),
             rows=[trial_answers.table_row(cached, trial) for trial in found[offset : offset + limit]],
+            known=[
+                trial_answers.KnownValues(condition, *known)
+                for condition, known in ({} if found else cached.near_misses(where)).items()
+            ],
         )
 
     return Json(await context.store.ask(experiment, page))

@@ -28,6 +28,9 @@ class PreviewRequest(BaseModel):
         None, gt=0, le=1e9, description="Average seconds that training for one unit of length takes."
     )
     cost_per_worker_hour: float | None = Field(None, ge=0, le=1e9)
+    deadline_hours: float | None = Field(
+        None, gt=0, le=1e6, description="Return searches that end within this time instead of the plan of the file."
+    )
 
 
 @router.post("/preview", responses=responses_of(previewing.PreviewAnswer))

@@ -2,7 +2,7 @@
 
 import { get, patch, post } from "../api.js";
 import { ask, attempt, copy, toast } from "../dialog.js";
-import { announce, button, checkbox, h, put, redraw, write } from "../dom.js";
+import { announce, button, checkbox, h, mark, put, redraw, write } from "../dom.js";
 import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
@@ -30,6 +30,7 @@ const GB = 1e9;
  * @property {AbortSignal} signal aborted when the tab is left
  * @property {import("../router.js").Place} place
  * @property {(name: string, how?: object) => Figure} figure makes a figure of the experiment
+ * @property {Promise<any[]>} listed the figures with their options
  * @property {(trial: number) => void} openTrial
  */
 
@@ -57,6 +58,7 @@ export default async function experimentPage(place) {
       model,
       signal,
       place,
+      listed,
       openTrial: (trial) => go(`/experiments/${id}/trials/${trial}`),
       figure: (figure, how) => makeFigure(model, listed, figure, how, signal),
     };
@@ -71,7 +73,7 @@ export default async function experimentPage(place) {
   };
   const choose = (name) => {
     const tab = name === "overview" ? null : name;
-    place.setQuery({ tab, sort: null, q: null, page: null, trial: null, kind: null }, { push: true });
+    place.setQuery({ tab, sort: null, q: null, page: null, trial: null, kind: null, compare: null }, { push: true });
     show(name);
   };
   const bar = tabs(
@@ -148,12 +150,15 @@ class Header {
     this.ran = new Fact("Run time");
     this.trained = new Fact("Trained");
     this.share = menu("Share", place.signal, "ghost");
+    this.fork = h("a", { class: "button ghost", href: `/preview?from=${model.id}` }, "New search…");
+    mark(this.fork, "title", "Preview the experiment file, change it, and run it as a new search");
     const above = crumbs([["/", "Experiments"], [`/experiments/${model.id}`, `#${model.id}`]]);
+    const actions = h("div", { class: "actions" }, this.controls, this.fork, this.share.element);
     const title = h("div", { class: "title" }, above, this.title, this.badge, this.labels);
     this.element = h(
       "div",
       { class: "experiment-head" },
-      h("div", { class: "page-head" }, title, h("div", { class: "actions" }, this.controls, this.share.element)),
+      h("div", { class: "page-head" }, title, actions),
       this.about,
       this.notices,
       (this.far = h("div", { class: "far" }, this.progress.element, h("span", null, this.done, " ", this.left))),
@@ -179,6 +184,7 @@ class Header {
     this.element.classList.toggle("finished", isFinished);
     write(this.best.label, isFinished ? "Best" : "Best so far");
     this.#share(data);
+    this.fork.hidden = !data.config;
     write(this.about, data.description ? `${data.description} — ${about}` : about);
     this.#controls(data);
     this.#notices(data);
@@ -221,7 +227,8 @@ class Header {
 
   #share(data) {
     const { path } = this.model;
-    const link = (words, href) => h("a", { href: `/api/v1${path}/${href}`, download: "", class: "button ghost" }, words);
+    const link = (words, file) =>
+      h("a", { href: `/api/v1${path}/${file}`, download: "", class: "button ghost" }, words);
     const address = () => copy(location.href, "Link to this page");
     redraw(this.share.body, [data.config === ""], () => [
       link("Report (HTML)", "report.html"),

@@ -5,7 +5,7 @@ import { ask, attempt } from "../dialog.js";
 import { announce, button, checkbox, debounce, h, put, redraw } from "../dom.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
-import { badge, choice, empty, field, moment, Progress, spark, stateChips } from "../parts.js";
+import { badge, choice, commandLine, empty, field, moment, Progress, spark, stateChips } from "../parts.js";
 import { go } from "../router.js";
 import { Pager, Table } from "../table.js";
 
@@ -194,11 +194,20 @@ export default async function experimentsPage(place) {
 
   function nothing() {
     if (cards.size === 0) {
+      const step = (title, ...content) => h("li", null, h("b", null, title), content);
       return empty(
         "No experiments yet",
-        "Start one in a terminal. It appears here without a reload.",
-        "ashwood init my-search",
-        "ashwood run my-search/experiment.yaml",
+        "The first search takes three steps:",
+        h(
+          "ol",
+          { class: "first-steps" },
+          step("Create an experiment file with an example of training code:", commandLine("ashwood init my-search")),
+          step(
+            "Preview what it will do, and how long it will take:",
+            h("p", null, h("a", { class: "button", href: "/preview" }, "Open the preview")),
+          ),
+          step("Run it. It appears here without a reload:", commandLine("ashwood run my-search/experiment.yaml")),
+        ),
       );
     }
     return empty("No experiments match.", "", button("Show all", clearFilters));

@@ -3,8 +3,8 @@
 import { get } from "../api.js";
 import { h, put, redraw, throttle } from "../dom.js";
 import * as format from "../format.js";
-import { card, commandLine, copyButton, copyButtons, downloadLink, empty, hyperparameters, moment, seenLine } from "../parts.js";
-import { plainTable, tableRow } from "../parts.js";
+import { card, commandLine, copyButton, copyButtons, downloadLink, empty, hyperparameters } from "../parts.js";
+import { moment, plainTable, seenLine, tableRow } from "../parts.js";
 import { linked } from "./events.js";
 
 const LINES = 8;
@@ -56,7 +56,12 @@ export default async function overview({ model, signal, figure, openTrial }) {
     .then(({ events }) => take(events))
     .catch(() => take([]));
 
-  const side = [card("Best trial", winner), troubles.element, card("Brackets and rungs", brackets), card("Recent activity", lines)];
+  const side = [
+    card("Best trial", winner),
+    troubles.element,
+    card("Brackets and rungs", brackets),
+    card("Recent activity", lines),
+  ];
   return h(
     "div",
     null,
@@ -159,9 +164,11 @@ function addressOf(id, { where, q }) {
 function bracketsTable({ brackets, unit }) {
   if (brackets.length === 0) return h("p", { class: "muted" }, "None yet");
   const failed = brackets.some((bracket) => bracket.rungs.some((rung) => rung.failed));
-  const heads = [unit || "length", "reached", "promoted", "training", ...(failed ? ["failed"] : [])];
+  const trains = brackets.some((bracket) => bracket.rungs.some((rung) => rung.training));
+  const some = [...(trains || !failed ? ["training"] : []), ...(failed ? ["failed"] : [])];
+  const heads = [unit || "length", "reached", "promoted", ...some];
   const right = [...heads.keys()];
-  const counts = ["length", "arrived", "promoted", "training", ...(failed ? ["failed"] : [])];
+  const counts = ["length", "arrived", "promoted", ...some];
   const count = (number) => (number ? format.count(number) : h("span", { class: "none" }, "·"));
   const table = plainTable("Brackets and their rungs", heads, [], right);
   const groups = brackets.map((bracket) => {
