@@ -39,6 +39,7 @@ export default async function experimentsPage(place) {
     },
     onSelect: () => showSelection(),
   });
+  table.element.classList.add("experiments");
   const pager = new Pager((offset) => {
     place.setQuery({ page: offset ? offset / PER_PAGE + 1 : null });
     show();
@@ -98,7 +99,7 @@ export default async function experimentsPage(place) {
         label: "Experiment",
         sortable: true,
         render: nameCell,
-        watch: (card) => [card.name, card.labels, card.archived, card.method, card.id, card.damage],
+        watch: (card) => [card.name, card.labels, card.archived, card.method, card.mode, card.id, card.damage],
       },
       { ...number("state", "State", "7.6rem", (card) => badge(card.state)), kind: "state" },
       number("progress", "Progress", "9.5rem", progressCell, (card) => [card.fraction, card.seconds_left, card.state]),
@@ -165,8 +166,8 @@ export default async function experimentsPage(place) {
       .filter((card) => !label || card.labels.includes(label))
       .filter((card) => !state || (state === "active" ? card.driven : card.state === state))
       .filter((card) => {
-        const { name, labels, method, metric } = card;
-        const text = [`#${card.id}`, name, ...labels, method, metric, card.state].join(" ").toLowerCase();
+        const { name, labels, method, mode, metric } = card;
+        const text = [`#${card.id}`, name, ...labels, method, mode, metric, card.state].join(" ").toLowerCase();
         return words.every((word) => text.includes(word));
       })
       .map((card) => [order(card), card])
@@ -329,7 +330,7 @@ function nameCell(card) {
     h(
       "div",
       { class: "tags muted" },
-      card.method,
+      card.mode ? `${card.method}, ${card.mode}` : card.method,
       card.archived ? h("span", { class: "tag" }, "archived") : null,
       card.labels.map((label) => h("span", { class: "tag label" }, label)),
     ),
