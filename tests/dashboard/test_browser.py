@@ -221,7 +221,7 @@ def test_empty_home_says_what_to_do(chromium: Browser, tmp_path: Path) -> None:
         seen.open()
         seen.says("No experiments yet", "ashwood run", "read only")
         is_good(seen)
-        seen.page.get_by_role("link", name="Preview").click()
+        seen.page.get_by_role("link", name="Open the preview").click()
         seen.settled()
         seen.page.go_back()
         with open_home(tmp_path) as home:
