@@ -70,7 +70,9 @@ async def live_experiment(
 @router.get("/experiments/{experiment}/failures", responses=responses_of(answers.FailureList, 404))
 async def failures(context: Context, experiment: ExperimentNumber) -> Json:
     """Return the failed and diverged trials, grouped by cause, with what their hyperparameters have in common."""
-    return Json(await context.store.ask(experiment, answers.list_failures))
+    cached = await context.store.ask(experiment, lambda cached: cached)
+    # With many trials, this takes seconds, in which other requests are answered.
+    return Json(await context.store.draw([cached], lambda: answers.list_failures(cached)))
 
 
 @router.get("/experiments/{experiment}/measured", responses=responses_of(answers.MeasuredTraining, 404))

@@ -9,7 +9,7 @@ import { linked } from "./events.js";
 
 const LINES = 8;
 const LOOKED_AT = 120;
-const AGAIN = 3_000;
+const AGAIN = 10_000;
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {

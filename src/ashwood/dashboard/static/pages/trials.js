@@ -9,6 +9,7 @@ import { Pager, Table } from "../table.js";
 import { Selection } from "./selection.js";
 
 const AGAIN = 3_000;
+const MOST_WAIT = 700;
 const HIDDEN = new Set([
   "error",
   "diverged",
@@ -292,7 +293,9 @@ export default async function trials({ model, signal, place, listed }) {
   }, signal);
 
   // The options of the scatter chart name the most important hyperparameter first.
-  const [figures] = await Promise.all([listed, load()]);
+  // If the list comes late, because a long log is still read, hyperparameters are in the order of the file.
+  const late = new Promise((resolve) => setTimeout(resolve, MOST_WAIT, []));
+  const [figures] = await Promise.all([Promise.race([listed, late]), load()]);
   const scatter = figures.find((figure) => figure.name === "scatter");
   hparams = scatter?.options.find((option) => option.name === "hparam")?.allowed ?? [];
   columns = ordered(columns, hparams, kept.get(orderName) ?? []);
