@@ -21,6 +21,7 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import EventLog, ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import CheckpointSaved, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import trials_of
@@ -308,6 +309,12 @@ class CachedExperiment:
             stretches = self.history.details.stretches.of(trial)
             stretches = stretches[: bisect_left(stretches, last)]
         bests = {(each.at, each.trial) for each in self.history.improvements}
+        # A report and its checkpoint can have the same time.
+        makes_best = CheckpointSaved if self.history.progress.trials.by_checkpoint else ValidationReported
+
+        def is_best(entry: Entry) -> bool:
+            return isinstance(entry.event, makes_best) and (entry.at, entry.event.trial) in bests
+
         begin = 1
         for looked, stretch in enumerate(reversed(stretches)):
             if len(found) >= limit or looked >= (_MOST_STRETCHES if trial is not None else _MOST_STRETCHES_OF_ALL):
@@ -319,11 +326,7 @@ class CachedExperiment:
             else:
                 entries = self._about(trial, first)
             if kind is not None:
-                entries = [
-                    (seq, entry)
-                    for seq, entry in entries
-                    if kind in kinds_of(entry, is_best=(entry.at, getattr(entry.event, "trial", None)) in bests)
-                ]
+                entries = [(seq, entry) for seq, entry in entries if kind in kinds_of(entry, is_best=is_best(entry))]
             found[:0] = [each for each in entries if each[0] < end]
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
 
