@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tarfile
@@ -44,11 +46,12 @@ from ashwood.experiment.events import (
     TrialStopRequested,
     ValidationReported,
 )
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.figures.progress import draw_comparison
 from ashwood.views.history import History, TrialDetails
 from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
-from tests.views.simulate import asha
+from tests.views.simulate import Workers, asha, spec_of
 
 from .homes import NASTY, Steered, a_home, add, append, nasty_spec, ran
 
@@ -196,6 +199,109 @@ def test_trial_page_has_decisions_with_reasons(client: TestClient, told: History
     failed = next(row for row in told.progress.trials.rows.values() if row.errors)
     attempts = get(client, f"experiments/1/trials/{failed.id}")["attempts"]
     assert any((attempt["error"] or "").startswith("boom\n") for attempt in attempts)
+
+
+def test_trial_page_says_why_trial_has_its_state(client: TestClient, told: History) -> None:
+    texts = {
+        row.id: get(client, f"experiments/1/trials/{row.id}")["standing"] for row in told.progress.trials.rows.values()
+    }
+    assert {TrialState.STOPPED, TrialState.COMPLETED} <= {row.state for row in told.progress.trials.rows.values()}
+    for row in told.progress.trials.rows.values():
+        rank = told.ladder.rank(row.id)
+        if row.state is TrialState.COMPLETED:
+            assert rank is not None
+            assert texts[row.id] == rank.describe("epochs")
+        elif row.state is TrialState.STOPPED:
+            assert texts[row.id] == (rank.describe("epochs") if rank else "stopped by its training code")
+
+
+def test_failures_are_grouped_and_select_their_trials(client: TestClient, told: History) -> None:
+    groups = get(client, "experiments/1/failures")["groups"]
+    table = told.progress.trials
+    assert sum(group["text"].startswith("2 × boom") for group in groups) == (table.states[TrialState.ERRORED] == 2)
+    for group in groups:
+        found = client.get("/api/v1/experiments/1/trials", params={"where": group["where"], "q": group["q"]}).json()
+        assert {row["trial"] for row in found["rows"]} >= set(group["trials"])
+
+
+def test_filter_without_matches_names_known_values(client: TestClient) -> None:
+    page = get(client, "experiments/1/trials?where=state=erored&where=lr>100&where=bracket>=0")
+    known = {each["condition"]: each for each in page["known"]}
+    assert known.keys() == {"state=erored", "lr>100"}
+    assert "completed" in known["state=erored"]["values"]
+    assert 0 < known["lr>100"]["least"] < known["lr>100"]["most"] < 100
+    assert get(client, "experiments/1/trials?where=state=completed")["known"] == []
+
+
+def test_numbers_that_are_not_finite_are_texts_in_tables(tmp_path: Path) -> None:
+    workers = Workers(spec_of(asha(4)), lambda trial, _: nan if trial == 1 else float(trial), period=1)
+    workers.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, workers)
+    with TestClient(create_app(lambda: open_home(tmp_path), name="home"), base_url="http://localhost") as client:
+        (row,) = get(client, "experiments/1/trials?where=diverged=true")["rows"]
+        assert (row["trial"], row["last.loss"]) == (1, "nan")
+        assert get(client, "experiments/1/trials?where=last.loss=nan")["matching"] == 1
+        assert get(client, "experiments/1")["diverged"] == 1
+        (group,) = get(client, "experiments/1/failures")["groups"]
+        assert (group["kind"], group["text"]) == ("diverged", "trial 1: loss is NaN")
+
+
+@pytest.mark.parametrize("kind", ["decisions", "failures", "bests", "steering"])
+def test_events_of_one_kind_are_all_found(client: TestClient, kind: str) -> None:
+    every = get(client, "experiments/1/events?limit=500")
+    whole = list(every["events"])
+    while every["first"] > 1:
+        every = get(client, f"experiments/1/events?limit=500&before={every['first']}")
+        whole[:0] = every["events"]
+    page = get(client, f"experiments/1/events?kind={kind}&limit=7")
+    found = list(page["events"])
+    while page["first"] > 1:
+        page = get(client, f"experiments/1/events?kind={kind}&limit=7&before={page['first']}")
+        found[:0] = page["events"]
+    assert found
+    assert [each["seq"] for each in found] == sorted({each["seq"] for each in found})
+    assert all(each in whole for each in found)
+    if kind == "failures":
+        failed = {each["seq"] for each in whole if re.search(r" failed, | declared its ", each["text"])}
+        assert failed <= {each["seq"] for each in found}
+
+
+def test_trials_are_exported_as_csv(client: TestClient, told: History) -> None:
+    answer = client.get("/api/v1/experiments/1/trials.csv?where=state=completed")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert re.fullmatch(r'attachment; filename="[\w.-]+-1-trials.csv"', answer.headers["content-disposition"])
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    completed = [row for row in told.progress.trials.ranked() if row.state is TrialState.COMPLETED]
+    assert [int(row["trial"]) for row in rows] == [row.id for row in completed]
+    assert [float(row["best.loss"]) for row in rows] == [row.metric for row in completed]
+    chosen = client.get("/api/v1/experiments/1/trials.csv?trial=3&trial=5").text
+    assert {int(row["trial"]) for row in csv.DictReader(io.StringIO(chosen))} == {3, 5}
+
+
+def test_report_and_experiment_file_are_downloads(client: TestClient) -> None:
+    report = client.get("/api/v1/experiments/1/report.html")
+    assert report.headers["content-disposition"].startswith("attachment")
+    assert "<h2>Result</h2>" in report.text
+    file = client.get("/api/v1/experiments/1/experiment.yaml")
+    assert file.text == f"name: nasty {NASTY}  # {NASTY}\n"
+    assert "no experiment file" in get(client, "experiments/3/experiment.yaml", 404)["error"]["what"]
+
+
+def test_preview_proposes_searches_for_a_time_limit(client: TestClient) -> None:
+    text = "\n".join([
+        "name: toy", "entrypoint: toy:train", "hyperparameters: {lr: {type: double, minval: 0, maxval: 1}}",
+        "searcher: {name: adaptive_asha, metric: loss, max_length: {epochs: 4}, max_trials: 3}",
+    ])  # fmt: skip
+    body = {"text": text, "workers": 2, "unit_seconds": 60.0}
+    answer = client.post("/api/v1/preview", json={**body, "deadline_hours": 0.5}).json()
+    assert answer["plan"] is None
+    assert {each["name"] for each in answer["fitting"]} >= {"standard", "random"}
+    first = answer["fitting"][0]
+    assert first["seconds"]["high"] <= 1_800
+    assert f"max_trials: {first['trials']}" in first["text"]
+    tight = client.post("/api/v1/preview", json={**body, "deadline_hours": 0.01}).json()
+    assert "no search fits" in tight["too_tight"]
 
 
 def test_attempt_ends_with_its_driver(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_empty_home_says_what_to_do(chromium: Browser, tmp_path: Path) -> None:
         seen.open()
         seen.says("No experiments yet", "ashwood run", "read only")
         is_good(seen)
-        seen.page.get_by_role("link", name="Preview").click()
+        seen.page.get_by_role("link", name="Open the preview").click()
         seen.settled()
         seen.page.go_back()
         with open_home(tmp_path) as home:
@@ -324,6 +324,99 @@ def tab_to(page: Page, target: Locator) -> None:
             return
         page.keyboard.press("Tab")
     pytest.fail(f"Tab never comes to {target}")
+
+
+def test_columns_are_moved_and_resized_with_keys(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as seen:
+        page, keys = seen.page, seen.page.keyboard
+        seen.open(f"/experiments/{DONE}?tab=trials")
+        heads = page.locator("thead th")
+        expect(heads.nth(2)).to_contain_text("State")
+        page.get_by_role("button", name="State", exact=True).focus()
+        keys.press("Shift+ArrowRight")
+        expect(heads.nth(3)).to_contain_text("State")
+        expect(page.locator(":focus")).to_contain_text("State")
+        width = heads.nth(3).bounding_box()
+        keys.press("+")
+        assert width is not None
+        wait_until(lambda: (heads.nth(3).bounding_box() or width)["width"] > width["width"] + 8)
+        page.reload()
+        seen.settled()
+        expect(heads.nth(3)).to_contain_text("State")
+        # The heading and the first column stay while the table scrolls.
+        box = page.locator(".scroll-box")
+        before = page.locator("thead th").nth(1).bounding_box()
+        box.evaluate("(element) => element.scrollTo(200, 80)")
+        assert page.locator("thead th").nth(1).bounding_box() == before
+
+
+def test_selected_trials_are_compared_and_exported(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=WIDE_AND_TALL, scripts=(axe(),)) as seen:
+        page, keys = seen.page, seen.page.keyboard
+        seen.open(f"/experiments/{DONE}?tab=trials")
+        tab_to(page, page.locator("tbody th a[tabindex='0']"))
+        for _ in range(2):
+            keys.press("x")
+            keys.press("ArrowDown")
+        seen.says("2 trials selected")
+        with page.expect_download() as downloading:
+            page.get_by_role("region", name="Selected trials").get_by_role("link", name="CSV").click()
+        assert len(downloading.value.path().read_text().splitlines()) == 3
+        page.get_by_role("button", name="Compare", exact=True).click()
+        seen.says("Comparison of 2 trials")
+        expect(page).to_have_url(re.compile("compare=[0-9]+,[0-9]+"))
+        is_good(seen, themes=BOTH)
+        nothing_ran(page)
+        page.reload()
+        seen.says("Comparison of 2 trials")
+        page.get_by_role("button", name="Close").click()
+        expect(page.get_by_text("Comparison of 2 trials")).to_have_count(0)
+
+
+def test_filter_without_matches_offers_known_values(chromium: Browser, url: str) -> None:
+    with window(chromium, url, scripts=(axe(),)) as seen:
+        seen.open(f"/experiments/{DONE}?tab=trials&q=state%3Derored")
+        seen.says("No trials match.", "Values of state:")
+        is_good(seen)
+        seen.page.get_by_role("button", name="completed", exact=True).click()
+        expect(seen.page.locator("tbody tr")).to_have_count(2)
+
+
+def test_cause_of_failures_leads_to_their_trials(chromium: Browser, url: str) -> None:
+    with window(chromium, url, scripts=(axe(),)) as seen:
+        seen.open(f"/experiments/{ERRORED}")
+        seen.page.get_by_role("link", name="3 × boom").click()
+        expect(seen.page.locator("tbody tr")).to_have_count(3)
+        nothing_ran(seen.page)
+        seen.page.locator("tbody th a").first.click()
+        expect(seen.page.locator(".trial-error")).to_contain_text(f"boom {NASTY}")
+        nothing_ran(seen.page)
+        is_good(seen)
+
+
+def test_experiment_is_shared_and_previewed(chromium: Browser, url: str) -> None:
+    with window(chromium, url, scripts=(axe(),)) as seen:
+        page = seen.page
+        seen.open(f"/experiments/{DONE}")
+        page.get_by_text("Share", exact=True).click()
+        with page.expect_download() as downloading:
+            page.get_by_role("link", name="Experiment file").click()
+        assert NASTY in downloading.value.path().read_text()
+        page.get_by_role("link", name="New search…").click()
+        expect(page.get_by_role("heading", name="New search from #1")).to_be_visible()
+        expect(page.locator("textarea")).to_have_value(re.compile(re.escape(NASTY)))
+        expect(page.get_by_label("Workers")).to_have_value("4")
+        is_good(seen)
+        nothing_ran(page)
+
+
+def test_events_of_one_kind_are_shown(chromium: Browser, url: str) -> None:
+    with window(chromium, url, scripts=(axe(),)) as seen:
+        seen.open(f"/experiments/{DONE}?tab=events")
+        seen.page.get_by_role("button", name="Failures").click()
+        expect(seen.page).to_have_url(re.compile("kind=failures"))
+        expect(seen.page.locator(".events > li").first).to_contain_text(re.compile("failed|invalid"))
+        is_good(seen)
 
 
 def test_choices_stay_after_a_reload(chromium: Browser, url: str) -> None:

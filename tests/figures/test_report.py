@@ -99,7 +99,8 @@ def page(nasty: History) -> Page:
 
 
 def test_names_of_users_are_escaped(page: Page) -> None:
-    assert [attributes for attributes, _ in page.scripts] == [{"id": "figures", "type": "application/json"}, {}, {}]
+    kinds = [{"id": "figures", "type": "application/json"}, {"id": "plotly", "type": "text/plain"}, {}]
+    assert [attributes for attributes, _ in page.scripts] == kinds
     assert f"nasty {NASTY}" in page.visible_text
     assert f"h{NASTY}" in page.visible_text
     assert f"l{NASTY}" in page.visible_text
@@ -132,7 +133,7 @@ def test_content_policy_allows_own_scripts_and_no_requests(page: Page) -> None:
     assert rules["default-src"] == "'none'"
     assert "connect-src" not in rules
     assert "unsafe-inline" not in rules["script-src"]
-    for _, text in page.scripts[1:]:
+    for _, text in page.scripts[2:]:
         assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in rules["script-src"]
 
 
@@ -181,8 +182,29 @@ def test_report_shows_result_and_training_first(page: Page, nasty: History) -> N
     assert "The best 20 trials" in visible_text
     assert "has not ended" not in visible_text
     headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", render_report(nasty, about(nasty)))
-    assert headings[:4] == ["Result", "Search", "Can early stopping be believed?", "Ladder"]
-    assert headings[-1] == "Experiment file"
+    assert headings[:3] == ["Result", "Best so far", "Metric by hyperparameter"]
+    assert headings[-3:] == ["Search", "Provenance", "Experiment file"]
+
+
+def test_result_has_takeaways_and_checkpoint(page: Page, nasty: History) -> None:
+    best = nasty.progress.trials.leader
+    assert best is not None
+    assert best.best_checkpoint is not None
+    text = page.visible_text.replace("\n", "")
+    assert f"The best loss is {best.metric:.6g}; the median of " in text
+    assert f"Checkpoint {best.best_checkpoint.path} at " in text
+    assert "ashwood download 3 --out best" in text
+
+
+def test_report_says_why_most_trials_failed() -> None:
+    workers = Workers(spec_of(asha(3)), power_law(1), faults=(1.0, 0.0, 0.0))
+    workers.run()
+    text = page_of(fold(History(workers.spec), workers.entries)).visible_text
+    assert "Of 3 trials, 3 failed. The most frequent cause: 3 × boom." in text
+
+
+def test_report_is_smaller_than_3_mb(nasty: History) -> None:
+    assert len(render_report(nasty, about(nasty)).encode()) < 3_000_000
 
 
 def test_values_of_the_command_line_are_beside_the_experiment_file() -> None:

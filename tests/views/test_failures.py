@@ -89,6 +89,19 @@ def test_finite_report_after_nan_has_not_diverged() -> None:
     assert not has_diverged(row(0, loss=None), "loss")
 
 
+@given(st.lists(st.sampled_from(["boom 1", "boom 2", "other", "0.5", "nan", "inf"]), min_size=1, max_size=20))
+def test_conditions_select_the_trials_of_a_group(fates: list[str]) -> None:
+    def made(id_: int, fate: str) -> TrialRow:
+        return row(id_, error=fate) if fate[0] in "bo" else row(id_, loss=float(fate))
+
+    trials = table(*(made(id_, fate) for id_, fate in enumerate(fates)))
+    records = list(trial_records(trials, SPEC, str))
+    for group in group_failures(trials, SPEC):
+        where, text = group.conditions(trials, "loss")
+        found = select(records, where, "") if records else []
+        assert {each["trial"] for each in found if text in str(each["error"])} == set(group.trials)
+
+
 @given(ran=runs())
 def test_each_failed_trial_is_in_one_group_and_the_shared_conditions_find_it(ran: Workers) -> None:
     trials = table_of(ran.spec, ran.entries)

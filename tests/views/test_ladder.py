@@ -16,7 +16,7 @@ from ashwood.search.learning import LearningBracket
 from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method, Mode
 from ashwood.search.vocabulary import Audited, LastChance, Promoted
-from ashwood.views.ladder import Ladder, Standing
+from ashwood.views.ladder import Ladder, Rank, Standing
 from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers, asha, spec_of
 from tests.views.streams import runs
@@ -153,6 +153,31 @@ def test_trials_at_a_rung_are_sorted_best_first(ran: Workers) -> None:
         for rung in rungs:
             keys = [ranking_key(each.trial, sign * each.metric) for each in rung.ranked]
             assert keys == sorted(keys)
+
+
+@given(ran=runs())
+def test_rank_of_each_trial_agrees_with_rankings(ran: Workers) -> None:
+    ladder = ladder_of(ran)
+    if ran.spec.search.open_ended:
+        return
+    expected = {}
+    for rungs in ladder.now():
+        for number, ranking in enumerate(rungs):
+            of, promoted = len(ranking.ranked) + len(ranking.dropped_out), ranking.promoted
+            for rank, each in enumerate(ranking.ranked, 1):
+                expected[each.trial] = (number, rank, of, None if number == len(rungs) - 1 else promoted)
+    out = {trial for rungs in ladder.now() for ranking in rungs for trial in ranking.dropped_out}
+    ranks = {trial: ladder.rank(trial) for trial in range(len(ladder.paths))}
+    found = {trial: (each.rung, each.rank, each.of, each.promoted) for trial, each in ranks.items() if each is not None}
+    assert found == {trial: each for trial, each in expected.items() if trial not in out}
+    if ran.experiment.state is ExperimentState.COMPLETED:
+        assert all(each.is_final for each in ranks.values() if each is not None)
+
+
+def test_rank_is_described_with_number_of_promoted_trials() -> None:
+    assert Rank(1, 4, 41, 78, 25, is_final=True).describe("epochs") == "41st of 78 at 4 epochs; 25 were promoted"
+    assert Rank(0, 1, 2, 3, 0, is_final=False).describe("epochs") == "2nd of 3 so far at 1 epoch; none were promoted"
+    assert Rank(2, 16, 1, 12, None, is_final=True).describe("epochs") == "1st of 12 at 16 epochs"
 
 
 @given(ran=runs(), data=st.data())

@@ -57,11 +57,13 @@ def test_progress_agrees_with_the_experiment(ran: Workers) -> None:
     assert progress.warnings == len(warnings)
     assert list(progress.recent_warnings) == warnings[-20:]
     if (best := progress.best) is not None:
-        metrics = (row.metric for row in progress.trials.rows.values() if row.state != "invalid")
+        metrics = (
+            row.metric for row in progress.trials.rows.values() if row.state != "invalid" and row.original is None
+        )
         finite = [metric for metric in metrics if metric is not None]
         assert best.metric == (min if ran.spec.smaller_is_better else max)(finite)
     if (seen := progress.seen) is not None:
-        reports = (row.seen for row in progress.trials.rows.values() if row.state != "invalid")
+        reports = (row.seen for row in progress.trials.rows.values() if row.state != "invalid" and row.original is None)
         finite = [metric for metric in reports if metric is not None]
         assert seen.metric == (min if ran.spec.smaller_is_better else max)(finite)
         assert best is None or progress.trials.improves(seen.metric, best.metric)

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, ListedExperiment
-from ashwood.dashboard.trial_answers import copies, download_path
+from ashwood.dashboard.trial_answers import copies, download_path, table_row
 from ashwood.errors import AshwoodError, EventLogError
 from ashwood.eventlog.port import Seq
 from ashwood.experiment.entry import Entry
@@ -26,7 +26,9 @@ from ashwood.forecast.time_left import Forecaster
 from ashwood.search.conditions import parse_test
 from ashwood.search.settings import Method
 from ashwood.search.space import Categorical, Const, Int, Log, Space, ends_of
-from ashwood.views.descriptions import describe_decision, describe_event
+from ashwood.views.descriptions import describe_event
+from ashwood.views.event_groups import group_decisions
+from ashwood.views.failures import group_failures
 from ashwood.views.progress import Progress
 from ashwood.views.recommendation import recommendation_record
 from ashwood.views.spending import nodes_of
@@ -42,6 +44,7 @@ DAMAGED = "damaged"
 """State of an experiment whose event log or specification is damaged."""
 _OFFERED = [action for action in Action if action is not Action.RETRY_FAILED]
 _MOST_DECISIONS = 50
+_MOST_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class MetricValue:
 class ExperimentSummary:
     """An experiment in a list.
 
-    ``driven``: whether a driver runs it; ``max_length`` is null if training code decides how long it trains;
+    ``driven``: whether a driver runs it; ``mode`` is empty if the method has no modes, or its brackets are given;
+    ``max_length`` is null if training code decides how long it trains;
     ``damage`` says what is damaged and what to do, if the state is ``damaged``.
     """
 
@@ -100,6 +104,7 @@ class ExperimentSummary:
     archived: bool
     created_at: float
     method: str = ""
+    mode: str = ""
     metric: str = ""
     smaller_is_better: bool = True
     unit: str = ""
@@ -191,8 +196,8 @@ class ExperimentHeader(ExperimentSummary):
     """The current state of an experiment; ``read`` is the fraction of its event log that the state includes.
 
     ``seen`` is the best report if it is better than the best result, because no checkpoint was saved at its length.
-    ``recommended`` is null until all trials have been compared.
-    ``can`` says which actions its state allows.
+    ``recommended`` is null until all trials have been compared.  ``diverged`` counts the trials whose latest report has
+    a metric that is NaN or infinite.  ``can`` says which actions its state allows.
     """
 
     seen: MetricValue | None
@@ -204,6 +209,7 @@ class ExperimentHeader(ExperimentSummary):
     nodes: list[NodeSlots]
     reports: int
     failed_attempts: int
+    diverged: int
     length_trained: int
     length_repeated: int
     length_expected: float | None
@@ -237,7 +243,8 @@ class SearchedHyperparameter:
 class ExperimentPage(ExperimentHeader):
     """An experiment, with what does not change unless its search is extended, and its best trial.
 
-    The best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python`` and ``download``.
+    The best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python``, and ``download`` and ``place`` of its
+    best checkpoint.
     """
 
     description: str
@@ -285,6 +292,32 @@ class EventPage:
     events: list[EventLine]
     first: int
     last: int
+
+
+@dataclass(frozen=True)
+class MeasuredTraining:
+    """What an experiment has measured, for the preview of another search; null if nothing was measured yet."""
+
+    workers: int | None
+    unit_seconds: float | None
+
+
+@dataclass(frozen=True)
+class FailedTrials:
+    """Trials that failed or diverged for one cause; ``where`` and ``q`` select them in the table of trials."""
+
+    kind: str
+    text: str
+    trials: Sequence[int]
+    where: list[str]
+    q: str
+
+
+@dataclass(frozen=True)
+class FailureList:
+    """Failed and diverged trials, grouped by cause, the largest group first; ``trials`` has the first of each group."""
+
+    groups: list[FailedTrials]
 
 
 @dataclass(frozen=True)
@@ -341,6 +374,8 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
     common = same_fields(ExperimentSummary, record)
     if spec is not None:
         common |= same_fields(ExperimentSummary, spec.search)
+        if spec.search.method is not Method.ADAPTIVE_ASHA or spec.search.bracket_rungs:
+            common["mode"] = ""
         # The search may have been extended.
         common["max_length"] = summary.get("max_length", known_length(spec.search.max_length))
         common |= {"metric": spec.metric, "smaller_is_better": spec.smaller_is_better, "unit": spec.unit}
@@ -389,6 +424,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         "trials": {str(state): states[state] for state in TrialState if states[state]},
         "trials_created": len(progress.trials.rows),
         "best": progress.best and MetricValue(*progress.best),
+        "diverged": progress.trials.diverged,
         "seen": progress.seen and MetricValue(*progress.seen),
         "recommended": _recommended(progress),
         "seconds": spending.driven(now) if runs else spending.driver_seconds,
@@ -482,17 +518,41 @@ def _best_trial(cached: CachedExperiment) -> Row | None:
     if row is None:
         return None
     saved = row.best_checkpoint
-    download = None if saved is None or is_foreign(saved.path) else download_path(cached.id, row.id, saved.path)
-    return {**cached.record(row.id), **copies(row), "download": download}
+    download, place = None, None if saved is None else saved.path
+    if saved is not None and not is_foreign(saved.path):
+        download = download_path(cached.id, row.id, saved.path)
+        place = f"{cached.cache.home.checkpoints(cached.id, cached.spec)}/{saved.path}"
+    return {**table_row(cached, row.id), **copies(row), "download": download, "place": place}
 
 
-def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:
-    """Return a readable line for an entry of the event log.
+def list_failures(cached: CachedExperiment) -> FailureList:
+    """Return the failed and diverged trials, grouped by cause."""
+    table, metric = cached.history.progress.trials, cached.spec.metric
+    return FailureList(
+        [
+            FailedTrials(group.kind, str(group), group.trials[:_MOST_EXAMPLES], *group.conditions(table, metric))
+            for group in group_failures(table, cached.history.progress.spec)
+        ]
+    )
 
-    Only its first decisions are described, because the end of a search may close thousands of trials.
+
+def measured_training(cached: CachedExperiment) -> MeasuredTraining:
+    """Return the largest number of workers so far, and the mean seconds for one unit of length."""
+    progress = cached.history.progress
+    measured = progress.measuring.result()
+    return MeasuredTraining(progress.timeline.slots or None, None if measured is None else measured.unit_seconds)
+
+
+def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec, trial: int | None = None) -> EventLine:
+    """Return a readable line for an entry of the event log; with ``trial``, decisions about other trials are left out.
+
+    Decisions of one kind are described together, because the end of a bracket can stop thousands of trials.
     """
-    decided = [describe_decision(decision, spec.unit) for decision in entry.decisions[:_MOST_DECISIONS]]
-    if (more := len(entry.decisions) - len(decided)) > 0:
-        decided.append(f"and {more:,} more")
-    trial = getattr(entry.event, "trial", None)
-    return EventLine(seq, entry.at, trial, describe_event(entry.event, spec.unit), decided)
+    decisions = entry.decisions
+    if trial is not None:
+        decisions = tuple(each for each in decisions if getattr(each, "trial", trial) == trial)
+    decided = [group.text for group in group_decisions(decisions, spec.unit)]
+    if (more := len(decided) - _MOST_DECISIONS) > 0:
+        decided[_MOST_DECISIONS:] = [f"and {more:,} more"]
+    about = getattr(entry.event, "trial", None)
+    return EventLine(seq, entry.at, about, describe_event(entry.event, spec.unit), decided)

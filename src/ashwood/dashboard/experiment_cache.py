@@ -21,12 +21,14 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import EventLog, ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import CheckpointSaved, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import trials_of
+from ashwood.views.event_groups import EventKind, kinds_of
 from ashwood.views.history import STRETCH, History
 from ashwood.views.progress import VIEWS, Progress
-from ashwood.views.table import Record, blank_hparams, columns_in, select, trial_record
+from ashwood.views.table import Known, Record, blank_hparams, columns_in, near_misses, select, trial_record
 from ashwood.views.trials import TrialRow
 
 Key = TypeVar("Key", bound=Hashable)
@@ -40,6 +42,8 @@ _MOST_CACHED = 12
 _MOST_FIGURES = 40
 _LIST_SECONDS = 0.3
 _MOST_STRETCHES = 30
+_MOST_STRETCHES_OF_ALL = 10
+"""Number of stretches, at most, that are decoded completely for one request."""
 _MOST_CACHED_ENTRIES = 200_000
 """Number of entries and decisions of the event log, at most, that are cached after they were requested."""
 _SNAPSHOT_ENTRIES = 20_000
@@ -266,6 +270,19 @@ class CachedExperiment:
             self._found = (asked, array("q", found))
         return self._found[1]
 
+    def near_misses(self, where: Sequence[str]) -> dict[str, Known]:
+        """Return the known values of the columns of conditions that no trial satisfies, by condition.
+
+        Raises:
+            AshwoodError: a condition is malformed, or a column does not exist.
+        """
+        held = columns_in(where, "", self.columns)
+        records = [
+            {name: record[name] for name in held if name in record}
+            for record in map(self.record, self.history.progress.trials.rows)
+        ]
+        return near_misses(records, where, self.columns) if records else {}
+
     def _note_columns(self, rows: Iterable[TrialRow]) -> None:
         """Add the columns of these trials; a few records are enough, because trials differ only in their metrics."""
         metrics = set[str]()
@@ -277,25 +294,44 @@ class CachedExperiment:
                         self.columns[name] = value
 
     def latest_entries(
-        self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None
+        self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None, kind: EventKind | None = None
     ) -> tuple[list[tuple[Seq, Entry]], Seq]:
-        """Return the last entries before ``before``, of one trial or of all, and the first sequence number searched.
+        """Return the last entries before ``before``, and the first sequence number searched.
 
-        Entries of one trial are searched only in its latest stretches of the log, so there may be fewer than ``limit``.
+        Entries of one trial or one kind are searched only in the latest stretches of the log, so there may be fewer
+        than ``limit``.
         """
         end = self.seq + 1 if before is None else min(before, self.seq + 1)
-        if trial is None:
+        if trial is None and kind is None:
             begin = max(1, end - limit)
             return self._between(begin, end), begin
         found: list[tuple[Seq, Entry]] = []
-        stretches = self.history.details.stretches.of(trial)
+        last = ceil((end - 1) / STRETCH)
+        if trial is None:
+            stretches: Sequence[int] = range(last)
+        else:
+            stretches = self.history.details.stretches.of(trial)
+            stretches = stretches[: bisect_left(stretches, last)]
+        bests = {(each.at, each.trial) for each in self.history.improvements}
+        # A report and its checkpoint can have the same time.
+        makes_best = CheckpointSaved if self.history.progress.trials.by_checkpoint else ValidationReported
+
+        def is_best(entry: Entry) -> bool:
+            return isinstance(entry.event, makes_best) and (entry.at, entry.event.trial) in bests
+
         begin = 1
-        for looked, stretch in enumerate(reversed(stretches[: bisect_left(stretches, ceil((end - 1) / STRETCH))])):
-            if len(found) >= limit or looked >= _MOST_STRETCHES:
+        for looked, stretch in enumerate(reversed(stretches)):
+            if len(found) >= limit or looked >= (_MOST_STRETCHES if trial is not None else _MOST_STRETCHES_OF_ALL):
                 begin = (stretch + 1) * STRETCH + 1
                 break
             first = stretch * STRETCH + 1
-            found[:0] = [each for each in self._about(trial, first) if each[0] < end]
+            if trial is None:
+                entries: Sequence[tuple[Seq, Entry]] = self._read(first, min(first + STRETCH, end))
+            else:
+                entries = self._about(trial, first)
+            if kind is not None:
+                entries = [(seq, entry) for seq, entry in entries if kind in kinds_of(entry, is_best=is_best(entry))]
+            found[:0] = [each for each in entries if each[0] < end]
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
 
     def _about(self, trial: TrialId, first: Seq) -> Sequence[tuple[Seq, Entry]]:

@@ -17,6 +17,7 @@ from ashwood.dashboard.answers import ErrorAnswer, ExperimentSummary, event_line
 from ashwood.dashboard.encoding import encode
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
 from ashwood.dashboard.store_thread import StoreThread
+from ashwood.dashboard.trial_answers import table_row
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import ExperimentId, Seq
 
@@ -131,7 +132,7 @@ def _difference(cached: CachedExperiment, since: Seq, before: Changes) -> Change
     elif len(trials) > _MOST_TRIALS:
         difference["many"] = len(trials)
     else:
-        difference["trials"] = [cached.record(trial) for trial in trials]
+        difference["trials"] = [table_row(cached, trial) for trial in trials]
     # Every client of the experiment gets the same entries, which are decoded only once.
     latest, _ = cached.latest_entries(limit=max(0, min(_MOST_LINES, cached.seq - since)))
     difference["events"] = [event_line(seq, entry, cached.spec) for seq, entry in latest]

@@ -15,9 +15,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
+
+if TYPE_CHECKING:
+    from ashwood.experiment.spec import ExperimentSpec
+    from ashwood.forecast.plan import Budget
 
 SECONDS = 60
 """Seconds that a preview may take, also of processor time."""
@@ -41,9 +45,23 @@ class FileProblem:
     message: str
 
 
+@dataclass(frozen=True)
+class FittingSearch:
+    """A search that fits a deadline: its number of trials, its forecast, and the experiment file with its settings."""
+
+    name: str
+    trials: int
+    seconds: dict[str, float]
+    worker_hours: dict[str, float]
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class PreviewAnswer:
-    """The preview of an experiment file: its plan, or its problems, or why it is too large to be simulated."""
+    """The preview of an experiment file: its plan, or its problems, or why it is too large to be simulated.
+
+    ``fitting`` are searches that fit the deadline, the proposed one first, and ``too_tight`` says why there are none.
+    """
 
     ok: bool
     problems: list[FileProblem] = field(default_factory=list)
@@ -54,6 +72,8 @@ class PreviewAnswer:
     unit: str = ""
     plan: dict[str, Any] | None = None
     too_large: str | None = None
+    fitting: list[FittingSearch] = field(default_factory=list)
+    too_tight: str | None = None
 
 
 async def preview(question: Mapping[str, Any]) -> bytes | None:
@@ -112,12 +132,17 @@ def answer_of(
     workers: int | None,
     unit_seconds: float | None,
     cost_per_worker_hour: float | None,
-    checkpoint_bytes: float | None,
+    checkpoint_bytes: float | None = None,
+    deadline_hours: float | None = None,
 ) -> PreviewAnswer:
-    """Return the plan of an experiment file, or its problems with their line numbers."""
+    """Return the plan of an experiment file, or its problems with their line numbers.
+
+    With a deadline, the answer has the searches that fit it instead of the plan.
+    """
     from ashwood.config import parse_experiment
     from ashwood.errors import ConfigError
     from ashwood.forecast.conditions import Conditions
+    from ashwood.forecast.plan import Budget
     from ashwood.forecast.preview import preview as simulate
     from ashwood.forecast.searches import Prices, forecast_storage
     from ashwood.views.plain import plain
@@ -139,6 +164,8 @@ def answer_of(
     if search.max_trials > _MOST_TRIALS:
         what = f"{search.max_trials:,} trials take too long to simulate on a page"
         return replace(answer, too_large=f"{what}: ashwood preview-search FILE does it in a terminal")
+    if deadline_hours is not None:
+        return _fit(answer, spec, text, Budget(seconds=deadline_hours * 3_600), (workers, unit_seconds))
     prices = Prices(
         worker_hour=cost_per_worker_hour,
         checkpoint_bytes=checkpoint_bytes,
@@ -156,6 +183,48 @@ def answer_of(
     if not search.open_ended and (spec.max_size is not None or checkpoint_bytes is not None):
         shown = replace(shown, storage=forecast_storage(search, conditions, prices, kept))
     return replace(answer, plan=plain(shown.to_json()))
+
+
+def _fit(
+    answer: PreviewAnswer, spec: ExperimentSpec, text: str, budget: Budget, known: tuple[int | None, float | None]
+) -> PreviewAnswer:
+    """Return the answer with the searches that fit a budget, from known numbers of workers and seconds per unit."""
+    from ashwood.config import replace_searcher, searcher_of, with_search
+    from ashwood.forecast.conditions import Conditions
+    from ashwood.forecast.plan import TooTight, make_plan
+    from ashwood.forecast.searches import Prices
+    from ashwood.search.settings import Method
+    from ashwood.views.plain import plain
+    from ashwood.views.wording import format_duration, format_length
+
+    workers, unit_seconds = known
+    if workers is None or unit_seconds is None:
+        return replace(answer, too_tight="Enter workers and seconds per unit: without them, the time is unknown.")
+    if spec.search.method in (Method.GRID, Method.SINGLE):
+        return replace(answer, too_tight=f"A {spec.search.method} search has a fixed number of trials.")
+    if spec.search.open_ended:
+        return replace(answer, too_tight="Add max_length to the searcher: without it, no trial is stopped early.")
+    try:
+        conditions = Conditions(workers=workers, unit_seconds=unit_seconds)
+        plan = make_plan(spec.search, conditions, budget, Prices(policy=spec.checkpoint_policy))
+    except TooTight as error:
+        length = format_length(spec.search.max_length, spec.unit)
+        most = f" About {format_length(error.most_length, spec.unit)} would fit." if error.most_length else ""
+        why = f"A single trial of {length} takes up to {format_duration(error.seconds)}, so no search fits.{most}"
+        return replace(answer, too_tight=why)
+    return replace(
+        answer,
+        fitting=[
+            FittingSearch(
+                str(each.settings.mode) if each.settings.method is Method.ADAPTIVE_ASHA else str(each.settings.method),
+                each.trials,
+                plain(each.seconds),
+                plain(each.worker_hours),
+                replace_searcher(text, with_search(searcher_of(text), each.settings, None)),
+            )
+            for each in (plan.proposal, *plan.alternatives)
+        ],
+    )
 
 
 if __name__ == "__main__":

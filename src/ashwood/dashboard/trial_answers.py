@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 import yaml
@@ -14,8 +15,10 @@ from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.vocabulary import TrialId
+from ashwood.search.vocabulary import BracketFinished, ReachedEnd, TrialId, Waits
 from ashwood.views.descriptions import describe_decision, describe_event, describe_reason, is_routine
 from ashwood.views.table import Record, heading
 from ashwood.views.trials import TrialRow
@@ -33,8 +36,22 @@ class TableColumn:
 
 
 @dataclass(frozen=True)
+class KnownValues:
+    """Values that the column of a condition has: texts, or the smallest and the largest number."""
+
+    condition: str
+    key: str
+    values: Sequence[str]
+    least: float | None
+    most: float | None
+
+
+@dataclass(frozen=True)
 class TrialsPage:
-    """A page of the table of trials; ``total`` counts all trials, ``matching`` those that meet the conditions."""
+    """A page of the table of trials; ``total`` counts all trials, ``matching`` those that meet the conditions.
+
+    If none match, ``known`` has the known values of the column of each condition that no trial satisfies.
+    """
 
     total: int
     matching: int
@@ -42,6 +59,7 @@ class TrialsPage:
     sort: str
     columns: list[TableColumn]
     rows: list[dict[str, Any]]
+    known: list[KnownValues] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -99,11 +117,13 @@ class TrialCheckpoint:
 class TrialPage:
     """A trial's page, without its curves and its output; its hyperparameters also in formats to copy.
 
-    ``replicates`` are the trials that have trained its settings again with other seeds.
+    ``replicates`` are the trials that have trained its settings again with other seeds.  ``standing`` says why the
+    trial has its state, in one sentence without a final period.
     """
 
     row: dict[str, Any]
     replicates: list[TrialId]
+    standing: str
     hyperparameters: Mapping[str, Any]
     as_yaml: str
     as_python: str
@@ -170,6 +190,14 @@ def copies(row: TrialRow) -> dict[str, Any]:
     }
 
 
+def table_row(cached: CachedExperiment, trial: TrialId) -> dict[str, Any]:
+    """Return a trial as a row of a table; numbers that are not finite are the texts nan, inf and -inf."""
+    return {
+        name: str(value) if isinstance(value, float) and not isfinite(value) else value
+        for name, value in cached.record(trial).items()
+    }
+
+
 def find_trial(cached: CachedExperiment, trial: TrialId) -> TrialRow:
     """Return a trial's row.
 
@@ -193,8 +221,9 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
         if getattr(event, "trial", None) == trial and not isinstance(event, e.ValidationReported)
     ]
     return TrialPage(
-        row=cached.record(trial),
+        row=table_row(cached, trial),
         replicates=[each for each, original in views.ladder.originals.items() if original == trial],
+        standing=_standing(cached, row, entries),
         **copies(row),
         target=known_length(row.target),
         lengths=[known_length(length) for length in views.ladder.lengths[row.bracket]],
@@ -205,11 +234,30 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
             if getattr(decision, "trial", None) == trial and not is_routine(decision)
         ],
         attempts=_attempts(cached, trial, happenings),
-        happenings=[TrialEvent(at, describe_event(event, unit)) for at, event in happenings],
+        # Checkpoints have a list of their own.
+        happenings=[
+            TrialEvent(at, describe_event(event, unit))
+            for at, event in happenings
+            if not isinstance(event, e.CheckpointSaved)
+        ],
         checkpoints=_checkpoints(cached, trial),
         errors=row.errors,
         can=dict.fromkeys(("stop", "kill"), not row.state.ended),
     )
+
+
+def _standing(cached: CachedExperiment, row: TrialRow, entries: Sequence[Entry]) -> str:
+    """Return why a trial has its state: its rank if it waits, was stopped or completed, and otherwise the reason."""
+    if row.state is TrialState.RUNNING:
+        return ""
+    decisions = (each for entry in reversed(entries) for each in reversed(entry.decisions))
+    own = (each for each in decisions if getattr(each, "trial", None) == row.id)
+    last = next((each for each in own if not isinstance(each, d.DeleteCheckpoint)), None)
+    if isinstance(getattr(last, "why", None), BracketFinished | ReachedEnd | Waits):
+        rank = cached.history.ladder.rank(row.id)
+        if rank is not None:
+            return rank.describe(cached.spec.unit)
+    return "" if last is None else describe_reason(last, cached.spec.unit)
 
 
 def _checkpoints(cached: CachedExperiment, trial: TrialId) -> list[TrialCheckpoint]:

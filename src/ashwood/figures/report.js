@@ -52,7 +52,21 @@
   const places = [...document.querySelectorAll("[data-figure]")];
   const pause = () => new Promise((resolve) => setTimeout(resolve));
 
+  // Plotly is compressed in the page. An indirect eval runs it as a script of the page.
+  async function unpack() {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (char) => char.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    (0, eval)(await new Response(stream).text());
+  }
+  const unpacked = unpack();
+
   async function drawAll() {
+    try {
+      await unpacked;
+    } catch (error) {
+      for (const place of places) place.textContent = `Figures need a newer browser: ${error.message}`;
+      return;
+    }
     root.dataset.drawn = theme();
     for (const place of places) {
       try {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from base64 import b64encode
@@ -26,9 +27,10 @@ Json: TypeAlias = Any
 
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {"learning_curves": {"top": 20}}
 _SHOWN = (
+    "best_so_far",
+    "scatter",
     "ladder",
     "trust",
-    "best_so_far",
     "learning_curves",
     "importance",
     "parallel_coordinates",
@@ -70,12 +72,13 @@ def render_report(history: History, about: ReportHeader) -> str:
             h("header", *report_sections.head(history, about)),
             h(
                 "main",
-                report_sections.result(history),
-                report_sections.search(history),
-                report_sections.trust(history),
+                report_sections.result(history, about),
                 *map(_figure, drawn),
+                report_sections.trust(history),
                 report_sections.trials(history),
                 report_sections.trouble(history),
+                report_sections.search(history),
+                report_sections.provenance(history, about),
                 report_sections.experiment_file(history.spec),
             ),
             h("footer", h("p", report_sections.made(about, __version__))),
@@ -152,14 +155,14 @@ def _subtitle(figure: Json) -> str:
 
 
 def _page(title: str, body: Sequence[Child], island: Json) -> str:
-    bundle, own = plotly_script(), _asset("report.js")
-    scripts = [_script(bundle), _script(own)]
-    hashes = " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in (bundle, own))
-    # The policy blocks all network requests, whatever text the experiment puts into the page.  For figures with many
-    # points, Plotly compiles functions from text.  Without 'unsafe-eval', it would report that WebGL is missing.
+    own = _asset("report.js")
+    digest = b64encode(sha256(own.encode()).digest()).decode()
+    # The policy blocks all network requests, whatever text the experiment puts into the page.  Plotly is compressed,
+    # which saves two thirds of the size of a report, and it compiles functions from text for figures with many points.
+    # Both need 'unsafe-eval'.
     policy = (
-        f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src 'sha256-{digest}' 'unsafe-eval'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     return "<!doctype html>\n" + h(
         "html",
@@ -180,14 +183,18 @@ def _page(title: str, body: Sequence[Child], island: Json) -> str:
             "\n",
             h("script", Markup(_to_json(island)), id="figures", type="application/json"),
             "\n",
-            *scripts,
+            h("script", Markup(_packed_plotly()), id="plotly", type="text/plain"),
+            "\n",
+            h("script", Markup(own)),
         ),
         lang="en",
     )
 
 
-def _script(text: str) -> Markup:
-    return h("script", Markup(text))
+@lru_cache(maxsize=1)
+def _packed_plotly() -> str:
+    """Return Plotly's JavaScript compressed by gzip, as base64."""
+    return b64encode(gzip.compress(plotly_script().encode(), mtime=0)).decode()
 
 
 def _to_json(data: Json) -> str:

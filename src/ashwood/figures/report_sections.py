@@ -6,30 +6,35 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import yaml
 
 from ashwood.experiment.events import HparamsInvalid
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
 from ashwood.figures.markup import Child, Markup, h
 from ashwood.forecast.budget import Spent, budget
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import TrialId
+from ashwood.views.failures import FailureKind, group_failures
 from ashwood.views.history import History
 from ashwood.views.hparams import varied
 from ashwood.views.ladder import BracketView, RungView
 from ashwood.views.plain import plain
 from ashwood.views.table import flatten
+from ashwood.views.trials import TrialRow
 from ashwood.views.wording import format_duration, format_length, format_value
 
 SHOWN_TRIALS = 20
-SHOWN_HPARAMS = 8
+SHOWN_HPARAMS = 6
 """Maximum number of hyperparameters that have a column: more do not fit on a printed page."""
 
 _SHOWN_FAILURES = 10
+_FEWEST_RESULTS = 5
 _SHOWN_COMMIT = 10
 _LONGEST_LINE, _LONGEST_CELL = 240, 24
 _INTERRUPTED = "interrupted"
@@ -63,7 +68,7 @@ class ReportHeader:
 
 
 def head(history: History, about: ReportHeader) -> Iterator[Child]:
-    """Yield the head of the report: name, state, description and facts of the experiment."""
+    """Yield the head of the report: name, state and description of the experiment."""
     yield h(
         "div",
         h("h1", about.name),
@@ -76,7 +81,11 @@ def head(history: History, about: ReportHeader) -> Iterator[Child]:
         yield h("p", history.spec.description, class_="muted")
     if words := _unfinished(history, about):
         yield h("p", words, class_="notice", role="note")
-    yield h("div", h("dl", _pairs(_facts(history, about))), class_="facts keep")
+
+
+def provenance(history: History, about: ReportHeader) -> Child:
+    """Return the section about when, where and with what code the experiment ran."""
+    return _section("Provenance", h("dl", _pairs(_facts(history, about)), class_="keep"))
 
 
 def _unfinished(history: History, about: ReportHeader) -> str:
@@ -156,11 +165,12 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Child]]:
 # -- result ------------------------------------------------------------------------------------------
 
 
-def result(history: History) -> Child:
-    """Return the section about the best trial and its hyperparameters."""
+def result(history: History, about: ReportHeader) -> Child:
+    """Return the section about the best trial: its result, takeaways, hyperparameters and checkpoint."""
     best, spec = history.progress.recommended, history.spec
     if best is None:
-        return _section("Result", h("p", f"No trial has reported a {spec.metric} that is a finite number."))
+        nothing = f"No trial has reported a {spec.metric} that is a finite number."
+        return _section("Result", h("p", nothing), _takeaways(history))
     where = f"trial {best.id}"
     if best.metric is not None:
         length = best.metric_length or 0
@@ -177,6 +187,8 @@ def result(history: History) -> Child:
         h("p", f"{where}; {best.state}", class_="muted"),
         None if results is None else h("p", f"{spec.metric} {results}", class_="muted"),
         None if seen is None else h("p", seen, class_="muted"),
+        _takeaways(history),
+        _checkpoint(best, history, about),
         h(
             "div",
             _table(
@@ -197,6 +209,43 @@ def result(history: History) -> Child:
             class_="beside",
         ),
     )
+
+
+def _takeaways(history: History) -> Child:
+    sentences = [h("li", sentence) for sentence in takeaways(history)]
+    return h("ul", *sentences, class_="takeaways") if sentences else None
+
+
+def takeaways(history: History) -> Iterator[str]:
+    """Yield sentences about what the search has found and what it took."""
+    table, spec = history.progress.trials, history.spec
+    results = sorted(row.metric for row in table.rows.values() if row.metric is not None)
+    if len(results) >= _FEWEST_RESULTS and table.leader is not None and table.leader.metric is not None:
+        middle = format_value(results[len(results) // 2])
+        yield (
+            f"The best {spec.metric} is {format_value(table.leader.metric)}; the median of {len(results):,} trials "
+            f"is {middle}."
+        )
+    yield from islice(_training(history, budget(history)), 1)
+    if (reading := history.progress.trust.reading()) is not None and history.progress.reports:
+        yield reading.sentence
+    groups = group_failures(table, spec)
+    failed = sum(len(group.trials) for group in groups if group.kind is FailureKind.FAILED)
+    diverged = sum(len(group.trials) for group in groups) - failed
+    if groups:
+        counts = [f"{number:,} {what}" for number, what in ((failed, "failed"), (diverged, "diverged")) if number]
+        yield f"Of {_count(len(table.rows), 'trials')}, {' and '.join(counts)}. The most frequent cause: {groups[0]}."
+
+
+def _checkpoint(best: TrialRow, history: History, about: ReportHeader) -> Child:
+    saved = best.best_checkpoint
+    if saved is None:
+        return h("p", "No checkpoint of the best trial is stored.", class_="muted")
+    size = "" if saved.size is None else f", {format_size(saved.size)}"
+    # Reports are sent to others, so the path on this machine, which old logs contain, is left out.
+    name = "/".join(saved.path.split("/")[-2:])
+    at = f" at {_count(saved.length, history.spec.unit)}{size}. To copy it: "
+    return h("p", "Checkpoint ", h("code", name), at, h("code", f"ashwood download {about.id} --out best"))
 
 
 # -- search ------------------------------------------------------------------------------------------
@@ -351,21 +400,19 @@ def trials(history: History) -> Child:
             str(row.id),
             format_value(row.metric),
             "–" if row.metric_length is None else f"{row.metric_length:,}",
-            f"{row.length:,}",
-            str(row.state),
-            str(row.bracket),
             *(_short(each.value(row.hparams)) for each in columns),
+            str(row.state),
         )
         for place, row in enumerate(best, 1)
     ]
-    names = ("", "trial", f"best {history.spec.metric}", f"at ({unit})", f"trained ({unit})", "state", "bracket")
+    names = ("", "trial", f"best {history.spec.metric}", f"at ({unit})", *(each.name for each in columns), "state")
     title = "The best trial" if len(best) == 1 else f"The best {len(best)} trials"
     left_out = (
         f"The first {len(columns)} of {len(shown)} hyperparameters are shown." if len(shown) > len(columns) else ""
     )
     return _section(
         title,
-        _wide(_table((*names, *(each.name for each in columns)), rows, numbers=range(5), spare=(4, 6))),
+        _wide(_table(names, rows, numbers=range(4), spare=(len(names) - 1,))),
         h("p", left_out, class_="muted small") if left_out else None,
     )
 

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from enum import StrEnum
-from itertools import zip_longest
-from math import isfinite, isnan
+from itertools import compress, zip_longest
+from math import isnan
 from typing import Any, NamedTuple
 
 from ashwood.experiment.failures import VARIES
@@ -21,6 +21,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import has_diverged as has_diverged
 from ashwood.views.wording import format_value
 
 _LONGEST_CAUSE = 200
@@ -80,6 +81,15 @@ class FailureGroup(NamedTuple):
     trials: Sequence[TrialId]
     shared: Sequence[Shared]
 
+    def conditions(self, table: TrialTable, metric: str) -> tuple[list[str], str]:
+        """Return conditions for `ashwood.views.table.select` and a text, which together select the trials."""
+        first = table.rows[self.trials[0]]
+        if self.kind is FailureKind.DIVERGED:
+            same = [f"last.{metric}=nan"] if isnan(first.metrics[metric]) else [f"last.{metric}!=nan"]
+            return ["diverged=true", "state!=errored", *same], ""
+        # The cause of a trial without an error is a text of Ashwood, which is not in the table.
+        return ["state=errored"], max(self.cause.split("…"), key=len).strip() if first.errors else ""
+
     def __str__(self) -> str:
         """Return a line such as ``7 × CUDA out of memory, all with layers = 6``."""
         if len(self.trials) == 1:
@@ -96,8 +106,9 @@ def group_failures(table: TrialTable, spec: ExperimentSpec) -> list[FailureGroup
             found[kind, _words(_cause(row, kind, spec.metric))].append(row)
     if not found:
         return []
-    hparams = varied(spec.space)
     reported = [row for row in table.rows.values() if row.length]
+    # Values are read once, because there can be many groups and 100,000 trials.
+    hparams = [(each, [each.value(row.hparams) for row in reported]) for each in varied(spec.space)]
     groups = [
         FailureGroup(
             kind,
@@ -108,12 +119,6 @@ def group_failures(table: TrialTable, spec: ExperimentSpec) -> list[FailureGroup
         for (kind, _), rows in found.items()
     ]
     return sorted(groups, key=lambda group: (-len(group.trials), group.trials[0]))
-
-
-def has_diverged(row: TrialRow, metric: str) -> bool:
-    """Return whether the metric in the latest report of a trial is NaN or infinite."""
-    value = row.metrics.get(metric)
-    return value is not None and not isfinite(value)
 
 
 def _kind_of(row: TrialRow, metric: str) -> FailureKind | None:
@@ -146,14 +151,21 @@ def _common(causes: Iterable[str]) -> str:
 # -- hyperparameters -----------------------------------------------------------------------------------
 
 
-def _shared(rows: Sequence[TrialRow], reported: Sequence[TrialRow], hparams: Sequence[Varied]) -> Sequence[Shared]:
-    """Return what a group shares, if it is distinctive: the probability that this is a coincidence is small."""
+def _shared(
+    rows: Sequence[TrialRow], reported: Sequence[TrialRow], hparams: Sequence[tuple[Varied, Sequence[Any]]]
+) -> Sequence[Shared]:
+    """Return what a group shares, if it is distinctive: the probability that this is a coincidence is small.
+
+    ``hparams`` has each hyperparameter with its values in the trials with reports.
+    """
     members = {row.id for row in rows}
-    others = [row for row in reported if row.id not in members]
+    is_other = [row.id not in members for row in reported]
     found = []
-    for hparam in hparams:
+    for hparam, values in hparams:
         own = [hparam.value(row.hparams) for row in rows]
-        rest = [hparam.value(row.hparams) for row in others]
+        if not _may_share(own):
+            continue
+        rest = list(compress(values, is_other))
         for shared in _candidates(hparam, own, rest):
             # The trials that have the property are at most twice as many as the group.
             chance = _coincidence(len(own), len(own) + shared.others, len(own) + len(rest))
@@ -163,6 +175,11 @@ def _shared(rows: Sequence[TrialRow], reported: Sequence[TrialRow], hparams: Seq
     # Of two ranges of one hyperparameter, the more distinctive one remains.
     best = {shared.name: shared for _, _, shared in reversed(found)}
     return tuple(shared for _, _, shared in found if best[shared.name] is shared)[:_MOST_SHARED]
+
+
+def _may_share(own: Sequence[Any]) -> bool:
+    """Return whether values are equal, or numbers, so that they can have a property in common."""
+    return all(map(_is_number, own)) or len({_key(value) for value in own}) == 1
 
 
 def _candidates(hparam: Varied, own: Sequence[Any], rest: Sequence[Any]) -> Iterable[Shared]:
@@ -176,8 +193,9 @@ def _candidates(hparam: Varied, own: Sequence[Any], rest: Sequence[Any]) -> Iter
     numbers = [value for value in rest if _is_number(value)]
     low, high = min(own), max(own)
     for sign, end in ((">=", low), ("<=", high)):
-        beyond = [value for value in numbers if (value >= end if sign == ">=" else value <= end)]
-        yield Shared(hparam.name, sign, _short_end(sign, end, numbers, len(beyond)), len(beyond))
+        beyond = sum(value >= end for value in numbers) if sign == ">=" else sum(value <= end for value in numbers)
+        if beyond <= len(own):  # `_shared` needs no others, and a short end takes long to find.
+            yield Shared(hparam.name, sign, _short_end(sign, end, numbers, beyond), beyond)
 
 
 def _short_end(sign: str, end: float, numbers: Sequence[float], count: int) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import inf, nan
+from math import inf, isfinite, nan
 from typing import NamedTuple
 
 from ashwood.experiment.decisions import (
@@ -43,6 +43,7 @@ from ashwood.search.vocabulary import (
     TrialId,
 )
 from ashwood.views.rows import Rows, Tuples
+from ashwood.views.wording import format_length, ordinal
 
 
 class Arrival(NamedTuple):
@@ -113,6 +114,35 @@ class RankedTrial(NamedTuple):
     standing: Standing
     metric: float
     audited: bool = False
+
+
+class Rank(NamedTuple):
+    """The rank of a trial at the highest rung at which it was compared.
+
+    Attributes:
+        rung: index of the rung.
+        length: total training length of the rung.
+        rank: its rank, from 1.
+        of: number of results at the rung; failed trials count as results.
+        promoted: number of trials that were promoted from the rung, or None at the last rung.
+        is_final: whether no further trial can reach the rung or be promoted from it.
+    """
+
+    rung: int
+    length: int
+    rank: int
+    of: int
+    promoted: int | None
+    is_final: bool
+
+    def describe(self, unit: str) -> str:
+        """Return a text such as ``41st of 78 at 4 epochs; 25 were promoted``."""
+        so_far = "" if self.is_final else " so far"
+        text = f"{ordinal(self.rank)} of {self.of:,}{so_far} at {format_length(self.length, unit)}"
+        if self.promoted is None:
+            return text
+        count = f"{self.promoted:,}" if self.promoted else "none"
+        return f"{text}; {count} {'was' if self.promoted == 1 else 'were'} promoted"
 
 
 class RungRanking(NamedTuple):
@@ -202,7 +232,8 @@ class Ladder:
             for number, bracket in enumerate(plan_search(spec.search).brackets)
         ]
         self._promotions = Tuples()
-        codes = ("h", "d", Tuples(_arrival, len(Arrival._fields)), self._promotions, "", "?d", "")
+        self._arrivals = Tuples(_arrival, len(Arrival._fields))
+        codes = ("h", "d", self._arrivals, self._promotions, "", "?d", "")
         self.paths: Rows[TrialPath] = Rows(TrialPath, codes)
         # Number of rungs that a trial skipped, for those that did not start at the lowest rung.
         self._skipped: dict[TrialId, int] = {}
@@ -239,6 +270,48 @@ class Ladder:
     def first_rung(self, trial: TrialId) -> int:
         """Return the first rung at which a trial is compared; above 0 if it skipped rungs that mislead."""
         return self._skipped.get(trial, 0)
+
+    def rank(self, trial: TrialId) -> Rank | None:
+        """Return the rank of a trial at the highest rung at which it was compared, in O(n) time for n trials.
+
+        Return None if it was not compared, or if it does not rank by its metric because it failed or was ended by its
+        code or a user.
+        """
+        path = self.paths[trial]
+        if not path.arrivals or path.dropped_out or path.state is TrialState.INVALID or self.spec.search.open_ended:
+            return None
+        bracket, rung = self.brackets[path.bracket], path.arrivals[-1].rung
+        sign = 1 if self.spec.smaller_is_better else -1
+        better = sum(1 for _ in self._ranked_before(trial, sign * path.arrivals[-1].metric, path.bracket, rung))
+        view = bracket.rungs[rung]
+        is_last = rung == len(bracket.rungs) - 1
+        # At the last rung, "so far" ends with the bracket; below it, trials that wait there can still be promoted.
+        is_final = path.ended is not None and not any(each.training or each.waiting for each in bracket.rungs)
+        return Rank(
+            rung,
+            view.length,
+            better + 1,
+            view.arrived + view.failed,
+            None if is_last else view.promoted,
+            is_final and bracket.created >= bracket.planned,
+        )
+
+    def _ranked_before(self, trial: TrialId, loss: float, bracket: int, rung: int) -> Iterator[TrialId]:
+        """Yield the trials that rank before a trial with a loss at a rung of a bracket."""
+        key, sign, read = ranking_key(trial, loss), 1 if self.spec.smaller_is_better else -1, self.paths.read
+        least, place = (loss if isfinite(loss) else inf), rung * len(Arrival._fields) + Arrival._fields.index("metric")
+        for other in range(len(self.paths)):
+            # Single values are read, because creating the paths of all trials takes seconds in large searches.
+            if (path := self.paths.changing.get(other)) is not None:
+                metric = path.arrivals[rung].metric if len(path.arrivals) > rung else None
+            else:
+                metric = self._arrivals.number(other, place)
+            if metric is None or sign * metric > least or read(other, "bracket") != bracket:
+                continue
+            if read(other, "state") is TrialState.INVALID or (read(other, "dropped_out") and rung >= self.rung(other)):
+                continue
+            if ranking_key(other, sign * metric) < key:
+                yield other
 
     def now(self) -> list[list[RungRanking]]:
         """Return the rungs of each bracket with their trials, the shortest first, in O(n log n) time for n trials."""

@@ -39,6 +39,10 @@ class Tuples:
         """Return how many numbers a tuple has."""
         return self._sizes[index]
 
+    def number(self, index: int, position: int) -> float | None:
+        """Return the number at a position of a tuple, or None if the tuple is shorter."""
+        return self._numbers[self._begins[index] + position] if position < self._sizes[index] else None
+
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         begin, size = self._begins[index], self._sizes[index]
         numbers = self._numbers[begin : begin + size]
@@ -63,8 +67,8 @@ class Rows(Sequence[Row], Generic[Row]):
                 NaN, or a column of tuples, or an empty text for any other values.
         """
         self._kind = kind
-        names = (field.name for field in fields(kind))
-        self._values: Callable[[Row], tuple[Any, ...]] = attrgetter(*names)
+        self._names = {field.name: number for number, field in enumerate(fields(kind))}
+        self._values: Callable[[Row], tuple[Any, ...]] = attrgetter(*self._names)
         self._optional = [number for number, code in enumerate(codes) if code == _OPTIONAL]
         self._columns: list[Any] = [_column(code) for code in codes]
         self.changing: dict[int, Row] = {}
@@ -82,6 +86,12 @@ class Rows(Sequence[Row], Generic[Row]):
         if (row := self.changing.get(index)) is None:
             row = self.changing[index] = self[index]
         return row
+
+    def read(self, index: int, name: str) -> Any:
+        """Return one value of a row, which is faster than creating the row; None is NaN in a column of floats."""
+        if (row := self.changing.get(index)) is not None:
+            return getattr(row, name)
+        return self._columns[self._names[name]][index]
 
     def settle(self, index: int) -> None:
         """Move the values of a changed row to the columns."""

@@ -6,15 +6,16 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from math import isnan
 from operator import ge, gt, itemgetter, le, lt
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import Const, Space
 from ashwood.views.spending import LiveAttempt
-from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import TrialRow, TrialTable, has_diverged
 from ashwood.views.wording import format_value
 
 Record: TypeAlias = dict[str, Any]
@@ -44,7 +45,8 @@ def trial_record(
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
     of the best report, and ``last.NAME`` is the last report of each metric.  ``given`` names the hyperparameters that a
     user gave for the trial.  ``audits`` is the number of its promotions that were audits.  ``replicate_of`` is the
-    trial of which it is a replicate.
+    trial of which it is a replicate.  ``error`` is the first line of its last error, and ``diverged`` is true if its
+    latest report has a metric that is NaN or infinite.
 
     Args:
         row: the trial.
@@ -72,6 +74,8 @@ def trial_record(
         "audits": row.audits,
         "attempts": row.attempt,
         "failures": len(row.errors),
+        "error": row.errors[-1][:_LONGEST_ERROR].partition("\n")[0] if row.errors else None,
+        "diverged": True if has_diverged(row, metric) else None,
         "preempted": row.preempted,
         "node": None if live is None else live.node or None,
         "seconds": row.seconds,
@@ -92,13 +96,30 @@ def heading(column: str, columns: Collection[str]) -> str:
 
 
 _MOST_NAMES = 50
-_MOST_VALUES = 20
+_LONGEST_ERROR = 200
+_MOST_VALUES = 12
 _HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
 """First words of the headings of metric columns, by the prefixes of the column names."""
 _SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
 """Spellings of these prefixes in a name that a user writes: as in a heading, or with an underscore."""
 TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "audits", "failures", "preempted", "node", "seconds")
 """Columns that all records have and that tables show."""
+
+
+class Known(NamedTuple):
+    """The values that a column of a table has.
+
+    Attributes:
+        key: the column, as the user wrote it.
+        values: texts of its first values if they are not numbers.
+        least: the smallest finite number, or None if there are no numbers.
+        most: the largest finite number, or None if there are no numbers.
+    """
+
+    key: str
+    values: Sequence[str]
+    least: float | None
+    most: float | None
 
 
 def select(
@@ -169,6 +190,28 @@ def best_first(records: Sequence[Record], sort: str, metric: str, *, smaller_is_
     return key if sort.startswith("-") else f"-{key}"
 
 
+def near_misses(records: Sequence[Record], where: Sequence[str], columns: Collection[str]) -> dict[str, Known]:
+    """Return the known values of the columns of conditions that no record satisfies, by condition.
+
+    Raises:
+        AshwoodError: a condition is malformed, or there is no such column.
+    """
+    misses: dict[str, Known] = {}
+    for condition in where:
+        found = _CONDITION.fullmatch(condition)
+        if found is not None and not select([*records], [condition], "", columns):
+            column = _column(records, found[1], columns)
+            misses[condition] = _known(found[1], [record[column] for record in records if column in record])
+    return misses
+
+
+def _known(key: str, values: Sequence[Any]) -> Known:
+    numbers = [value for value in values if _is_number(value) and math.isfinite(value)]
+    texts = dict.fromkeys(format_value(value) for value in values if value is not None and not _is_number(value))
+    several = list(texts)[: _MOST_VALUES if not numbers else 0]
+    return Known(key, several, min(numbers, default=None), max(numbers, default=None))
+
+
 def columns_in(where: Iterable[str], sort: str, columns: Record) -> set[str]:
     """Return the names of the columns to which conditions and a sort order for `select` refer.
 
@@ -234,13 +277,18 @@ def _test(condition: str, sign: str, wanted: str) -> Callable[[Any], bool]:
     except ValueError:
         raise AshwoodError(f"filter {condition!r}: {wanted!r} is not a number, but {sign} compares numbers") from None
     compare = _COMPARISONS[sign]
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and compare(value, bound)
+    return lambda value: _is_number(value) and compare(value, bound)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _matches(value: Any, wanted: str) -> bool:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         try:
-            return float(wanted) == value
+            number = float(wanted)
+            return number == value or (isnan(number) and isnan(value))
         except ValueError:
             return False
     return str(value).lower() == wanted.lower()
@@ -253,7 +301,7 @@ def _in_order(records: Sequence[Record], column: str, *, largest_first: bool) ->
         value = record.get(column)
         if value is None or value != value:  # NaN is the only number that is not equal to itself.
             missing.append(record)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif _is_number(value):
             numbers.append(record)
         else:
             others.append(record)

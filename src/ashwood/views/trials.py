@@ -149,6 +149,12 @@ class TrialRow:
         return self.checkpoints[-1] if self.checkpoints else None
 
 
+def has_diverged(row: TrialRow, metric: str) -> bool:
+    """Return whether the metric in the latest report of a trial is NaN or infinite."""
+    value = row.metrics.get(metric)
+    return value is not None and not isfinite(value)
+
+
 RankingKey: TypeAlias = tuple[int, float, TrialId]
 """Class of a trial (0: with a result, 1: only with reports, 2: neither), its loss, and its number."""
 
@@ -169,6 +175,7 @@ class TrialTable:
         by_checkpoint: whether results are those of checkpoints, rather than of reports.
         checkpoints: number of checkpoints that are neither deleted nor damaged.
         checkpoint_size: total size of those with a known size, in bytes.
+        diverged: number of trials whose latest report has a metric that is NaN or infinite.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -185,6 +192,7 @@ class TrialTable:
         self.by_checkpoint = False
         self.checkpoints = 0
         self.checkpoint_size = 0
+        self.diverged = 0
         self._leader: TrialRow | None = None
         self._leader_key: RankingKey = _LAST
         self._best_seen: TrialRow | None = None
@@ -272,7 +280,9 @@ class TrialTable:
         row.length = max(row.length, event.length)
         # A report without validation metrics does not replace the latest validation.
         is_training = all(name.startswith(TRAINING) for name in event.metrics)
+        had_diverged = has_diverged(row, self._metric)
         row.metrics = {**row.metrics, **event.metrics} if is_training else event.metrics
+        self.diverged += has_diverged(row, self._metric) - had_diverged
         value = self._value(event.metrics)
         if value is not None and self.improves(value, row.seen):
             row.seen, row.seen_length, row.seen_at = value, event.length, at

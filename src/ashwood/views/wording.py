@@ -50,6 +50,12 @@ def format_length(length: int, unit: str) -> str:
     return f"{length} {singular(unit) if length == 1 else unit}"
 
 
+def ordinal(number: int) -> str:
+    """Return an ordinal number, such as 1st, 2nd, 3rd, 11th or 1,021st."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{'th' if number % 100 in (11, 12, 13) else ending}"
+
+
 def known_length(length: int) -> int | None:
     """Return a training length for JSON, or None if training code decides how long it trains."""
     return None if length == NO_LENGTH else length

@@ -13,6 +13,7 @@ from ashwood.dashboard import answers, live, trial_answers
 from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
 from ashwood.views.curves import points_to_show
+from ashwood.views.event_groups import EventKind
 from ashwood.views.progress import POINTS, thinned
 
 router = APIRouter(default_response_class=Json)
@@ -64,6 +65,20 @@ async def live_experiment(
     await context.store.do(lambda cache: cache.get(experiment).read_entries())
     known = live.resume_position(last_event_id, since)
     return live.stream(live.experiment_events(context.store, experiment, known))
+
+
+@router.get("/experiments/{experiment}/failures", responses=responses_of(answers.FailureList, 404))
+async def failures(context: Context, experiment: ExperimentNumber) -> Json:
+    """Return the failed and diverged trials, grouped by cause, with what their hyperparameters have in common."""
+    cached = await context.store.ask(experiment, lambda cached: cached)
+    # With many trials, this takes seconds, in which other requests are answered.
+    return Json(await context.store.draw([cached], lambda: answers.list_failures(cached)))
+
+
+@router.get("/experiments/{experiment}/measured", responses=responses_of(answers.MeasuredTraining, 404))
+async def measured(context: Context, experiment: ExperimentNumber) -> Json:
+    """Return the number of workers and the measured time of training, for the preview of another search."""
+    return Json(await context.store.ask(experiment, answers.measured_training))
 
 
 @router.get("/experiments/{experiment}/spark", responses=responses_of(answers.Sparkline, 404))
@@ -123,7 +138,11 @@ async def trials(
             seq=cached.seq,
             sort=sort or cached.best_first,
             columns=trial_answers.columns_of(cached.columns),
-            rows=[cached.record(trial) for trial in found[offset : offset + limit]],
+            rows=[trial_answers.table_row(cached, trial) for trial in found[offset : offset + limit]],
+            known=[
+                trial_answers.KnownValues(condition, *known)
+                for condition, known in ({} if found else cached.near_misses(where)).items()
+            ],
         )
 
     return Json(await context.store.ask(experiment, page))
@@ -171,12 +190,16 @@ async def events(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_EVENTS)] = 100,
     trial: Annotated[int | None, Query(ge=0, description="Only entries of this trial.")] = None,
+    kind: Annotated[EventKind | None, Query(description="Only entries of this kind.")] = None,
 ) -> Json:
-    """Return entries of the event log, the oldest first, with their decisions and reasons."""
+    """Return entries of the event log, the oldest first, with their decisions and reasons.
+
+    With ``trial`` or ``kind``, only a part of the log is searched at once: ``first`` is where to continue.
+    """
 
     def entries(cached: CachedExperiment) -> answers.EventPage:
-        found, first = cached.latest_entries(before=before, limit=limit, trial=trial)
-        lines = [answers.event_line(seq, entry, cached.spec) for seq, entry in found]
+        found, first = cached.latest_entries(before=before, limit=limit, trial=trial, kind=kind)
+        lines = [answers.event_line(seq, entry, cached.spec, trial) for seq, entry in found]
         return answers.EventPage(lines, first, cached.seq)
 
     return Json(await context.store.ask(experiment, entries, with_history=trial is not None))

@@ -29,6 +29,9 @@ class PreviewRequest(BaseModel):
     )
     cost_per_worker_hour: float | None = Field(None, ge=0, le=1e9)
     checkpoint_bytes: float | None = Field(None, gt=0, le=1e15)
+    deadline_hours: float | None = Field(
+        None, gt=0, le=1e6, description="Return searches that end within this time instead of the plan of the file."
+    )
 
 
 @router.post("/preview", responses=responses_of(previewing.PreviewAnswer))

@@ -4,6 +4,10 @@ export const NONE = "–";
 
 /** @param {any} value a value of a table */
 export function value(value) {
+  return formatted(value);
+}
+
+function formatted(value) {
   if (value === null || value === undefined) return NONE;
   if (typeof value === "number") return number(value);
   if (typeof value === "object") return JSON.stringify(value);
@@ -18,6 +22,30 @@ export function number(value) {
   if (size >= 1e-4 && size < 1e6) return String(Number(value.toPrecision(6)));
   const [digits, exponent] = value.toExponential(5).split("e");
   return `${Number(digits)}e${exponent}`;
+}
+
+/** Texts of numbers that are not finite, as the server sends them. */
+export const NOT_FINITE = new Set(["nan", "inf", "-inf"]);
+
+/**
+ * Return how all numbers of a column are shown: with the same number of decimals, or, if they differ too much in size,
+ * with the same number of significant digits. Return null if all are whole.
+ * @param {any[]} values
+ */
+export function precision(values) {
+  const numbers = values.filter((value) => typeof value === "number" && Number.isFinite(value));
+  if (numbers.every(Number.isInteger)) return null;
+  const sizes = numbers.map(Math.abs).filter((size) => size > 0);
+  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  if (least < 1e-4 || most >= 1e6 || most / least >= 1e4) return { digits: 4 };
+  return { decimals: Math.min(6, Math.max(0, 5 - Math.floor(Math.log10(most)))) };
+}
+
+/** Return a number as `precision` says. */
+export function precise(value, precision) {
+  if (precision === null || typeof value !== "number") return formatted(value);
+  if (precision.decimals !== undefined) return value.toFixed(precision.decimals);
+  return number(Number(value.toPrecision(precision.digits)));
 }
 
 const COUNT = new Intl.NumberFormat("en");

@@ -22,9 +22,9 @@ export function plain(text) {
 }
 
 export class Log {
-  /** @param {string} path below /api/v1 @param {AbortSignal} signal */
-  constructor(path, signal) {
-    Object.assign(this, { path, signal, pieces: [], begin: 0, end: 0, following: true, ended: false });
+  /** @param {string} path below /api/v1 @param {AbortSignal} signal @param {() => void} filled called at the start */
+  constructor(path, signal, filled = () => {}) {
+    Object.assign(this, { path, signal, filled, pieces: [], begin: 0, end: 0, following: true, ended: false });
     this.text = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": "Log" });
     this.note = h("span", { class: "muted" });
     this.earlier = button("Earlier", () => this.#earlier(), "small", { hidden: true });
@@ -53,6 +53,10 @@ export class Log {
     }, { passive: true });
   }
 
+  get isEmpty() {
+    return this.text.textContent === "" && this.wrong.childElementCount === 0;
+  }
+
   async start() {
     try {
       const answer = await get(this.path, { query: { tail: TAIL }, signal: this.signal });
@@ -61,9 +65,11 @@ export class Log {
       this.end = answer.end ?? answer.size ?? 0;
       this.exists = answer.exists;
       this.#show();
+      this.filled();
     } catch (error) {
       if (error.name === "AbortError") return;
       put(this.wrong, failure(error, { again: () => (put(this.wrong), this.start()) }));
+      this.filled();
       return;
     }
     const stream = follow(`${this.path}/live`, {
@@ -74,10 +80,12 @@ export class Log {
         text: ({ text, begin, end }) => {
           // If the output became shorter, the file was replaced.
           if (begin < this.end) Object.assign(this, { pieces: [], begin });
+          const wasEmpty = this.isEmpty;
           this.#append(begin, text);
           this.end = end;
           this.exists = true;
           this.#show();
+          if (wasEmpty) this.filled();
         },
         end: () => {
           this.ended = true;

@@ -145,9 +145,10 @@ export class Progress {
 /** A label with a value and two notes, which can change. */
 export class Fact {
   constructor(label, { title } = {}) {
+    this.label = h("dt", null, label);
     this.text = h("b");
     this.notes = [h("span", { class: "note" }), h("span", { class: "note" })];
-    this.element = h("div", { class: "fact", title }, h("dt", null, label), h("dd", null, this.text, this.notes));
+    this.element = h("div", { class: "fact", title }, this.label, h("dd", null, this.text, this.notes));
   }
 
   set(text, ...notes) {
@@ -192,6 +193,12 @@ export function spark(points, { width = 104, height = 26 } = {}) {
   );
 }
 
+function showTab(list, tab) {
+  const [bar, box] = [list.getBoundingClientRect(), tab.getBoundingClientRect()];
+  if (box.left < bar.left) list.scrollLeft -= bar.left - box.left + 24;
+  else if (box.right > bar.right) list.scrollLeft += box.right - bar.right + 24;
+}
+
 /** A bar of tabs. @param {(key: string) => void} choose */
 export function tabs(label, all, shown, choose) {
   const list = h("div", { class: "tabs", role: "tablist", "aria-label": label });
@@ -204,6 +211,8 @@ export function tabs(label, all, shown, choose) {
       const selected = each === key;
       buttons[at].setAttribute("aria-selected", String(selected));
       buttons[at].tabIndex = selected ? 0 : -1;
+      // On a phone, the bar is wider than the screen.
+      if (selected) requestAnimationFrame(() => showTab(list, buttons[at]));
     });
   };
   list.addEventListener("keydown", (event) => {
@@ -217,6 +226,26 @@ export function tabs(label, all, shown, choose) {
   });
   move(shown);
   return { element: list, move };
+}
+
+/**
+ * A button that opens a list. Esc and a click elsewhere close it.
+ * @param {AbortSignal} signal @param {string} [kind] class of the button
+ */
+export function menu(words, signal, kind = "") {
+  const body = h("div", { class: "menu-body", role: "group", "aria-label": words });
+  const element = h("details", { class: "menu" }, h("summary", { class: `button ${kind}` }, words), body);
+  const close = () => (element.open = false);
+  element.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !element.open) return;
+    close();
+    element.querySelector("summary").focus();
+  });
+  body.addEventListener("click", (event) => {
+    if (event.target.closest("a, [data-closes]")) close();
+  });
+  document.addEventListener("pointerdown", (event) => element.contains(event.target) || close(), { signal });
+  return { element, body, close };
 }
 
 /** A list of names and values. */

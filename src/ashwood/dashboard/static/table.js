@@ -1,6 +1,6 @@
 /** A table of many rows that change. Users can sort it, select rows, and move in it with keys. */
 
-import { button, h, put, write } from "./dom.js";
+import { button, h, mark, put, write } from "./dom.js";
 import * as format from "./format.js";
 
 /**
@@ -14,6 +14,8 @@ import * as format from "./format.js";
  * @property {boolean} [quiet] whether only screen readers get the label
  * @property {boolean} [spare] whether it is hidden on small screens
  * @property {string} [width]
+ * @property {boolean} [fixed] whether all of its numbers have equally many decimals
+ * @property {number} [pixels] the width that the user has chosen
  * @property {string} [title]
  */
 
@@ -34,6 +36,9 @@ export class Table {
    * @param {(rows: Set<any>) => void} [options.onSelect] if given, rows can be selected
    * @param {(key: any) => void} [options.onHover] called with null if the pointer is on no row
    * @param {(row: any) => string} [options.name] of a row, for labels
+   * @param {(key: string, by: number) => void} [options.onMove] if given, columns but the first can be moved by a
+   *   number of places
+   * @param {(key: string, pixels: number) => void} [options.onResize] if given, columns can be resized
    */
   constructor(options) {
     this.options = options;
@@ -42,6 +47,7 @@ export class Table {
     this.selected = new Set();
     this.sort = "";
     this.current = null;
+    this.precisions = new Map();
     this.head = h("tr");
     this.body = h("tbody");
     this.nothing = h("div", { class: "nothing", hidden: true });
@@ -74,11 +80,14 @@ export class Table {
     const rows = [...this.rows.values()].map((shown) => shown.row);
     this.rows.clear();
     this.body.replaceChildren();
+    const { hidden } = this.nothing;
     this.setRows(rows);
+    this.nothing.hidden = hidden;
   }
 
   /** Show these rows in this order; rows that stay keep their elements and the focus. */
   setRows(rows, nothing = null) {
+    this.#measure(rows);
     const keys = new Set(rows.map(this.options.key));
     for (const [key, shown] of this.rows) {
       if (!keys.has(key)) {
@@ -99,6 +108,20 @@ export class Table {
     this.#rove();
     this.nothing.hidden = rows.length > 0 || nothing === null;
     if (nothing !== null) put(this.nothing, nothing);
+  }
+
+  /** Choose the number of decimals of each column. If it has changed, all rows that stay are written again. */
+  #measure(rows) {
+    this.columns.forEach((column, at) => {
+      if (!column.fixed) return;
+      const precision = format.precision(rows.map((row) => row[column.key]));
+      if (JSON.stringify(precision) === JSON.stringify(this.precisions.get(column.key))) return;
+      this.precisions.set(column.key, precision);
+      for (const shown of this.rows.values()) {
+        shown.seen[at] = undefined;
+        this.#write(shown, at, shown.row[column.key]);
+      }
+    });
   }
 
   /** Change those of the rows that are shown. */
@@ -126,7 +149,8 @@ export class Table {
       scope: "col",
       class: classesOf(column),
       title: column.title,
-      style: column.width ? { width: column.width } : null,
+      style: styleOf(column),
+      data: { column: column.key },
     });
     if (!column.sortable) return put(cell, column.quiet ? h("span", { class: "unseen" }, column.label) : column.label);
     const falling = this.sort === `-${column.key}`;
@@ -136,13 +160,88 @@ export class Table {
     const other = falling ? column.key : `-${column.key}`;
     const next = falling || rising ? other : first;
     const sign = h("i", { "aria-hidden": "true" }, falling ? "▼" : rising ? "▲" : "");
-    return put(cell, button([h("span", null, column.label), sign], () => this.#sortBy(column.key, next)));
+    const { onMove, onResize } = this.options;
+    const sort = button([h("span", null, column.label), sign], () => this.#sortBy(column.key, next));
+    put(cell, sort);
+    if (onMove) this.#makeMovable(cell, sort, column);
+    if (onResize) this.#makeResizable(cell, sort, column);
+    return cell;
+  }
+
+  #makeMovable(cell, sort, { key, label }) {
+    const isFirst = this.columns[0].key === key;
+    if (isFirst) return;
+    const keys = "Drag it, or press Shift+← or Shift+→, to move it; + and − change its width.";
+    mark(sort, "title", `Sort by ${label}. ${keys}`);
+    sort.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!event.shiftKey || by === undefined) return;
+      event.preventDefault();
+      this.options.onMove(key, by);
+      this.focusHead(key);
+    });
+    sort.draggable = true;
+    sort.addEventListener("dragstart", (event) => {
+      event.dataTransfer.effectAllowed = "move";
+      event.dataTransfer.setData("text/plain", key);
+      this.dragged = key;
+    });
+    sort.addEventListener("dragend", () => (this.dragged = null));
+    cell.addEventListener("dragover", (event) => {
+      if (!this.dragged) return;
+      event.preventDefault();
+      cell.classList.toggle("dropping", this.dragged !== key);
+    });
+    cell.addEventListener("dragleave", () => cell.classList.remove("dropping"));
+    cell.addEventListener("drop", (event) => {
+      event.preventDefault();
+      cell.classList.remove("dropping");
+      if (!this.dragged || this.dragged === key) return;
+      const place = (each) => this.columns.findIndex((column) => column.key === each);
+      this.options.onMove(this.dragged, place(key) - place(this.dragged));
+    });
+  }
+
+  #makeResizable(cell, sort, column) {
+    const resize = (pixels) => {
+      this.#resize(column, Math.max(48, Math.round(pixels)));
+      this.options.onResize(column.key, column.pixels);
+    };
+    sort.addEventListener("keydown", (event) => {
+      const by = { "+": 16, "-": -16 }[event.key];
+      if (by === undefined) return;
+      event.preventDefault();
+      resize(cell.getBoundingClientRect().width + by);
+    });
+    const grip = h("span", { class: "grip", "aria-hidden": "true" });
+    grip.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      grip.setPointerCapture(event.pointerId);
+      const [from, width] = [event.clientX, cell.getBoundingClientRect().width];
+      const move = ({ clientX }) => this.#resize(column, Math.max(48, Math.round(width + clientX - from)));
+      grip.addEventListener("pointermove", move);
+      grip.addEventListener("lostpointercapture", () => {
+        grip.removeEventListener("pointermove", move);
+        if (column.pixels) this.options.onResize(column.key, column.pixels);
+      }, { once: true });
+    });
+    cell.append(grip);
+  }
+
+  #resize(column, pixels) {
+    column.pixels = pixels;
+    const at = this.columns.indexOf(column) + (this.options.onSelect ? 1 : 0);
+    for (const row of [this.head, ...this.body.children]) sizeCell(row.children[at], column);
+  }
+
+  /** Focus the heading of a column. */
+  focusHead(key) {
+    this.head.querySelector(`[data-column="${CSS.escape(key)}"] button`)?.focus();
   }
 
   #sortBy(key, sort) {
     this.options.onSort?.(sort);
-    const at = this.columns.findIndex((column) => column.key === key);
-    this.head.children[at + (this.options.onSelect ? 1 : 0)]?.querySelector("button")?.focus();
+    this.focusHead(key);
   }
 
   #make(row, key) {
@@ -161,6 +260,7 @@ export class Table {
         cell.append(shown.link);
         shown.cells.push(shown.link);
       } else shown.cells.push(cell);
+      sizeCell(cell, column);
       element.append(cell);
     });
     this.rows.set(key, shown);
@@ -177,17 +277,23 @@ export class Table {
       const now = column.render ? JSON.stringify(column.watch ? column.watch(row) : row[column.key]) : row[column.key];
       if (!isNew && Object.is(now, shown.seen[at])) return;
       shown.seen[at] = now;
-      if (column.render) {
-        put(cell, column.render(row));
-      } else {
-        const text = SHOWN[column.kind ?? "text"]?.(now) ?? format.value(now);
-        if (column.kind === "text" && text.length > 24) cell.title = text;
-        cell.classList.toggle("none", text === format.NONE);
-        write(cell, text);
-      }
+      if (column.render) put(cell, column.render(row));
+      else this.#write(shown, at, now);
       if (flash && !isNew) blink(cell.closest("td, th"));
     });
     if (!isNew) this.#reach(shown);
+  }
+
+  #write(shown, at, value) {
+    const column = this.columns[at];
+    const cell = shown.cells[at];
+    const full = SHOWN[column.kind ?? "text"]?.(value) ?? format.value(value);
+    const text = column.fixed ? format.precise(value, this.precisions.get(column.key) ?? null) : full;
+    const isLong = column.kind === "text" && text.length > 24;
+    mark(cell, "title", isLong || text !== full || column.pixels ? full : null);
+    cell.classList.toggle("none", text === format.NONE);
+    cell.classList.toggle("bad", format.NOT_FINITE.has(value));
+    write(cell, text);
   }
 
   #move(element, place) {
@@ -264,6 +370,18 @@ export class Table {
 
 function classesOf({ kind = "text", spare }) {
   return spare ? `${kind} spare` : kind;
+}
+
+function styleOf({ width, pixels }) {
+  if (pixels) return { width: `${pixels}px`, "min-width": `${pixels}px`, "max-width": `${pixels}px` };
+  return width ? { width } : null;
+}
+
+/** Give a cell the width that the user has chosen for its column. */
+function sizeCell(cell, column) {
+  if (!column.pixels) return;
+  cell.classList.add("sized");
+  for (const [name, value] of Object.entries(styleOf(column))) cell.style.setProperty(name, value);
 }
 
 function blink(cell) {

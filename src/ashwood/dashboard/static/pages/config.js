@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import * as format from "../format.js";
-import { copyButton, pairs } from "../parts.js";
+import { copyButton, downloadLink, pairs } from "../parts.js";
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function config({ model }) {
@@ -25,16 +25,24 @@ export default async function config({ model }) {
       "header",
       null,
       h("h2", { id: "config" }, "Experiment file"),
-      text ? copyButton(() => text, "Experiment file", "Copy") : null,
+      text
+        ? h(
+          "span",
+          { class: "controls" },
+          copyButton(() => text, "Experiment file", "Copy"),
+          downloadLink(`/api/v1${model.path}/experiment.yaml`, "Download"),
+          h("a", { class: "button small", href: `/preview?from=${model.id}` }, "New search from this file…"),
+        )
+        : null,
     ),
     pairs(settings, "pairs across"),
     text
       ? h(
         "div",
-        { class: "source", tabindex: 0, role: "region", "aria-label": "Its text" },
+        { class: "source", tabindex: 0, role: "region", "aria-label": "Text of the file" },
         h("pre", { class: "numbers", "aria-hidden": "true" }, numbers),
         h("pre", null, text),
       )
-      : h("p", { class: "muted" }, "It was started from Python, so there is no file."),
+      : h("p", { class: "muted" }, "The experiment was started from Python, so there is no file."),
   );
 }

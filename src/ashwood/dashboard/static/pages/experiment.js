@@ -1,14 +1,14 @@
 /** The page of an experiment: its state and its controls, and tabs with everything else. */
 
 import { get, patch, post } from "../api.js";
-import { ask, attempt, toast } from "../dialog.js";
-import { announce, button, checkbox, h, put, redraw, write } from "../dom.js";
+import { ask, attempt, copy, toast } from "../dialog.js";
+import { announce, button, checkbox, h, mark, put, redraw, write } from "../dom.js";
 import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Model } from "../model.js";
 import { badge, commandLine, crumbs, Fact, factList, failure, field, Progress, rebadge } from "../parts.js";
-import { seenLine, tabs } from "../parts.js";
+import { menu, seenLine, tabs } from "../parts.js";
 import { go } from "../router.js";
 import { budget, hyperparameters, timeline } from "./charts.js";
 import config from "./config.js";
@@ -20,6 +20,7 @@ import trials from "./trials.js";
 
 const TABS = { overview, trials, curves, hyperparameters, timeline, budget, events, config };
 const NAMES = Object.keys(TABS);
+const FINISHED = new Set(["completed", "canceled", "errored", "killed"]);
 const HOUR = 3_600;
 const GB = 1e9;
 
@@ -29,6 +30,7 @@ const GB = 1e9;
  * @property {AbortSignal} signal aborted when the tab is left
  * @property {import("../router.js").Place} place
  * @property {(name: string, how?: object) => Figure} figure makes a figure of the experiment
+ * @property {Promise<any[]>} listed the figures with their options
  * @property {(trial: number) => void} openTrial
  */
 
@@ -56,6 +58,7 @@ export default async function experimentPage(place) {
       model,
       signal,
       place,
+      listed,
       openTrial: (trial) => go(`/experiments/${id}/trials/${trial}`),
       figure: (figure, how) => makeFigure(model, listed, figure, how, signal),
     };
@@ -70,7 +73,7 @@ export default async function experimentPage(place) {
   };
   const choose = (name) => {
     const tab = name === "overview" ? null : name;
-    place.setQuery({ tab, sort: null, q: null, page: null, trial: null }, { push: true });
+    place.setQuery({ tab, sort: null, q: null, page: null, trial: null, kind: null, compare: null }, { push: true });
     show(name);
   };
   const bar = tabs(
@@ -146,17 +149,20 @@ class Header {
     this.busy = new Fact("Workers busy", { title: "Fraction of the workers' time in which they trained" });
     this.ran = new Fact("Run time");
     this.trained = new Fact("Trained");
-    this.reports = new Fact("Reports");
-    const title = h("div", { class: "title" }, this.title, this.badge, this.labels);
+    this.share = menu("Share", place.signal, "ghost");
+    this.fork = h("a", { class: "button ghost", href: `/preview?from=${model.id}` }, "New search…");
+    mark(this.fork, "title", "Preview the experiment file, change it, and run it as a new search");
+    const above = crumbs([["/", "Experiments"], [`/experiments/${model.id}`, `#${model.id}`]]);
+    const actions = h("div", { class: "actions" }, this.controls, this.fork, this.share.element);
+    const title = h("div", { class: "title" }, above, this.title, this.badge, this.labels);
     this.element = h(
       "div",
       { class: "experiment-head" },
-      crumbs([["/", "Experiments"], [`/experiments/${model.id}`, `#${model.id}`]]),
-      h("div", { class: "page-head" }, title, this.controls),
+      h("div", { class: "page-head" }, title, actions),
       this.about,
       this.notices,
       (this.far = h("div", { class: "far" }, this.progress.element, h("span", null, this.done, " ", this.left))),
-      factList(this.best, this.trials, this.busy, this.ran, this.trained, this.reports),
+      factList(this.best, this.trials, this.busy, this.ran, this.trained),
     );
     const clock = setInterval(() => this.tick(), 1000);
     place.leaving(() => clearInterval(clock));
@@ -172,7 +178,13 @@ class Header {
     const better = data.smaller_is_better ? "smaller" : "larger";
     const nodes = data.nodes.length > 1 ? `, on ${data.nodes.length} nodes` : "";
     const trials = `${format.count(data.trials_planned)} trials ${format.upTo(data.max_length, data.unit)}`;
-    const about = `${data.method} on ${data.metric} (${better} is better), ${trials}, seed ${data.seed}${nodes}`;
+    const method = data.mode ? `${data.method}, ${data.mode} mode,` : data.method;
+    const about = `${method} on ${data.metric} (${better} is better), ${trials}, seed ${data.seed}${nodes}`;
+    const isFinished = FINISHED.has(data.state);
+    this.element.classList.toggle("finished", isFinished);
+    write(this.best.label, isFinished ? "Best" : "Best so far");
+    this.#share(data);
+    this.fork.hidden = !data.config;
     write(this.about, data.description ? `${data.description} — ${about}` : about);
     this.#controls(data);
     this.#notices(data);
@@ -189,6 +201,7 @@ class Header {
     // If no driver runs, a running trial does not train until the experiment is resumed.
     const words = (state) => (state === "running" && !this.model.runs ? "to resume" : state);
     const states = Object.entries(data.trials).map(([state, number]) => `${format.count(number)} ${words(state)}`);
+    if (data.diverged) states.push(`${format.count(data.diverged)} diverged`);
     const created = `${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`;
     this.trials.set(created, states.join(", "));
     this.busy.set(
@@ -196,13 +209,10 @@ class Header {
       this.model.runs ? `${format.count(data.slots_in_use)} of ${format.count(data.slots)} now` : "",
     );
     const repeated = data.length_repeated ? `, ${format.count(data.length_repeated)} repeated` : "";
-    const expected = data.length_expected ? `of about ${format.count(Math.round(data.length_expected))}` : "";
+    const expected = data.length_expected && !isFinished
+      ? `of about ${format.count(Math.round(data.length_expected))}`
+      : "";
     this.trained.set(format.length(data.length_trained, data.unit), `${expected}${repeated}`.replace(/^, /, ""));
-    const failed = data.failed_attempts;
-    this.reports.set(
-      format.count(data.reports),
-      failed ? `${format.count(failed)} failed ${format.plural(failed, "attempts")}` : "",
-    );
     this.tick();
   }
 
@@ -213,6 +223,19 @@ class Header {
     const left = runs && data.seconds_left !== null ? Math.max(0, data.seconds_left - since) : null;
     write(this.left, left === null ? "done" : `done, about ${format.roughly(left)} left`);
     this.far.classList.toggle("going", runs);
+  }
+
+  #share(data) {
+    const { path } = this.model;
+    const link = (words, file) =>
+      h("a", { href: `/api/v1${path}/${file}`, download: "", class: "button ghost" }, words);
+    const address = () => copy(location.href, "Link to this page");
+    redraw(this.share.body, [data.config === ""], () => [
+      link("Report (HTML)", "report.html"),
+      link("Trials (CSV)", "trials.csv"),
+      data.config ? link("Experiment file", "experiment.yaml") : null,
+      button("Copy link", address, "ghost", { "data-closes": "" }),
+    ]);
   }
 
   #labels(data) {

@@ -5,7 +5,7 @@ import { ask, attempt } from "../dialog.js";
 import { announce, button, checkbox, debounce, h, put, redraw } from "../dom.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
-import { badge, choice, empty, field, moment, Progress, spark, stateChips } from "../parts.js";
+import { badge, choice, commandLine, empty, field, moment, Progress, spark, stateChips } from "../parts.js";
 import { go } from "../router.js";
 import { Pager, Table } from "../table.js";
 
@@ -39,6 +39,7 @@ export default async function experimentsPage(place) {
     },
     onSelect: () => showSelection(),
   });
+  table.element.classList.add("experiments");
   const pager = new Pager((offset) => {
     place.setQuery({ page: offset ? offset / PER_PAGE + 1 : null });
     show();
@@ -98,7 +99,7 @@ export default async function experimentsPage(place) {
         label: "Experiment",
         sortable: true,
         render: nameCell,
-        watch: (card) => [card.name, card.labels, card.archived, card.method, card.id, card.damage],
+        watch: (card) => [card.name, card.labels, card.archived, card.method, card.mode, card.id, card.damage],
       },
       { ...number("state", "State", "7.6rem", (card) => badge(card.state)), kind: "state" },
       number("progress", "Progress", "9.5rem", progressCell, (card) => [card.fraction, card.seconds_left, card.state]),
@@ -165,8 +166,8 @@ export default async function experimentsPage(place) {
       .filter((card) => !label || card.labels.includes(label))
       .filter((card) => !state || (state === "active" ? card.driven : card.state === state))
       .filter((card) => {
-        const { name, labels, method, metric } = card;
-        const text = [`#${card.id}`, name, ...labels, method, metric, card.state].join(" ").toLowerCase();
+        const { name, labels, method, mode, metric } = card;
+        const text = [`#${card.id}`, name, ...labels, method, mode, metric, card.state].join(" ").toLowerCase();
         return words.every((word) => text.includes(word));
       })
       .map((card) => [order(card), card])
@@ -194,11 +195,20 @@ export default async function experimentsPage(place) {
 
   function nothing() {
     if (cards.size === 0) {
+      const step = (title, ...content) => h("li", null, h("b", null, title), content);
       return empty(
         "No experiments yet",
-        "Start one in a terminal. It appears here without a reload.",
-        "ashwood init my-search",
-        "ashwood run my-search/experiment.yaml",
+        "The first search takes three steps:",
+        h(
+          "ol",
+          { class: "first-steps" },
+          step("Create an experiment file with an example of training code:", commandLine("ashwood init my-search")),
+          step(
+            "Preview what it will do, and how long it will take:",
+            h("p", null, h("a", { class: "button", href: "/preview" }, "Open the preview")),
+          ),
+          step("Run it. It appears here without a reload:", commandLine("ashwood run my-search/experiment.yaml")),
+        ),
       );
     }
     return empty("No experiments match.", "", button("Show all", clearFilters));
@@ -320,7 +330,7 @@ function nameCell(card) {
     h(
       "div",
       { class: "tags muted" },
-      card.method,
+      card.mode ? `${card.method}, ${card.mode}` : card.method,
       card.archived ? h("span", { class: "tag" }, "archived") : null,
       card.labels.map((label) => h("span", { class: "tag label" }, label)),
     ),

@@ -1,11 +1,11 @@
 /** The overview: the ladder, the best trial, the best so far, brackets, recent activity. */
 
 import { get } from "../api.js";
-import { h, put, redraw } from "../dom.js";
+import { h, put, redraw, throttle } from "../dom.js";
 import * as format from "../format.js";
 import { Model } from "../model.js";
-import { card, commandLine, copyButtons, downloadLink, empty, hyperparameters, moment, seenLine } from "../parts.js";
-import { plainTable, tableRow } from "../parts.js";
+import { card, commandLine, copyButton, copyButtons, downloadLink, empty, hyperparameters } from "../parts.js";
+import { moment, plainTable, seenLine, tableRow } from "../parts.js";
 import { linked } from "./events.js";
 
 const LINES = 8;
@@ -13,6 +13,7 @@ const LINES = 8;
 const TRUST_EVERY = 3_000;
 const PATIENCE = 20;
 const LOOKED_AT = 120;
+const AGAIN = 10_000;
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {
@@ -22,6 +23,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
   const winner = h("div");
   const verdict = h("div");
   const brackets = h("div");
+  const troubles = new Troubles(model, signal);
   const lines = h("ol", { class: "happenings" });
   const nothing = h("div", { class: "card", hidden: true });
   const recent = [];
@@ -35,6 +37,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
         : h("p", { class: "muted" }, `No trial has reported a finite ${data.metric} yet.`),
     );
     redraw(brackets, data.brackets, () => bracketsTable(data));
+    troubles.show();
     nothing.hidden = data.trials_created > 0;
     redraw(nothing, data.state, () =>
       data.state === "running"
@@ -63,6 +66,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
 
   const side = [
     card("Best trial", winner),
+    troubles.element,
     card("Brackets and rungs", brackets),
     halving ? card("Can early stopping be believed?", verdict) : null,
     card("Recent activity", lines),
@@ -158,14 +162,69 @@ function bestTrial(id, data) {
     ),
     seen ? h("p", { class: "muted" }, seen) : null,
     hyperparameters(trial.hyperparameters),
-    copyButtons(() => trial, downloadLink(trial.download, "Download checkpoint")),
+    copyButtons(() => trial),
+    trial.place ? bestCheckpoint(id, trial) : h("p", { class: "muted" }, "No checkpoint"),
   );
+}
+
+function bestCheckpoint(id, { place, download }) {
+  return h(
+    "div",
+    { class: "best-checkpoint" },
+    downloadLink(download, "Download checkpoint"),
+    h(
+      "div",
+      { class: "place" },
+      h("code", { class: "clip", title: place }, `\u200e${place}`),
+      copyButton(() => place, "Path of the checkpoint", "Copy"),
+    ),
+    commandLine(`ashwood download ${id} --out best`),
+  );
+}
+
+/** Failed and diverged trials, grouped by cause. Each group leads to its trials. */
+class Troubles {
+  constructor(model, signal) {
+    Object.assign(this, { model, signal, known: null });
+    this.list = h("ul", { class: "troubles" });
+    this.element = card("Failed and diverged trials", this.list);
+    this.element.hidden = true;
+    this.load = throttle(() => this.#load().catch(() => {}), AGAIN);
+    signal.addEventListener("abort", () => this.load.stop());
+  }
+
+  show() {
+    const { trials, diverged } = this.model.data;
+    const now = `${trials.errored ?? 0} ${diverged}`;
+    if (now === this.known) return;
+    this.known = now;
+    if (now === "0 0") this.element.hidden = true;
+    else this.load();
+  }
+
+  async #load() {
+    const { groups } = await get(`${this.model.path}/failures`, { signal: this.signal });
+    const item = (group) => {
+      const words = h("b", null, group.kind === "failed" ? "Failed" : "Diverged");
+      return h("li", null, words, " ", h("a", { href: addressOf(this.model.id, group) }, group.text));
+    };
+    put(this.list, groups.map(item));
+    this.element.hidden = groups.length === 0;
+  }
+}
+
+/** Return the address of the table with the trials of a group. */
+function addressOf(id, { where, q }) {
+  const words = [...where, ...(q ? [`"${q.replaceAll('"', "")}"`] : [])].join(" ");
+  return `/experiments/${id}?${new URLSearchParams({ tab: "trials", q: words })}`;
 }
 
 function bracketsTable({ brackets, unit }) {
   if (brackets.length === 0) return h("p", { class: "muted" }, "None yet");
-  const some = (name) => (brackets.some((bracket) => bracket.rungs.some((rung) => rung[name])) ? [name] : []);
-  const counts = ["length", "arrived", "promoted", ...some("audits"), "training", ...some("failed")];
+  const has = (name) => brackets.some((bracket) => bracket.rungs.some((rung) => rung[name]));
+  const some = (name) => (has(name) ? [name] : []);
+  const training = has("training") || !has("failed") ? ["training"] : [];
+  const counts = ["length", "arrived", "promoted", ...some("audits"), ...training, ...some("failed")];
   const heads = [unit || "length", "reached", ...counts.slice(2)];
   const right = [...heads.keys()];
   const count = (number) => (number ? format.count(number) : h("span", { class: "none" }, "·"));

@@ -1,16 +1,19 @@
 /** The preview: what the search of an experiment file will do. */
 
-import { post } from "../api.js";
+import { get, post } from "../api.js";
+import { attempt } from "../dialog.js";
 import { button, debounce, h, keptInTab, put } from "../dom.js";
 import * as format from "../format.js";
-import { card, empty, failure, plainTable } from "../parts.js";
+import { card, commandLine, crumbs, empty, failure, field, plainTable } from "../parts.js";
 
 const ASSUMPTIONS = [
   ["workers", "Workers", 1, "Number of trials that can train at once"],
   ["unit_seconds", "Seconds per unit", "any", "Average time that training for one unit of max_length takes"],
-  ["cost_per_worker_hour", "Cost per worker-hour", "any", "Cost of one worker per hour"],
+  ["cost_per_worker_hour", "Cost per worker-hour", "any", "Cost of one worker per hour, in any currency"],
   ["checkpoint_bytes", "Checkpoint size in MB", "any", "Size of a checkpoint, to estimate the disk space", 1_000_000],
 ];
+const UNITS = [[1, "s"], [60, "min"], [3_600, "h"], [86_400, "d"]];
+const SIZES = [[1, "B"], [1e3, "kB"], [1e6, "MB"], [1e9, "GB"], [1e12, "TB"]];
 const EXAMPLE = `name: digits
 entrypoint: train:train
 hyperparameters:
@@ -29,10 +32,11 @@ searcher:
 /** @param {import("../router.js").Place} place */
 export default async function previewPage(place) {
   place.title("Preview");
+  const source = await sourceOf(place);
   const editor = new Editor((text) => changed(text));
   const messages = h("div", { class: "problems", role: "status" });
-  const inputs = ASSUMPTIONS.map(([name, label, step, title]) =>
-    h("input", { type: "number", name, min: step === 1 ? 1 : 0, step, title, "aria-label": label, placeholder: label }),
+  const inputs = ASSUMPTIONS.map(([name, , step, title]) =>
+    h("input", { type: "number", name, min: step === 1 ? 1 : 0, step, title, value: source?.known[name] ?? "" }),
   );
   const assumptions = () => {
     const valid = inputs.filter((input) => input.value && input.validity.valid);
@@ -40,6 +44,8 @@ export default async function previewPage(place) {
     return Object.fromEntries(valid.map((input) => [input.name, Number(input.value) * factors[input.name]]));
   };
   const plan = h("div", { class: "plan" });
+  const question = () => ({ text: editor.area.value, ...assumptions() });
+  const deadline = new Deadline(question, (text) => editor.set(text), place);
   let asked = 0;
   let request = null;
 
@@ -66,10 +72,11 @@ export default async function previewPage(place) {
       editor.marks(problems);
       const warn = (warning) => h("div", { class: "notice warn" }, h("b", null, "Warning: "), warning);
       put(messages, problems.length ? problemList(problems, editor) : null, warnings.map(warn));
+      const instead = (words) => put(plan, h("div", { class: "card" }, h("p", { class: "muted" }, words)));
       if (answer.ok && answer.plan) showPlan(plan, answer);
-      else if (answer.too_large) put(plan, h("div", { class: "card" }, h("p", null, answer.too_large)));
-      else if (plan.querySelector("#plan")) plan.classList.add("old");
-      else put(plan);
+      else if (answer.too_large) instead(answer.too_large);
+      else instead("The plan appears here when the problems are solved.");
+      if (answer.ok) plan.append(runCard(text, answer, source), deadline.element);
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       put(messages, failure(error, { again: () => look(text) }));
@@ -107,7 +114,8 @@ export default async function previewPage(place) {
       h(
         "div",
         null,
-        h("h1", null, "Preview"),
+        source ? crumbs([["/", "Experiments"], [`/experiments/${source.id}`, `#${source.id} ${source.name}`]]) : null,
+        h("h1", null, source ? `New search from #${source.id} ${source.name}` : "Preview"),
         h("p", { class: "muted" }, "What a search will do before it runs. Nothing is stored on the server."),
       ),
       h(
@@ -125,7 +133,12 @@ export default async function previewPage(place) {
         "div",
         null,
         editor.element,
-        h("div", { class: "given" }, h("span", { class: "muted" }, "Estimate time, cost and disk space:"), inputs),
+        h(
+          "fieldset",
+          { class: "given" },
+          h("legend", null, "Estimate time, cost and disk space"),
+          inputs.map((input, at) => field(ASSUMPTIONS[at][1], input)),
+        ),
         messages,
       ),
       plan,
@@ -141,10 +154,90 @@ export default async function previewPage(place) {
     element.classList.remove("dropping");
     openFile(event.dataTransfer.files[0]);
   });
-  const before = keptInTab.get("preview") ?? "";
+  const before = source?.text ?? keptInTab.get("preview") ?? "";
   editor.set(before, { silent: true });
   look(before);
   return { element };
+}
+
+/** Return the experiment whose file is previewed, or null. */
+async function sourceOf(place) {
+  const id = Number(place.query.get("from"));
+  if (!Number.isInteger(id) || id < 1) return null;
+  const path = `/experiments/${id}`;
+  const [{ name, config: text, workdir }, measured] = await Promise.all([
+    get(path, { signal: place.signal }),
+    get(`${path}/measured`, { signal: place.signal }),
+  ]);
+  const seconds = measured.unit_seconds && Number(measured.unit_seconds.toPrecision(3));
+  return { id, name, text, workdir, known: { workers: measured.workers, unit_seconds: seconds } };
+}
+
+/** How to run the file: a download and the commands. */
+function runCard(text, { name }, source) {
+  const file = `${(name || "experiment").replaceAll(/[^\w.-]+/g, "-")}.yaml`;
+  const url = URL.createObjectURL(new Blob([text], { type: "application/yaml" }));
+  const change = source?.workdir ? `cd ${quoted(source.workdir)} && ` : "";
+  const words = source ? "Save the file in the directory of the training code, then run:" : "Save the file, then run:";
+  return card(
+    "Run this search",
+    h("p", null, words),
+    h("p", { class: "copies" }, h("a", { class: "button small", href: url, download: file }, `Download ${file}`)),
+    commandLine(`${change}ashwood run ${file}`),
+  );
+}
+
+function quoted(path) {
+  return /^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}
+
+/** Searches that end within a time limit. */
+class Deadline {
+  constructor(question, use, place) {
+    Object.assign(this, { question, use, place });
+    this.hours = h("input", { type: "number", name: "deadline_hours", min: 0, step: "any", required: true });
+    this.found = h("div", { role: "status" });
+    this.submit = h("button", { type: "submit" }, "Propose searches");
+    const onsubmit = (event) => {
+      event.preventDefault();
+      attempt(() => this.#propose(), "Searches that fit are proposed.");
+    };
+    this.element = card(
+      "Fit a time limit",
+      h("form", { class: "deadline", onsubmit }, field("Time limit in hours", this.hours), this.submit),
+      this.found,
+    );
+  }
+
+  async #propose() {
+    this.submit.disabled = true;
+    put(this.found, h("p", { class: "muted" }, "Simulating searches…"));
+    try {
+      const body = { ...this.question(), deadline_hours: Number(this.hours.value) };
+      const answer = await post("/preview", body, { signal: this.place.signal });
+      const why = answer.too_tight ?? answer.too_large ?? answer.problems[0]?.message;
+      put(this.found, why ? h("p", { class: "wrong" }, why) : this.#table(answer.fitting));
+    } catch (error) {
+      put(this.found);
+      throw error;
+    } finally {
+      this.submit.disabled = false;
+    }
+  }
+
+  #table(fitting) {
+    const [one, unit] = unitOf(fitting.map((each) => each.seconds.high), UNITS);
+    const label = (each) => ({ "aria-label": `Use ${each.name} with ${each.trials} trials` });
+    const use = (each) => button("Use", () => this.use(each.text), "small", label(each));
+    const row = (each) =>
+      [each.name, format.count(each.trials), range(each.seconds, one), range(each.worker_hours, hours), use(each)];
+    const heads = ["search", "trials", `time (${unit})`, "worker-hours", ""];
+    const words = "Nine in ten simulated searches end within the limit. Random search has no early stopping.";
+    return [
+      h("div", { class: "scroll-x" }, plainTable("Searches that fit", heads, fitting.map(row), [1, 2, 3])),
+      h("p", { class: "muted" }, words),
+    ];
+  }
 }
 
 function problemList(problems, editor) {
@@ -230,7 +323,6 @@ class Editor {
 
 function showPlan(place, answer) {
   const { plan, unit } = answer;
-  place.classList.remove("old");
   const command = h("code", null, "ashwood preview-search FILE --measure");
   const hint = ["Enter workers and seconds per unit to estimate time and cost; ", command, " measures them."];
   const isOpenEnded = plan.settings.max_length === null;
@@ -280,9 +372,10 @@ function headline(plan, answer, unit) {
       `${settings.method}: ${format.count(plan.total_trials)} trials, `,
       `each ${format.upTo(settings.max_length, unit)}, ${atOnce}.`,
     ),
+    plan.forecast ? timeAndCost(plan.forecast) : null,
     isOpenEnded ? h("p", null, ending) : h(
       "p",
-      { class: "metric" },
+      { class: plan.forecast ? null : "metric" },
       h("b", null, format.percent(plan.share.middle)),
       ` of the training of all trials to full length: ${training}.`,
     ),
@@ -299,6 +392,17 @@ function auditing({ promotions, length }, total, unit) {
   const part = `${Number(((100 * length.middle) / total.middle).toPrecision(2))} %`;
   const each = "Each promotes a trial that is drawn at random";
   return `Expected audits: ${count}. ${each}; together they train ${training}, ${part} of the total.`;
+}
+
+/** The time and the cost of a search, as the first thing to read. */
+function timeAndCost({ seconds, cost, worker_hours: work }) {
+  const [words, unit] = unitOf([seconds.high], UNITS);
+  const span = words(seconds.low) === words(seconds.high) ? "" : ` (${words(seconds.low)} to ${words(seconds.high)})`;
+  const price = cost
+    ? [h("b", null, cost.middle.toFixed(2)), ` cost (${cost.low.toFixed(2)} to ${cost.high.toFixed(2)}), `]
+    : null;
+  const spent = `${hours(work.middle)} worker-hours`;
+  return h("p", { class: "metric" }, h("b", null, `${words(seconds.middle)} ${unit}`), span, ", ", price, spent);
 }
 
 function between({ low, high }) {
@@ -329,17 +433,31 @@ function lengths(plan, unit) {
 
 function forecast(plan) {
   const all = [["this search", plan.forecast], ...plan.beside.map((each) => [nameOf(each.settings), each])];
+  const highest = (value) => all.map(([, each]) => value(each)?.high ?? 0);
+  const [seconds, time] = unitOf(highest((each) => each.seconds), UNITS);
+  const [bytes, size] = unitOf(highest((each) => each.disk_bytes), SIZES);
   const columns = [
-    ["time", (each) => each.seconds, format.roughly],
-    ["worker-hours", (each) => each.worker_hours, (hours) => String(Number(hours.toPrecision(3)))],
+    [`time (${time})`, (each) => each.seconds, seconds],
+    ["worker-hours", (each) => each.worker_hours, hours],
     ["cost", (each) => each.cost, (cost) => cost.toFixed(2)],
     ["busy", (each) => each.utilisation, format.percent],
     ["full length", (each) => each.full_length, format.count],
-    ["on disk", (each) => each.disk_bytes, format.bytes],
+    [`on disk (${size})`, (each) => each.disk_bytes, bytes],
   ].filter(([, value]) => all.some(([, each]) => value(each) !== null));
   const row = ([name, each]) => [name, ...columns.map(([, value, words]) => range(value(each), words))];
   const heads = ["search", ...columns.map(([words]) => words)];
   return tableCard("Time and cost", heads, all.map(row), columns.map((_, at) => at + 1));
+}
+
+function hours(value) {
+  return value >= 100 ? format.count(Math.round(value)) : String(Number(value.toPrecision(2)));
+}
+
+/** Return how to write all values of a column in one unit, and the unit. */
+function unitOf(values, units) {
+  const most = Math.max(...values);
+  const [size, unit] = [...units].reverse().find(([each]) => most >= 1.5 * each) ?? units[0];
+  return [(value) => hours(value / size), unit];
 }
 
 function range(value, words) {

@@ -2,7 +2,7 @@
 
 import { get, post } from "../api.js";
 import { ask, toast } from "../dialog.js";
-import { announce, button, colour, h, put, throttle, write } from "../dom.js";
+import { announce, button, colour, h, put, redraw, throttle, write } from "../dom.js";
 import { drawOwn } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
@@ -13,6 +13,7 @@ import { hyperparameters, moment, rebadge, seenLine } from "../parts.js";
 import { go } from "../router.js";
 
 const AGAIN = 1_500;
+const FEW = 3;
 
 /** @param {import("../router.js").Place} place */
 export default async function trialPage(place) {
@@ -38,11 +39,14 @@ export default async function trialPage(place) {
   const reached = new Fact("Reached");
   const worked = new Fact("Training time");
   const tries = new Fact("Attempts");
+  const why = h("p", { class: "why" });
+  const error = h("div", { class: "trial-error" });
   const steps = h("ol", { class: "way" });
   const attempts = h("div");
   const checkpoints = h("div");
   const happenings = h("ol", { class: "happenings" });
   const metrics = new Metrics(model, path, signal);
+  const log = new Log(`${path}/log`, signal, () => show());
   const given = trial.given ? h("p", { class: "muted" }, `Given by a user: ${trial.given}`) : null;
   const values = h("div", null, hyperparameters(trial.hyperparameters), given, copyButtons(() => trial));
 
@@ -76,8 +80,13 @@ export default async function trialPage(place) {
     worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
     const failed = trial.attempts.filter((each) => each.error).length;
     tries.set(String(trial.attempts.length), failed ? `${failed} failed` : "");
+    const failure = errorOf(trial);
+    write(why, standing(trial));
+    why.hidden = why.textContent === "";
+    redraw(error, failure, () => (failure === null ? [] : [errorText(failure, `Error of trial ${number}`)]));
     put(steps, stepsOf(trial, data));
-    put(attempts, attemptsOf(trial));
+    put(attempts, attemptsOf(trial, failure));
+    log.element.hidden = trial.state !== "running" && log.isEmpty;
     put(checkpoints, checkpointsOf(trial, data));
     const event = ({ at, text }) => h("li", null, moment(at), h("span", null, text));
     const nothing = h("li", { class: "muted" }, "Nothing yet");
@@ -97,7 +106,6 @@ export default async function trialPage(place) {
     if (delta.many || delta.trials?.some((row) => row.trial === number)) again();
   }, signal);
 
-  const log = new Log(`${path}/log`, signal);
   const exists = (other) => other >= 0 && other < model.data.trials_created;
   bind("j", "go to the next trial", () => exists(number + 1) && go(address(number + 1)), signal);
   bind("k", "go to the previous trial", () => exists(number - 1) && go(address(number - 1)), signal);
@@ -120,6 +128,8 @@ export default async function trialPage(place) {
       { class: "page" },
       crumbs(above, h("span", { class: "beside-nav" }, beside)),
       h("div", { class: "page-head" }, h("div", { class: "title" }, h("h1", null, `Trial ${number}`), state), actions),
+      why,
+      error,
       factList(best, length, reached, worked, tries),
       h(
         "div",
@@ -142,6 +152,27 @@ export default async function trialPage(place) {
       ),
     ),
   };
+}
+
+/** Return why the trial has its state, such as "Stopped: 41st of 78 at 4 epochs; 25 were promoted". */
+function standing({ state, standing: why }) {
+  if (!why || state === "errored") return "";
+  return why.startsWith(state) ? `${capital(why)}.` : `${capital(state)}: ${why}.`;
+}
+
+/** Return the error that ended the trial, or null if it did not fail. */
+function errorOf({ state, errors, standing: why }) {
+  return state === "errored" ? errors.at(-1) ?? why : null;
+}
+
+function errorText(error, label) {
+  const [headline, ...details] = error.split("\n");
+  const text = h("pre", { class: "error", tabindex: 0, role: "group", "aria-label": label });
+  return put(text, h("b", null, headline), details.length ? `\n${details.join("\n")}` : null);
+}
+
+function capital(words) {
+  return `${words[0].toUpperCase()}${words.slice(1)}`;
 }
 
 function controls(trial, path, refresh) {
@@ -172,7 +203,7 @@ function stepsOf(trial, { unit }) {
   const muted = (words) => h("span", { class: "muted" }, words);
   return trial.way.map((step) => {
     const kind = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
-    const title = h("b", null, kind === "other" ? step.text : kind[0].toUpperCase() + kind.slice(1));
+    const title = h("b", null, kind === "other" ? step.text : capital(kind));
     const target = step.target ? muted(`to ${format.length(step.target, unit)}`) : null;
     const where = (rung) => (trial.lengths[rung] === null ? "" : `, ${format.length(trial.lengths[rung], unit)}`);
     const at = (rung) => `rung ${rung}${where(rung)}`;
@@ -186,12 +217,12 @@ function stepsOf(trial, { unit }) {
   });
 }
 
-function attemptsOf({ attempts }) {
+/** Return the attempts. Their errors are folded, and the error under the title is not repeated. */
+function attemptsOf({ attempts }, shown) {
   if (attempts.length === 0) return h("p", { class: "muted" }, "No attempts yet");
   return [...attempts].sort((a, b) => b.number - a.number).map((each) => {
     const place = [`slot ${each.slot}`, each.node].filter(Boolean).join(" on ");
     const lasted = format.duration((each.ended_at ?? Date.now() / 1000) - each.started_at);
-    const error = { class: "error", tabindex: 0, role: "group", "aria-label": `Error of attempt ${each.number}` };
     return h(
       "div",
       { class: each.error ? "attempt bad" : "attempt" },
@@ -203,36 +234,44 @@ function attemptsOf({ attempts }) {
         h("span", { class: "muted" }, `${place}, ${lasted}`),
         moment(each.started_at),
       ),
-      each.error ? h("pre", error, each.error) : null,
+      each.error ? attemptError(each, shown) : null,
     );
   });
 }
 
+function attemptError({ number, error }, shown) {
+  if (error === shown) return h("p", { class: "muted" }, "The error is shown under the title.");
+  const [headline, ...details] = error.split("\n");
+  if (details.length === 0) return h("p", null, headline);
+  return h("details", null, h("summary", null, headline), errorText(error, `Error of attempt ${number}`));
+}
+
 function checkpointsOf({ checkpoints }, { unit, metric }) {
   if (checkpoints.length === 0) return h("p", { class: "muted" }, "No checkpoints");
-  return h(
-    "ul",
-    { class: "checkpoints" },
-    checkpoints.map((each) => {
-      const length = format.length(each.length, unit);
-      const value = each.metric === null ? "" : `, ${metric} ${format.number(each.metric)}`;
-      const size = each.size === null ? "" : `, ${format.bytes(each.size)}`;
-      const tags = each.kept_as.map((why) => h("span", { class: "tag" }, why));
-      return h(
-        "li",
-        null,
-        h("div", null, h("b", null, length), h("span", { class: "muted" }, value)),
-        h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}${size}`, tags),
-        downloadLink(each.download, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${length}`)),
-        h(
-          "div",
-          { class: "place" },
-          h("code", { class: "clip", title: each.place }, `\u200e${each.place}`),
-          copyButton(() => each.place, "Path of the checkpoint", "Copy"),
-        ),
-      );
-    }),
-  );
+  const item = (each) => {
+    const length = format.length(each.length, unit);
+    const value = each.metric === null ? "" : `${metric} ${format.number(each.metric)}`;
+    const about = [`saved ${format.time(each.saved_at)}`, each.size === null ? "" : format.bytes(each.size)];
+    const tags = each.kept_as.map((why) => h("span", { class: "tag" }, why));
+    return h(
+      "li",
+      null,
+      h("div", null, h("b", null, length), " ", h("span", { class: "muted" }, value)),
+      h("div", { class: "muted" }, about.filter(Boolean).join(", "), tags),
+      downloadLink(each.download, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${length}`)),
+      h(
+        "div",
+        { class: "place" },
+        h("code", { class: "clip", title: each.place }, `\u200e${each.place}`),
+        copyButton(() => each.place, "Path of the checkpoint", "Copy"),
+      ),
+    );
+  };
+  const list = (some) => h("ul", { class: "checkpoints" }, some.map(item));
+  if (checkpoints.length <= FEW) return list(checkpoints);
+  const rest = checkpoints.slice(FEW);
+  const more = `${format.count(rest.length)} more ${format.plural(rest.length, "checkpoints")}`;
+  return [list(checkpoints.slice(0, FEW)), h("details", null, h("summary", null, more), list(rest))];
 }
 
 /** A small chart of each metric that the trial has reported; the metric of the search comes first. */
