@@ -251,7 +251,10 @@ class EventPage:
 
 @dataclass(frozen=True)
 class FigureOption:
-    """An option of a figure; ``allowed`` lists its values, or is null for a flag or a number."""
+    """An option of a figure.
+
+    ``allowed`` lists its values, or is null for a flag or a number.  ``offered`` lists values of a number for a menu.
+    """
 
     name: str
     title: str
@@ -260,6 +263,7 @@ class FigureOption:
     allowed: list[str] | None
     least: int | None = None
     most: int | None = None
+    offered: list[int] | None = None
 
 
 @dataclass(frozen=True)
