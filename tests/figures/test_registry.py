@@ -14,7 +14,6 @@ from ashwood.figures import Figures, ladder, timeline
 from ashwood.figures.registry import FIGURES, OptionKind, describe, draw
 from ashwood.figures.theme import DARK, LIGHT
 from ashwood.views.history import History
-from ashwood.views.importance import by_importance
 from tests.figures.simulated import LINK, SPACE, is_safe, simulated, spec
 from tests.views.simulate import Workers, power_law
 from tests.views.streams import runs
@@ -114,7 +113,7 @@ def test_options_are_read_from_text(known: History) -> None:
 
 def test_options_list_their_allowed_values(known: History) -> None:
     options = {option.name: option for kind in FIGURES.values() for option in kind.options}
-    assert options["hparam"].allowed(known) == [each.name for each in by_importance(known.progress)]
+    assert options["hparam"].allowed(known) == ["lr", "drop", "opt", f"model.{LINK}"]
     assert options["metric"].allowed(known) == [known.spec.metric]
     flags = {name for name, option in options.items() if option.kind is OptionKind.FLAG}
     assert flags == {"counts", "log_x", "log_y", "log_metric", "zoom", "stopped"}

@@ -20,7 +20,7 @@ from ashwood.figures.theme import LIGHT, Theme
 from ashwood.figures.timeline import draw_timeline
 from ashwood.views.curves import BY
 from ashwood.views.history import History
-from ashwood.views.importance import by_importance
+from ashwood.views.hparams import varied
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -70,7 +70,7 @@ class Option:
             case OptionKind.CHOICE:
                 return self.choices
             case OptionKind.HPARAM:
-                return [each.name for each in by_importance(history.progress)]
+                return [each.name for each in varied(history.spec.space)]
             case OptionKind.METRIC:
                 return metrics_of(history)
         return None

@@ -29,6 +29,7 @@ _SHOWN = (
     "best_so_far",
     "learning_curves",
     "importance",
+    "scatter",
     "parallel_coordinates",
     "spending",
     "timeline",

@@ -19,7 +19,7 @@ from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.history import History
-from ashwood.views.hparams import varied
+from ashwood.views.importance import by_importance, takeaway
 from ashwood.views.ladder import BracketView, RungView
 from ashwood.views.plain import plain
 from ashwood.views.table import flatten
@@ -168,13 +168,14 @@ def result(history: History) -> Child:
         if length < spec.search.max_length and not spec.search.open_ended:
             where += f" of {spec.search.max_length:,}"
     value = f"{spec.metric} {format_value(best.metric)}" if best.metric is not None else "no checkpoint"
-    seen = history.progress.describe_seen()
+    seen, words = history.progress.describe_seen(), takeaway(history.progress)
     text = yaml.safe_dump({"hyperparameters": plain(best.hparams)}, sort_keys=False, allow_unicode=True)
     return _section(
         "Result",
         h("p", value, class_="best"),
         h("p", f"{where}; {best.state}", class_="muted"),
         None if seen is None else h("p", seen, class_="muted"),
+        None if words is None else h("p", words),
         h(
             "div",
             _table(
@@ -311,7 +312,7 @@ def trials(history: History) -> Child:
     best = history.progress.trials.best(SHOWN_TRIALS)
     if not best:
         return None
-    shown = varied(history.spec.space)
+    shown = by_importance(history.progress)
     columns = shown[:SHOWN_HPARAMS]
     unit = history.spec.unit
     rows = [
@@ -330,7 +331,9 @@ def trials(history: History) -> Child:
     names = ("", "trial", f"best {history.spec.metric}", f"at ({unit})", f"trained ({unit})", "state", "bracket")
     title = "The best trial" if len(best) == 1 else f"The best {len(best)} trials"
     left_out = (
-        f"The first {len(columns)} of {len(shown)} hyperparameters are shown." if len(shown) > len(columns) else ""
+        f"The {len(columns)} most important of {len(shown)} hyperparameters are shown."
+        if len(shown) > len(columns)
+        else ""
     )
     return _section(
         title,

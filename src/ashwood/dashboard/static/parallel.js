@@ -80,6 +80,9 @@ export class Parallel {
   /** Draw at a width in pixels, or as wide as the page if it is null. */
   size(width) {
     this.width = width;
+    const style = this.canvas.parentElement.style;
+    if (width === null) style.removeProperty("width");
+    else style.setProperty("width", `${width}px`);
     this.#draw();
   }
 
