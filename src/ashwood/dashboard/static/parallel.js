@@ -341,7 +341,7 @@ function axisOf({ label, name, visible = true, range: [from, to], values, tickva
     const near = named.find(([each]) => Math.abs(each - share) < 1e-6);
     if (near) return near[1];
     const value = from + share * (to - from);
-    return String(Number((isLog ? 10 ** value : value).toPrecision(isLog ? 3 : 4)));
+    return String(Number((isLog ? 10 ** value : value).toPrecision(4)));
   };
   const chosen = constraintrange?.map(place).sort((one, other) => one - other);
   const full = plain(name ?? label);
