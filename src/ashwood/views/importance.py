@@ -129,9 +129,9 @@ def best_values(progress: Progress, found: Importance) -> list[BestValues]:
         if len(there) < _FEWEST_BEST:
             continue
         kind = each.kind
-        told = _choices(each, kind.vals, there) if isinstance(kind, Categorical) else _range(each, there)
-        if told is not None:
-            values.append(told)
+        seen = _choices(each, kind.vals, there) if isinstance(kind, Categorical) else _range(each, there)
+        if seen is not None:
+            values.append(seen)
     return values
 
 
@@ -145,11 +145,11 @@ def takeaway(progress: Progress) -> str | None:
         return None
     best = _best(found.sample, found.quantile, smaller=progress.spec.smaller_is_better)
     at = format_length(found.compared.length, progress.spec.unit)
-    who = f"The best {found.quantile:.0%} ({len(best):,} of {len(found.sample):,} trials at {at})"
-    told = [str(each) for each in best_values(progress, found)[:_NAMED]]
-    if not told:
-        return f"{who} have values from most of the range of every hyperparameter."
-    return f"{who} have {_joined(told, 'and')}."
+    group = f"The best {found.quantile:.0%} ({len(best):,} of {len(found.sample):,} trials at {at})"
+    names = [str(each) for each in best_values(progress, found)[:_NAMED]]
+    if not names:
+        return f"{group} have values from most of the range of every hyperparameter."
+    return f"{group} have {_joined(names, 'and')}."
 
 
 def _joined(words: Sequence[str], last: str) -> str:
