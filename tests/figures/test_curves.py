@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf, nan
 
+import numpy as np
 import pytest
 
 from ashwood.figures.curves import draw_learning_curves
@@ -64,3 +65,28 @@ def test_figure_before_first_report_shows_message(stop_after: int) -> None:
 def test_message_names_metric_that_no_trial_reported(known: History) -> None:
     figure = draw_learning_curves(known, metric="<b>accuracy")
     assert "No trial has reported &lt;b&gt;accuracy yet" in figure.layout.annotations[0].text
+
+
+def test_groups_have_mean_of_their_trials(known: History) -> None:
+    figure = draw_learning_curves(known, group="opt")
+    lines = [trace for trace in figure.data if trace.name]
+    assert 1 < len(lines) <= 5
+    reported = sum(row.id in known.details.reports for row in known.progress.trials.rows.values())
+    assert f"{reported} trials" in figure.layout.title.text
+    for line in lines:
+        assert list(line.x) == sorted(line.x)
+    assert is_safe(figure)
+
+
+def test_stopped_trials_can_be_left_out(known: History) -> None:
+    rows = known.progress.trials.rows
+    figure = draw_learning_curves(known, top=20, by="length", stopped=False)
+    shown = {int(trace.customdata[0][0]) for trace in figure.data if trace.customdata is not None}
+    assert shown
+    assert all(rows[trial].state != "stopped" for trial in shown)
+
+
+def test_smoothing_narrows_lines(known: History) -> None:
+    rough, smooth = (draw_learning_curves(known, top=1, smooth=weight).data[-1].y for weight in (0, 90))
+    assert len(rough) == len(smooth)
+    assert np.ptp(smooth) < np.ptp(rough)

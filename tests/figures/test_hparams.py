@@ -14,13 +14,14 @@ from ashwood.figures import parallel
 from ashwood.figures.hparams import draw_heatmap, draw_scatter
 from ashwood.figures.parallel import draw_parallel_coordinates
 from ashwood.figures.theme import DARK
-from ashwood.search.settings import Sampler
+from ashwood.search.draw import unit_draw
+from ashwood.search.settings import Method, Sampler
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
 from ashwood.views.history import History
 from ashwood.views.hparams import varied
 from ashwood.views.results import comparable, last_results
 from ashwood.views.wording import format_length
-from tests.figures.simulated import CONDITIONAL, LINK, SCRIPT, is_safe, simulated, trials_of
+from tests.figures.simulated import CONDITIONAL, LINK, SCRIPT, SPACE, is_safe, simulated, trials_of
 
 NESTED = f"model.{LINK}"
 
@@ -221,3 +222,33 @@ def test_figures_without_results_or_hyperparameters_show_message(without_results
     history.progress.spec = replace(history.spec, space=Space({"width": Const(3)}))
     for figure in (draw_scatter(history), draw_parallel_coordinates(history)):
         assert "varies no hyperparameter" in figure.layout.annotations[0].text
+
+
+def test_most_important_hyperparameters_are_shown_first() -> None:
+    def curve(trial: int, length: int) -> float:
+        place: float = SPACE.sample(7, 0, trial)["drop"]
+        return 1.0 + place + 0.01 * unit_draw(3, "noise", trial)
+
+    known = simulated(150, curve=curve, method=Method.RANDOM, max_length=3)
+    assert draw_scatter(known).layout.xaxis.title.text == "drop"
+    assert draw_heatmap(known).layout.xaxis.title.text == "drop"
+    assert draw_parallel_coordinates(known).data[0].dimensions[0].label == "drop"
+
+
+def test_heatmap_ticks_of_integers_are_integers() -> None:
+    space = Space({"units": Int(8, 128), "lr": Log(-4, 0)})
+    figure = draw_heatmap(simulated(150, space=space, method=Method.RANDOM, max_length=3), "units", "lr")
+    words = figure.layout.xaxis.ticktext
+    assert words[0] == "8"
+    assert all(word.isdigit() for word in words)
+    assert "units 8 to " in figure.data[0].text[0][0]
+
+
+def test_logarithmic_heatmap_has_values_in_its_hover_texts() -> None:
+    space = Space({"units": Int(8, 128), "lr": Log(-4, 0)})
+    known = simulated(150, space=space, curve=lambda trial, length: 10.0 ** -(trial % 4), max_length=3)
+    linear, log = (draw_heatmap(known, log_metric=choice).data[0] for choice in (False, True))
+    assert np.allclose(np.log10(np.array(linear.z, dtype=float)), np.array(log.z, dtype=float), equal_nan=True)
+    assert np.allclose(np.array(linear.z), np.array(log.customdata), equal_nan=True)
+    words = [float(word) for word in log.colorbar.ticktext]
+    assert words == pytest.approx([10**tick for tick in log.colorbar.tickvals], rel=0.01)

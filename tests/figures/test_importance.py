@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import pytest
 
-from ashwood.errors import AshwoodError
-from ashwood.figures import importance
-from ashwood.figures.importance import draw_importance, importances
+from ashwood.figures.importance import draw_importance
 from ashwood.search.draw import unit_draw
 from ashwood.search.settings import Method
 from ashwood.search.space import Const, Space
@@ -64,7 +61,7 @@ def test_title_says_which_results_are_compared() -> None:
 
 
 def test_title_says_how_many_of_many_results_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importance, "_MOST", 30)
+    monkeypatch.setattr("ashwood.views.importance._MOST", 30)
     assert "28 of 56 results" in draw_importance(simulated(80)).layout.title.text
 
 
@@ -83,20 +80,3 @@ def test_figure_without_results_or_hyperparameters_shows_message() -> None:
 def test_equal_results_show_message() -> None:
     known = simulated(60, curve=lambda trial, length: 1.0)
     assert "don't differ" in draw_importance(known).layout.annotations[0].text
-
-
-def test_importances_restore_log_level_of_optuna() -> None:
-    known = simulated(60)
-    results = comparable(known.ladder, 50)
-    assert results is not None
-    verbosity = optuna.logging.get_verbosity()
-    importances(known, results.results, 0.2)
-    assert optuna.logging.get_verbosity() == verbosity
-
-
-def test_missing_optuna_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = simulated(60)
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.setitem(sys.modules, "optuna.importance", None)
-    with pytest.raises(AshwoodError, match=r"pip install 'ashwood\[figures,importance\]'"):
-        draw_importance(known)

@@ -55,7 +55,8 @@ def test_figure_can_be_drawn_with_values_outside_their_ranges(name: str) -> None
     history = fold(History(ran.experiment.spec), ran.entries)
     assert [row.given for row in history.progress.trials.rows.values() if row.given] == list(odd)
     for option in next(kind for kind in describe(history) if kind["name"] == name)["options"]:
-        for value in option["allowed"] or []:
+        flags = (True, False) if option["kind"] == "flag" else ()
+        for value in option["allowed"] or option.get("offered") or flags:
             json.loads(draw(name, history, {option["name"]: value}).to_json())
     json.loads(draw(name, history).to_json())
 
@@ -63,7 +64,8 @@ def test_figure_can_be_drawn_with_values_outside_their_ranges(name: str) -> None
 def test_every_allowed_value_of_options_can_be_drawn(known: History) -> None:
     for kind in describe(known):
         for option in kind["options"]:
-            for value in option["allowed"] or []:
+            flags = (True, False) if option["kind"] == "flag" else ()
+            for value in option["allowed"] or option.get("offered") or flags:
                 draw(kind["name"], known, {option["name"]: value})
     assert json.loads(json.dumps(describe(known))) == describe(known)
 
@@ -85,7 +87,7 @@ def test_methods_and_registry_draw_same_figures(known: History) -> None:
     ("name", "options", "message"),
     [
         ("lader", {}, r"there is no figure 'lader' \(did you mean 'ladder'\?\)"),
-        ("ladder", {"top": 3}, "figure ladder: there is no option 'top'; there are: none"),
+        ("ladder", {"top": 3}, "figure ladder: there is no option 'top'; there are: counts"),
         ("best_so_far", {"against": "tme"}, r"against: there is no 'tme' \(did you mean 'time'\?\)"),
         ("learning_curves", {"top": "0"}, "top: expected a number from 1 to 100, not '0'"),
         ("learning_curves", {"top": "many"}, "top: expected a number from 1 to 100, not 'many'"),
@@ -113,13 +115,40 @@ def test_options_list_their_allowed_values(known: History) -> None:
     options = {option.name: option for kind in FIGURES.values() for option in kind.options}
     assert options["hparam"].allowed(known) == ["lr", "drop", "opt", f"model.{LINK}"]
     assert options["metric"].allowed(known) == [known.spec.metric]
-    assert [option.kind for option in options.values()].count(OptionKind.FLAG) == 2
+    flags = {name for name, option in options.items() if option.kind is OptionKind.FLAG}
+    assert flags == {"counts", "log_x", "log_y", "log_metric", "zoom", "stopped"}
     assert known.spec.space == SPACE
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "parallel_coordinates"])
 def test_names_are_escaped(name: str, known: History) -> None:
     assert is_safe(draw(name, known))
+
+
+@pytest.mark.parametrize("name", ["best_so_far", "learning_curves", "scatter"])
+def test_wide_positive_metrics_have_logarithmic_axis(name: str) -> None:
+    wide = simulated(40, curve=lambda trial, length: 10.0 ** -(trial % 5) / length)
+    narrow = simulated(40, curve=lambda trial, length: 1.0 + 0.1 * (trial % 5) / length)
+    assert draw(name, wide).layout.yaxis.type == "log"
+    assert draw(name, wide, {"log_y": False}).layout.yaxis.type is None
+    assert draw(name, narrow).layout.yaxis.type is None
+    assert draw(name, narrow, {"log_y": True}).layout.yaxis.type == "log"
+
+
+@pytest.mark.parametrize("name", ["best_so_far", "learning_curves", "scatter"])
+@pytest.mark.parametrize("log_y", [True, False])
+def test_zoom_shows_best_tenth(name: str, log_y: bool) -> None:
+    known = simulated(60)
+    whole, best = (draw(name, known, {"log_y": log_y, "zoom": zoom}).layout.yaxis.range for zoom in (False, True))
+    assert best[1] < whole[1]
+    assert best[0] >= whole[0] - 1e-9
+
+
+@pytest.mark.parametrize("name", ["best_so_far", "heatmap", "learning_curves", "parallel_coordinates", "scatter"])
+def test_logarithmic_scale_without_positive_values_shows_message(name: str) -> None:
+    known = simulated(60, curve=lambda trial, length: -1.0 - trial)
+    option = "log_metric" if name in ("heatmap", "parallel_coordinates") else "log_y"
+    assert "No value is above 0" in draw(name, known, {option: True}).layout.annotations[0].text
 
 
 @pytest.mark.parametrize("values", [(1e308, -1e308, 5e-324), (0.0,), (-1.0, -2.0), (1e300, 1e-300)])

@@ -16,7 +16,7 @@ import pytest
 from ashwood.errors import AshwoodError
 from ashwood.experiment.entry import fold
 from ashwood.experiment.spec import CheckpointPolicy
-from ashwood.figures import importance, report, report_sections
+from ashwood.figures import report, report_sections
 from ashwood.figures.extras import plotly_script
 from ashwood.figures.markup import Markup, h
 from ashwood.figures.registry import draw
@@ -283,16 +283,6 @@ def test_report_of_any_search_method(method: Method) -> None:
     workers.run()
     folded = fold(History(workers.experiment.spec), workers.entries)
     assert f"{method}: {trials} trial" in page_of(folded).visible_text
-
-
-def test_figure_without_library_is_left_out(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> Any:
-        raise AshwoodError("this needs optuna 5 or newer")
-
-    monkeypatch.setattr(importance, "optuna", missing)
-    page = page_of(nasty)
-    assert "importance" not in page.figures
-    assert "Left out: this needs optuna 5 or newer." in page.visible_text
 
 
 def test_report_without_plotly_raises(nasty: History, monkeypatch: pytest.MonkeyPatch) -> None:

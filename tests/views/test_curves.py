@@ -5,17 +5,19 @@ from __future__ import annotations
 from itertools import pairwise
 from math import inf, isfinite, isnan, nan
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.experiment.entry import fold
-from ashwood.views.curves import curve, leading, thin
+from ashwood.views.curves import Curve, band, curve, leading, smoothed, thin
 from ashwood.views.history import History
 from ashwood.views.reports import Reports
 from tests.views.simulate import Workers
 from tests.views.streams import runs
 
 VALUES = st.lists(st.floats(-10, 10) | st.sampled_from([nan, inf, -inf]), max_size=300)
+CURVES = VALUES.map(lambda values: (list(range(1, len(values) + 1)), values))
 
 
 def reports_of(*points: tuple[int, float]) -> Reports:
@@ -80,3 +82,26 @@ def test_leading_trials_by_metric_and_by_length(ran: Workers, top: int) -> None:
     assert [row.length for row in furthest] == sorted((row.length for row in furthest), reverse=True)
     others = [row for row in table.rows.values() if row.metric is not None and row not in furthest]
     assert all(other.length <= row.length for other in others for row in furthest[-1:])
+
+
+@given(CURVES, st.floats(0.0, 0.99))
+def test_smoothed_values_stay_between_extremes(shown: Curve, weight: float) -> None:
+    lengths, averages = smoothed(shown, weight)
+    finite = [value for value in shown[1] if isfinite(value)]
+    assert list(lengths) == list(shown[0])
+    for value, average in zip(shown[1], averages, strict=True):
+        if isfinite(value):
+            assert min(finite) - 1e-6 <= average <= max(finite) + 1e-6
+
+
+def test_smoothing_without_weight_changes_nothing() -> None:
+    assert smoothed(([1, 2, 3], [3.0, 1.0, 2.0]), 0.0) == ([1, 2, 3], [3.0, 1.0, 2.0])
+    assert smoothed(([1, 2], [3.0, 1.0]), 0.5) == ([1, 2], [3.0, pytest.approx(5 / 3)])
+
+
+@given(st.lists(CURVES, max_size=8))
+def test_band_encloses_mean_and_counts_all_finite_values(curves: list[Curve]) -> None:
+    found = band(curves)
+    assert list(found.lengths) == sorted(set(found.lengths))
+    assert sum(found.counts) == sum(isfinite(value) for _, values in curves for value in values)
+    assert all(low <= high for low, high in zip(found.lows, found.highs, strict=True))

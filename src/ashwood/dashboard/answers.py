@@ -322,7 +322,10 @@ class FailureList:
 
 @dataclass(frozen=True)
 class FigureOption:
-    """An option of a figure; ``allowed`` lists its values, or is null for a flag or a number."""
+    """An option of a figure.
+
+    ``allowed`` lists its values, or is null for a flag or a number.  ``offered`` lists values of a number for a menu.
+    """
 
     name: str
     title: str
@@ -331,6 +334,7 @@ class FigureOption:
     allowed: list[str] | None
     least: int | None = None
     most: int | None = None
+    offered: list[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,21 +33,6 @@ def plotly_script() -> str:
     return re.sub(r"</(?=script)|<(?=!--)", lambda found: "<\\" + found[0][1:], text, flags=re.IGNORECASE)
 
 
-def optuna() -> Any:
-    """Return the module ``optuna``, which computes the importance of hyperparameters.
-
-    Raises:
-        AshwoodError: optuna is not installed, or it is too old.
-    """
-    try:
-        import optuna.importance
-
-        optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.1)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise AshwoodError("importance needs optuna 5 or newer: pip install 'ashwood[figures,importance]'") from error
-    return optuna
-
-
 def check_matplotlib() -> None:
     """Check that ``matplotlib`` can be imported.
 

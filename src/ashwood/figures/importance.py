@@ -2,67 +2,46 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from math import ceil
-from typing import TYPE_CHECKING, Any, TypeGuard
+from html import escape
+from typing import TYPE_CHECKING
 
-from ashwood.figures.extras import optuna
-from ashwood.figures.hparams import ENOUGH, NO_HPARAMS, NOTHING
-from ashwood.figures.theme import LIGHT, Theme, blank, compose, text_of
-from ashwood.search.space import Categorical, Hyperparameter, Int
-from ashwood.search.vocabulary import TrialId
+from ashwood.figures.hparams import NO_HPARAMS, NOTHING
+from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
 from ashwood.views.history import History
-from ashwood.views.hparams import Varied, varied
-from ashwood.views.results import Comparable, Result, comparable
+from ashwood.views.hparams import varied
+from ashwood.views.importance import ENOUGH, FEWEST, Importance, importance, takeaway
+from ashwood.views.results import comparable
 from ashwood.views.wording import format_length
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 TITLE = "Importance of hyperparameters"
-FEWEST = 20
-"""Least number of results at one length; the importance computed from fewer is noise."""
-
-# More results hardly change the answer, and the time that optuna takes grows with their number.
-_MOST = 1_500
-# PED-ANOVA compares the best tenth with all results.  With fewer than five in that tenth, take a larger share.
-_QUANTILE, _FEWEST_BEST = 0.1, 5
 _SHOWN = 15
 
 
 def draw_importance(history: History, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure of the importance of each hyperparameter for being among the best trials.
 
-    The shares add up to 1.  Only results at one length are compared: the longest with at least `ENOUGH` results, or
-    else the one with most.
-
-    Source: Watanabe, Bansal and Hutter 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
-    Arbitrary Subspaces" (arXiv:2304.10255), as implemented in Optuna.
+    `ashwood.views.importance` computes the shares, which add up to 1.
 
     Raises:
-        AshwoodError: plotly or optuna is not installed.
+        AshwoodError: plotly is not installed.
     """
     shown = varied(history.spec.space)
     if not shown:
         return blank(theme, TITLE, NO_HPARAMS)
-    compared = comparable(history.ladder, ENOUGH)
-    if compared is None:
-        return blank(theme, TITLE, NOTHING)
-    if len(compared.results) < FEWEST:
+    found = importance(history.progress)
+    if found is None:
+        compared = comparable(history.ladder, ENOUGH)
+        if compared is None:
+            return blank(theme, TITLE, NOTHING)
         words = f"Too few results yet: {len(compared.results)} of {FEWEST} needed at one length."
         return blank(theme, TITLE, words)
-    sample = compared.results[:: ceil(len(compared.results) / _MOST)]
-    quantile = max(_QUANTILE, _FEWEST_BEST / len(sample))
-    shares = importances(history, sample, quantile)
-    if shares is None:
-        return blank(
-            theme,
-            TITLE,
-            "The results don't differ, so no hyperparameter matters.",
-            _sample_text(compared, sample, history),
-        )
-    order = sorted(shares, key=lambda name: (shares[name], name))[-_SHOWN:]
+    shares, sample = found.shares, _sample_text(found, history)
+    if not shares:
+        return blank(theme, TITLE, "The results don't differ, so no hyperparameter matters.", sample)
+    order = list(shares)[:_SHOWN][::-1]
     first = f"; top {_SHOWN} of {len(shares)} hyperparameters" if len(shares) > _SHOWN else ""
     return compose(
         [
@@ -81,13 +60,13 @@ def draw_importance(history: History, *, theme: Theme = LIGHT) -> Figure:
         ],
         theme,
         TITLE,
-        f"How much each decides whether a trial is in the top {quantile:.0%} "
-        f"(PED-ANOVA; {_sample_text(compared, sample, history)}{first})",
+        f"How much each decides whether a trial is in the top {found.quantile:.0%} (PED-ANOVA; {sample}{first})",
         height=130 + 30 * max(3, len(order)),
         margin={"r": 56},
         bargap=0.35,
         showlegend=False,
         uirevision="importance",
+        meta={"takeaway": escape(one_line(takeaway(history.progress) or ""), quote=False)},
         xaxis={"tickformat": ".0%", "range": [0, max(shares.values()) * 1.02], "title": {"text": "share"}},
         yaxis={
             "tickmode": "array",
@@ -99,84 +78,7 @@ def draw_importance(history: History, *, theme: Theme = LIGHT) -> Figure:
     )
 
 
-def _sample_text(compared: Comparable, sample: Sequence[Result], history: History) -> str:
-    count, length = len(compared.results), format_length(compared.length, history.spec.unit)
-    of = f"{len(sample):,} of {count:,} results" if len(sample) < count else format_length(count, "results")
-    return f"{of} at {length}"
-
-
-def importances(history: History, results: Sequence[Result], quantile: float) -> Mapping[str, float] | None:
-    """Return the importance of each hyperparameter, which add up to 1, or None if no hyperparameter matters.
-
-    Args:
-        history: the views of the experiment.
-        results: the results to compare.
-        quantile: the share of results, from 0 to 1, that are the best ones.
-
-    Raises:
-        AshwoodError: optuna is not installed, or it is too old.
-    """
-    library = optuna()
-    shown = varied(history.spec.space)
-    distributions = {each.name: _distribution(library, each) for each in shown}
-    sign = 1.0 if history.spec.smaller_is_better else -1.0
-    trials = []
-    for result in results:
-        values = _values(shown, history, result.trial)
-        if values is not None:
-            known = {name: distributions[name] for name in values}
-            trials.append(library.trial.create_trial(params=values, distributions=known, value=sign * result.metric))
-    verbosity = library.logging.get_verbosity()
-    library.logging.set_verbosity(library.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            study = library.create_study(storage=library.storages.InMemoryStorage())
-            study.add_trials(trials)
-            evaluator = library.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
-            found = library.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
-    finally:
-        library.logging.set_verbosity(verbosity)
-    total = sum(found.values())
-    return {name: value / total for name, value in found.items()} if total > 0 else None
-
-
-def _distribution(library: Any, shown: Varied) -> Any:
-    """Return the Optuna distribution of a hyperparameter.
-
-    Categories are given as their indices, and other numbers than plain integers as positions from 0 to 1 in the
-    hyperparameter's own scale, so that logarithmic ones need no special case.  Ordered categories are positions, too.
-    """
-    kind = shown.kind
-    if isinstance(kind, Categorical) and not kind.ordered:
-        return library.distributions.CategoricalDistribution([str(place) for place in range(len(kind.vals))])
-    if _is_plain(kind):
-        return library.distributions.IntDistribution(kind.minval, kind.maxval)
-    return library.distributions.FloatDistribution(0.0, 1.0)
-
-
-def _is_plain(kind: Hyperparameter) -> TypeGuard[Int]:
-    return isinstance(kind, Int) and kind.step is None and not kind.log
-
-
-def _values(shown: Sequence[Varied], history: History, trial: TrialId) -> dict[str, Any] | None:
-    """Return the values of a trial, without those that it lacks, or None if a value is not one of its range."""
-    values = {}
-    hparams = history.progress.trials.rows[trial].hparams
-    for each in shown:
-        number = each.number(hparams)
-        if number is None and each.is_conditional:
-            continue
-        if number is None:
-            return None
-        values[each.name] = _place(each, number)
-    return values
-
-
-def _place(shown: Varied, number: float) -> Any:
-    kind = shown.kind
-    if isinstance(kind, Categorical) and not kind.ordered:
-        return str(int(number))
-    if _is_plain(kind):
-        return min(max(int(number), kind.minval), kind.maxval)
-    return shown.position(number)
+def _sample_text(found: Importance, history: History) -> str:
+    sample, count = len(found.sample), len(found.compared.results)
+    of = f"{sample:,} of {count:,} results" if sample < count else format_length(count, "results")
+    return f"{of} at {format_length(found.compared.length, history.spec.unit)}"

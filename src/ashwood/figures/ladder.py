@@ -10,7 +10,7 @@ points when trials are promoted.  Many trials are drawn as packed arrays, for We
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isnan, nan, sqrt
@@ -21,7 +21,8 @@ from ashwood.figures.axes import narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.history import History
-from ashwood.views.hparams import Varied, varied
+from ashwood.views.hparams import Varied
+from ashwood.views.importance import by_importance
 from ashwood.views.ladder import RungRanking, Standing
 from ashwood.views.trials import TrialRow
 from ashwood.views.wording import format_length
@@ -159,8 +160,13 @@ Brackets: TypeAlias = Sequence[Sequence[RungRanking]]
 RungLines: TypeAlias = Sequence[Sequence[_RungLine]]
 
 
-def draw_ladder(history: History, *, theme: Theme = LIGHT) -> Figure:
+def draw_ladder(history: History, *, counts: bool = False, theme: Theme = LIGHT) -> Figure:
     """Return a figure of every trial at its rung, those on their way to a rung, and those that may be promoted.
+
+    Args:
+        history: the views of the experiment.
+        counts: whether to draw a bar for each rung instead of a point for each trial, for example on a phone.
+        theme: the colours.
 
     Raises:
         AshwoodError: plotly is not installed.
@@ -169,6 +175,8 @@ def draw_ladder(history: History, *, theme: Theme = LIGHT) -> Figure:
     if not rows:
         return blank(theme, TITLE, "No trial has been created yet.")
     brackets = history.ladder.now()
+    if counts:
+        return _draw_counts(history, brackets, theme)
     layout = _rung_lines(history, brackets)
     points = sum(len(rung.ranked) + len(rung.dropped_out) + len(rung.training) for rung, _ in _rungs(brackets, layout))
     many = points > MANY
@@ -273,7 +281,7 @@ class _HoverTexts:
         self.unit = history.spec.unit
         self.metric = text_of(history.spec.metric)
         # Many trials are sent to the page as packed numbers, without a text for each.
-        self._hparams: Sequence[Varied] = [] if many else varied(history.spec.space)[:_SHOWN_HPARAMS]
+        self._hparams: Sequence[Varied] = [] if many else by_importance(history.progress)[:_SHOWN_HPARAMS]
 
     def text(self, dot: _Dot, style: _Style) -> str:
         """Return the text of one of few trials: its state, result, rank and hyperparameters."""
@@ -384,6 +392,74 @@ def _draw_many(
                 "line": {"width": 0},
             },
         }
+
+
+# -- counts --------------------------------------------------------------------------------------
+
+
+def _draw_counts(history: History, brackets: Brackets, theme: Theme) -> Figure:
+    """Return a figure with a bar for each rung of each bracket, the longest rung on top, divided by what trials do."""
+    states = history.progress.trials.rows
+    styles = _styles(theme)
+    rows: list[tuple[str, str, Counter[str]]] = []
+    captions = []
+    for bracket, view in zip(brackets, history.ladder.brackets, strict=True):
+        # The caption of a bracket takes a row of its own.
+        captions.append((len(rows), f"<b>bracket {view.number}</b>, {view.created:,} of {view.planned:,} trials"))
+        rows.append(("", "", Counter()))
+        for rung in reversed(bracket):
+            kinds: Counter[str] = Counter(ranked.standing for ranked in rung.ranked)
+            kinds.update(_DROPPED_OUT.get(states[trial].state, "left") for trial in rung.dropped_out)
+            kinds["training"] += len(rung.training)
+            reached = f"{len(rung.ranked):,}"
+            words = reached if rung is bracket[-1] else f"{reached} → {rung.promoted:,}"
+            rows.append((_length(rung.length, history.spec.unit), words, kinds))
+    longest = max(sum(kinds.values()) for *_, kinds in rows) or 1
+    shown = [name for name in (Standing.PROMOTED, Standing.COMPLETED, Standing.WAITS, "training", Standing.OUT,
+                               *_DROPPED_OUT.values(), "left") if any(kinds[name] for *_, kinds in rows)]  # fmt: skip
+    shared = {"showarrow": False, "xanchor": "left", "yanchor": "middle"}
+    return compose(
+        [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": styles[name].label,
+                "y": list(range(len(rows))),
+                "x": [kinds[name] for *_, kinds in rows],
+                "width": 0.62,
+                "hovertemplate": f"%{{x}} {styles[name].label}<extra></extra>",
+                "marker": {"color": styles[name].colour, "line": {"width": 0}},
+            }
+            for name in shown
+        ],
+        theme,
+        TITLE,
+        "Number of trials at each rung: reached → promoted",
+        height=_ABOVE + _BELOW + 30 * len(rows),
+        margin={"l": 84, "r": 12, "b": _BELOW},
+        barmode="stack",
+        showlegend=True,
+        legend={"traceorder": "normal"},
+        uirevision="ladder counts",
+        annotations=[
+            *({**shared, "xref": "paper", "x": 0, "y": place, "text": words} for place, words in captions),
+            *(
+                {**shared, "x": sum(kinds.values()), "xshift": 5, "y": place, "text": words}
+                for place, (_, words, kinds) in enumerate(rows)
+                if words
+            ),
+        ],
+        xaxis={"visible": False, "range": [0, 1.35 * longest]},
+        yaxis={
+            "range": [len(rows) - 0.4, -0.6],
+            "tickmode": "array",
+            "tickvals": list(range(len(rows))),
+            "ticktext": [label for label, *_ in rows],
+            "ticks": "",
+            "showgrid": False,
+            "showline": False,
+        },
+    )
 
 
 # -- rungs ---------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from math import ceil, floor, log10, nan
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ashwood.figures.axes import metric_range, narrow
+from ashwood.figures.axes import NO_LOG, is_wide, metric_range, narrow
 from ashwood.figures.hparams import NO_HPARAMS, NOTHING, WORD
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
 from ashwood.search.space import Categorical, values_of
 from ashwood.views.history import History
-from ashwood.views.hparams import Varied, varied
+from ashwood.views.hparams import Varied
+from ashwood.views.importance import by_importance
 from ashwood.views.results import last_results
 from ashwood.views.wording import format_value
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 TITLE = "Parallel coordinates"
 
+# Other axes are not drawn, but a page can show them.
 _MOST_AXES = 12
 _FEW_VALUES = 12
 ABSENT_LABEL = "not set"
@@ -32,6 +34,7 @@ _ROOM = 0.12
 _PLAIN_TICKS = 10
 # With more lines than this, only the best tenth is selected at first.
 _CROWDED = 1_000
+_NAME = 200
 # Zero-width characters for the digits 0 and 1, to make labels unique without a visible change.
 _INVISIBLE = {ord("0"): "\u200b", ord("1"): "\u200c"}
 
@@ -45,15 +48,21 @@ class _Scale(NamedTuple):
     labels: list[str] | None = None
 
 
-def draw_parallel_coordinates(history: History, *, theme: Theme = LIGHT) -> Figure:
+def draw_parallel_coordinates(history: History, *, log_metric: bool | None = None, theme: Theme = LIGHT) -> Figure:
     """Return a figure with each trial that has a result as a line through its hyperparameters to its metric.
 
-    Better metrics are higher.  Dragging along an axis selects the trials whose lines pass there.
+    The most important hyperparameters come first.  Better metrics are higher.  Dragging along an axis selects the
+    trials whose lines pass there.
+
+    Args:
+        history: the views of the experiment.
+        log_metric: whether the axis of metrics is logarithmic, by default if they are positive and spread over 10:1.
+        theme: the colours.
 
     Raises:
         AshwoodError: plotly is not installed.
     """
-    shown = varied(history.spec.space)
+    shown = by_importance(history.progress)
     if not shown:
         return blank(theme, TITLE, NO_HPARAMS)
     rows = history.progress.trials.rows
@@ -66,15 +75,18 @@ def draw_parallel_coordinates(history: History, *, theme: Theme = LIGHT) -> Figu
     import numpy as np
 
     axes = []
-    for each in shown[:_MOST_AXES]:
+    for each in shown:
         numbers = [each.number(rows[result.trial].hparams) for result in results]
-        axes.append((text_of(each.name, WORD), _hparam_scale(each, numbers)))
+        axes.append((text_of(each.name, _NAME), _hparam_scale(each, numbers)))
     if not history.spec.search.open_ended:
         lengths = sorted({length for bracket in history.ladder.lengths for length in bracket})
         axes.append((f"trained ({history.spec.unit})", _length_scale([result.length for result in results], lengths)))
     metrics = np.array([result.metric for result in results])
-    metric = _metric_scale(metrics, smaller=sign > 0)
-    axes.append((text_of(history.spec.metric, WORD), metric))
+    if log_metric and not (metrics > 0).any():
+        return blank(theme, TITLE, NO_LOG)
+    is_log = is_wide(metrics, smaller_is_better=sign > 0) if log_metric is None else log_metric
+    metric = _metric_scale(metrics, smaller=sign > 0, log=is_log)
+    axes.append((text_of(history.spec.metric, _NAME), metric))
     # A trial whose value on one of the axes is not finite can't be drawn.
     drawable = np.all([np.isfinite(scale.values) for _, scale in axes], axis=0)
     count = int(drawable.sum())
@@ -91,14 +103,16 @@ def draw_parallel_coordinates(history: History, *, theme: Theme = LIGHT) -> Figu
                 "line": {"color": narrow(order), "colorscale": theme.scale(), "cmin": 0, "cmax": 1},
                 "dimensions": [
                     {
-                        "label": label,
+                        "label": label if len(label) <= WORD else f"{label[: WORD - 1]}…",
+                        "name": label,
+                        "visible": place < _MOST_AXES or place >= len(shown),
                         "values": narrow(scale.values[drawable]),
                         "range": scale.range,
                         "tickvals": scale.ticks,
                         "ticktext": scale.labels,
                         **({"constraintrange": _best(scale)} if crowded and scale is metric else {}),
                     }
-                    for label, scale in axes
+                    for place, (label, scale) in enumerate(axes)
                 ],
                 "labelfont": {"size": 12, "color": theme.ink},
                 "tickfont": {"size": 11, "color": theme.ink},
@@ -113,13 +127,14 @@ def draw_parallel_coordinates(history: History, *, theme: Theme = LIGHT) -> Figu
         height=480,
         margin={"l": 56, "r": 56, "t": 108, "b": 28},
         uirevision="parallel",
+        meta={"log_metric": is_log},
     )
 
 
 def _subtitle(history: History, results: int, hparams: int, *, crowded: bool) -> str:
     missing = len(history.progress.trials.rows) - len(history.ladder.originals) - results
     without = f" ({missing:,} without a result left out)" if missing else ""
-    first = f", first {_MOST_AXES} of {hparams} hyperparameters" if hparams > _MOST_AXES else ""
+    first = f", top {_MOST_AXES} of {hparams} hyperparameters" if hparams > _MOST_AXES else ""
     how = (
         "The best 10% are selected; drag along an axis to select others" if crowded else "Drag along an axis to select"
     )
@@ -163,7 +178,7 @@ def _scale_of_values(shown: Varied, numbers: Sequence[float | None]) -> _Scale:
     if shown.is_log and low > 0:
         with np.errstate(invalid="ignore", divide="ignore"):
             values = np.log10(values)
-        ticks, labels = _log_ticks(low, high)
+        ticks, labels = _log_ticks(log10(low), log10(high))
         return _Scale(values, [log10(low), log10(high)], ticks, labels)
     return _Scale(values, [low, high])
 
@@ -176,12 +191,16 @@ def _length_scale(values: Sequence[int], lengths: Sequence[int]) -> _Scale:
     return _Scale(np.log10(np.array(values)), span, logs, [str(length) for length in lengths])
 
 
-def _metric_scale(metrics: Numbers, *, smaller: bool) -> _Scale:
+def _metric_scale(metrics: Numbers, *, smaller: bool, log: bool) -> _Scale:
     """Return an axis on which better metrics are higher; metrics much worse than most are drawn at its lower end."""
     import numpy as np
 
-    low, high = metric_range(metrics, smaller_is_better=smaller) or [0.0, 1.0]
-    return _Scale(np.clip(metrics, low, high), [high, low] if smaller else [low, high])
+    low, high = metric_range(metrics, smaller_is_better=smaller, log=log) or [0.0, 1.0]
+    ticks, labels = _log_ticks(low, high) if log else (None, None)
+    if log:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            metrics = np.log10(metrics)
+    return _Scale(np.clip(metrics, low, high), [high, low] if smaller else [low, high], ticks, labels)
 
 
 def _best(scale: _Scale) -> list[float]:
@@ -202,13 +221,12 @@ def _plain_words(values: Sequence[Any]) -> list[str]:
     return _unique([word if len(word) <= WORD else word[: WORD - 1] + "…" for word in words])
 
 
-def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Return the ticks of a logarithmic axis and their labels.
+def _log_ticks(begin: float, end: float) -> tuple[list[float], list[str]]:
+    """Return the ticks of a logarithmic axis and their labels.  The ends of the axis are exponents of 10.
 
     There are nine ticks for each power of ten, because a selection on an axis with given ticks snaps to them.
     Powers of ten have labels.  On a short axis, twice and five times a power have labels, too.
     """
-    begin, end = log10(low), log10(high)
     named = (1,) if end - begin >= 2.5 else (1, 2, 5)
     stride = max(1, ceil((end - begin) / 8))
     ticks, labels = [], []
@@ -217,7 +235,7 @@ def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
             # The tolerance keeps ticks at the ends of the axis in spite of rounding.
             if begin - 1e-9 <= (tick := log10(factor) + power) <= end + 1e-9:
                 ticks.append(tick)
-                labels.append(f"{factor * 10.0**power:.3g}" if factor in named and not power % stride else "")
+                labels.append(f"{float(f'{factor}e{power}'):.3g}" if factor in named and not power % stride else "")
     return ticks, _unique(labels)
 
 

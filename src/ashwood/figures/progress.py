@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import log10
 from typing import TYPE_CHECKING, NamedTuple
 
 from ashwood.errors import AshwoodError
-from ashwood.figures.axes import AGAINST, Against, TimeUnit, axis_of, metric_range, narrow, time_unit
+from ashwood.figures.axes import AGAINST, NO_LOG, Against, TimeUnit, axis_of, metric_axis, narrow, time_unit
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.views.history import History
 from ashwood.views.wording import format_duration, format_length, format_value
@@ -35,12 +36,21 @@ class _Course(NamedTuple):
     trials: list[int]
 
 
-def draw_best_so_far(history: History, *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+def draw_best_so_far(
+    history: History,
+    *,
+    against: Against = "time",
+    log_y: bool | None = None,
+    zoom: bool = False,
+    theme: Theme = LIGHT,
+) -> Figure:
     """Draw the best metric so far as steps, with the best result of each trial behind them.
 
     Args:
         history: views of the experiment.
         against: horizontal axis: ``time`` that drivers have run, ``trials`` created, or ``units`` of training.
+        log_y: whether the axis of metrics is logarithmic, by default if they are positive and spread over 10:1.
+        zoom: whether to show only the best tenth of the results.
         theme: colours of the figure.
 
     Raises:
@@ -58,6 +68,11 @@ def draw_best_so_far(history: History, *, against: Against = "time", theme: Them
     best = history.improvements[-1]
     metric = text_of(history.spec.metric)
     seen = np.concatenate([course.y, *([] if results is None else [results[1]])])
+    if log_y and not (seen > 0).any():
+        return blank(theme, TITLE, NO_LOG)
+    yaxis = metric_axis(metric, seen, smaller_is_better=history.spec.smaller_is_better, log=log_y, zoom=zoom)
+    is_log = yaxis.get("type") == "log"
+    marked = [best.metric] if best.metric > 0 or not is_log else []
     return compose(
         [
             *([] if results is None else [_dots(history, *results, theme)]),
@@ -67,39 +82,56 @@ def draw_best_so_far(history: History, *, against: Against = "time", theme: Them
         TITLE,
         f"{metric} {format_value(best.metric)}, trial {best.trial} at {format_length(best.length, history.spec.unit)}",
         showlegend=False,
-        uirevision=f"best {against}",
+        uirevision=f"best {against} {log_y} {zoom}",
         margin={"r": 76},
         xaxis={**axis_of(_axis(history, against, unit)), "rangemode": "tozero"},
-        yaxis=axis_of(metric, span=metric_range(seen, smaller_is_better=history.spec.smaller_is_better)),
+        yaxis=yaxis,
         shapes=[
             {
                 "type": "line",
                 "xref": "paper",
                 "x0": 0,
                 "x1": 1,
-                "y0": best.metric,
-                "y1": best.metric,
+                "y0": value,
+                "y1": value,
                 "line": {"width": 1, "dash": "dot", "color": theme.muted},
                 "layer": "below",
             }
+            for value in marked
         ],
         annotations=[
             {
                 "xref": "paper",
                 "x": 1.005,
-                "y": best.metric,
+                # Plotly takes the logarithms of annotations, but not of shapes.
+                "y": log10(value) if is_log else value,
                 "xanchor": "left",
                 "yanchor": "middle",
                 "showarrow": False,
-                "text": f"<b>{format_value(best.metric)}</b>",
+                "text": f"<b>{format_value(value)}</b>",
                 "font": {"color": theme.accent, "size": 12},
             }
+            for value in marked
         ],
     )
 
 
-def draw_comparison(several: Mapping[str, History], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+def draw_comparison(
+    several: Mapping[str, History],
+    *,
+    against: Against = "units",
+    log_y: bool | None = None,
+    zoom: bool = False,
+    theme: Theme = LIGHT,
+) -> Figure:
     """Draw the best metric so far of several experiments, whose keys are their names in the legend.
+
+    Args:
+        several: views of the experiments by their names.
+        against: horizontal axis: ``time`` that drivers have run, ``trials`` created, or ``units`` of training.
+        log_y: whether the axis of metrics is logarithmic, by default if they are positive and spread over 10:1.
+        zoom: whether to show only the best tenth of the improvements.
+        theme: colours of the figure.
 
     Raises:
         AshwoodError: ``against`` has an unknown value, or plotly is not installed.
@@ -117,6 +149,8 @@ def draw_comparison(several: Mapping[str, History], *, against: Against = "time"
     first = next(iter(known.values()))
     silent = [name for name in several if name not in known]
     seen = np.concatenate([course.y for course in courses.values()])
+    if log_y and not (seen > 0).any():
+        return blank(theme, COMPARED, NO_LOG)
     return compose(
         [
             _steps(course, text_of(name), theme.series[place % len(theme.series)], _dash(place, theme))
@@ -126,12 +160,15 @@ def draw_comparison(several: Mapping[str, History], *, against: Against = "time"
         COMPARED,
         f"nothing reported yet by {', '.join(map(text_of, silent))}" if silent else "",
         showlegend=True,
-        uirevision=f"compare {against}",
+        uirevision=f"compare {against} {log_y} {zoom}",
         margin={"b": 80},
         xaxis={**axis_of(_axis(first, against, unit)), "rangemode": "tozero"},
-        yaxis=axis_of(
+        yaxis=metric_axis(
             ", ".join(map(text_of, metrics)),
-            span=metric_range(seen, smaller_is_better=first.spec.smaller_is_better),
+            seen,
+            smaller_is_better=first.spec.smaller_is_better,
+            log=log_y,
+            zoom=zoom,
         ),
     )
 

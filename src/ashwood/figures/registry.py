@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+# Words of the options that several figures have.
+_LOG, _ZOOM = "Log y", "Zoom to best 10%"
+
+
 class OptionKind(StrEnum):
     """The kind of value that an option takes."""
 
@@ -50,7 +54,7 @@ class Option:
         title: label in the dashboard.
         kind: kind of its values.
         default: value if none is given; None lets the figure choose.
-        choices: allowed values of a choice.
+        choices: allowed values of a choice; values that a page offers for a number.
         least: smallest allowed number.
         most: largest allowed number.
     """
@@ -143,14 +147,22 @@ FIGURES: Mapping[str, RegisteredFigure] = {
     kind.name: kind
     for kind in (
         RegisteredFigure(
-            "ladder", "Ladder", "every trial at its rung, and the trials that may be promoted", draw_ladder
+            "ladder",
+            "Ladder",
+            "every trial at its rung, and the trials that may be promoted",
+            draw_ladder,
+            (Option("counts", "Counts only", OptionKind.FLAG, False),),
         ),
         RegisteredFigure(
             "best_so_far",
             "Best so far",
             "the best metric by time, trials or training",
             draw_best_so_far,
-            (Option("against", "x-axis", OptionKind.CHOICE, "time", AGAINST),),
+            (
+                Option("against", "x-axis", OptionKind.CHOICE, "time", AGAINST),
+                Option("log_y", _LOG, OptionKind.FLAG),
+                Option("zoom", _ZOOM, OptionKind.FLAG, False),
+            ),
         ),
         RegisteredFigure(
             "learning_curves",
@@ -161,8 +173,12 @@ FIGURES: Mapping[str, RegisteredFigure] = {
                 Option("top", "Trials", OptionKind.NUMBER, 10, least=1, most=MOST),
                 Option("by", "Top trials by", OptionKind.CHOICE, "metric", BY),
                 Option("metric", "Metric", OptionKind.METRIC),
+                Option("group", "Group by", OptionKind.HPARAM),
+                Option("smooth", "Smoothing %", OptionKind.NUMBER, 0, ("0", "50", "80", "90", "95"), least=0, most=99),
+                Option("stopped", "Stopped trials", OptionKind.FLAG, True),
                 Option("log_x", "Log x", OptionKind.FLAG, False),
-                Option("log_y", "Log y", OptionKind.FLAG, False),
+                Option("log_y", _LOG, OptionKind.FLAG),
+                Option("zoom", _ZOOM, OptionKind.FLAG, False),
             ),
             needs_history=True,
         ),
@@ -171,13 +187,18 @@ FIGURES: Mapping[str, RegisteredFigure] = {
             "Parallel coordinates",
             "all hyperparameters of each trial and its metric",
             draw_parallel_coordinates,
+            (Option("log_metric", "Log metric", OptionKind.FLAG),),
         ),
         RegisteredFigure(
             "scatter",
             "Metric by hyperparameter",
             "each trial's result by one hyperparameter",
             draw_scatter,
-            (Option("hparam", "Hyperparameter", OptionKind.HPARAM),),
+            (
+                Option("hparam", "Hyperparameter", OptionKind.HPARAM),
+                Option("log_y", _LOG, OptionKind.FLAG),
+                Option("zoom", _ZOOM, OptionKind.FLAG, False),
+            ),
         ),
         RegisteredFigure(
             "heatmap",
@@ -188,6 +209,7 @@ FIGURES: Mapping[str, RegisteredFigure] = {
                 Option("x", "x", OptionKind.HPARAM),
                 Option("y", "y", OptionKind.HPARAM),
                 Option("summary", "Each cell shows", OptionKind.CHOICE, "best", SUMMARIES),
+                Option("log_metric", "Log metric", OptionKind.FLAG),
             ),
         ),
         RegisteredFigure(
@@ -252,7 +274,11 @@ def describe(history: History) -> list[dict[str, Any]]:
                     "kind": str(option.kind),
                     "default": option.default,
                     "allowed": None if (allowed := option.allowed(history)) is None else list(allowed),
-                    **({"least": option.least, "most": option.most} if option.kind is OptionKind.NUMBER else {}),
+                    **(
+                        {"least": option.least, "most": option.most, "offered": [int(each) for each in option.choices]}
+                        if option.kind is OptionKind.NUMBER
+                        else {}
+                    ),
                 }
                 for option in kind.options
             ],

@@ -14,7 +14,6 @@ from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias
 
 from ashwood import __version__
-from ashwood.errors import AshwoodError
 from ashwood.figures import report_sections
 from ashwood.figures.extras import graph_objects, plotly_script
 from ashwood.figures.markup import Child, Markup, h
@@ -41,19 +40,17 @@ _SUBTITLE = re.compile(r"<br><span[^>]*>(.*)</span>$", re.DOTALL)
 
 
 class _Drawn(NamedTuple):
-    """A figure in both themes, or the reason why it is missing.
+    """A figure in both themes.
 
     Attributes:
         name: name of the figure.
         light: figure with light colours.
         dark: differences of the dark figure from the light one.
-        missing: reason why there is no figure, or an empty string.
     """
 
     name: str
     light: Json
     dark: Json
-    missing: str = ""
 
 
 def render_report(history: History, about: ReportHeader) -> str:
@@ -65,7 +62,7 @@ def render_report(history: History, about: ReportHeader) -> str:
     graph_objects()
     shown = [name for name in _SHOWN if name != "trust" or history.progress.trust.applies()]
     drawn = [_drawn(name, history) for name in shown]
-    island = {each.name: {"light": each.light, "dark": each.dark} for each in drawn if not each.missing}
+    island = {each.name: {"light": each.light, "dark": each.dark} for each in drawn}
     page = _page(
         about.name,
         [
@@ -93,12 +90,9 @@ def render_report(history: History, about: ReportHeader) -> str:
 
 
 def _drawn(name: str, history: History) -> _Drawn:
-    try:
-        light, dark = (
-            json.loads(draw(name, history, _OPTIONS.get(name), theme=theme).to_json()) for theme in (LIGHT, DARK)
-        )
-    except AshwoodError as error:
-        return _Drawn(name, None, None, str(error))
+    light, dark = (
+        json.loads(draw(name, history, _OPTIONS.get(name), theme=theme).to_json()) for theme in (LIGHT, DARK)
+    )
     return _Drawn(name, light, list(_differences(light, dark)))
 
 
@@ -125,8 +119,6 @@ def _figure(drawn: _Drawn) -> Markup:
     kind = FIGURES[drawn.name]
     id_ = f"figure-{drawn.name}"
     title = h("h2", kind.title, id=id_)
-    if drawn.missing:
-        return h("section", title, h("p", f"Left out: {drawn.missing}.", class_="muted"))
     height = drawn.light["layout"].get("height", 420)
     return h(
         "section",

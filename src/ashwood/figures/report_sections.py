@@ -22,7 +22,7 @@ from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.failures import FailureKind, group_failures
 from ashwood.views.history import History
-from ashwood.views.hparams import varied
+from ashwood.views.importance import by_importance, takeaway
 from ashwood.views.ladder import BracketView, RungView
 from ashwood.views.plain import plain
 from ashwood.views.table import flatten
@@ -227,6 +227,8 @@ def takeaways(history: History) -> Iterator[str]:
             f"is {middle}."
         )
     yield from islice(_training(history, budget(history)), 1)
+    if (words := takeaway(history.progress)) is not None:
+        yield words
     if (reading := history.progress.trust.reading()) is not None and history.progress.reports:
         yield reading.sentence
     groups = group_failures(table, spec)
@@ -391,7 +393,7 @@ def trials(history: History) -> Child:
     best = history.progress.best_trials(SHOWN_TRIALS)
     if not best:
         return None
-    shown = varied(history.spec.space)
+    shown = by_importance(history.progress)
     columns = shown[:SHOWN_HPARAMS]
     unit = history.spec.unit
     rows = [
@@ -408,7 +410,9 @@ def trials(history: History) -> Child:
     names = ("", "trial", f"best {history.spec.metric}", f"at ({unit})", *(each.name for each in columns), "state")
     title = "The best trial" if len(best) == 1 else f"The best {len(best)} trials"
     left_out = (
-        f"The first {len(columns)} of {len(shown)} hyperparameters are shown." if len(shown) > len(columns) else ""
+        f"The {len(columns)} most important of {len(shown)} hyperparameters are shown."
+        if len(shown) > len(columns)
+        else ""
     )
     return _section(
         title,

@@ -49,6 +49,7 @@ def draw_timeline(history: History, *, theme: Theme = LIGHT) -> Figure:
         by_rung[(beyond, 0) if span.trial in originals else (span.bracket, span.rung)].append(span)
     gaps = list(timeline.gaps())
     rows = max(1, timeline.slots)
+    legend = 20 * (2 + max((len(bracket.rungs) for bracket in history.ladder.brackets), default=0))
     return compose(
         [
             _idle(gaps, axis),
@@ -59,16 +60,10 @@ def draw_timeline(history: History, *, theme: Theme = LIGHT) -> Figure:
         name,
         _subtitle(history, gaps),
         barmode="overlay",
-        height=max(340, min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows)),
-        legend={
-            "title": {"text": "target rung"},
-            "groupclick": "toggleitem",
-            "orientation": "v",
-            "x": 1.01,
-            "y": 1,
-            "yref": "paper",
-            "yanchor": "top",
-        },
+        height=max(340, min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows)) + legend,
+        # Below the figure the legend covers no rows.  Each bracket is a column.
+        legend={"title": {"text": "target rung"}, "groupclick": "toggleitem", "traceorder": "grouped"},
+        margin={"b": 56 + legend},
         uirevision="timeline",
         xaxis={"title": {"text": f"time since the start ({axis.unit})"}, "range": [0, axis.position(timeline.until)]},
         yaxis={

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from itertools import pairwise
 from math import isfinite, nan
 from operator import le
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.views.reports import Reports
 from ashwood.views.trials import TrialRow, TrialTable
 
@@ -86,9 +88,70 @@ def _extremes(values: Sequence[float], begin: int, end: int) -> set[int]:
     return {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
 
 
-def leading(table: TrialTable, top: int, by: By) -> list[TrialRow]:
-    """Return the ``top`` trials with the best metrics, or with the greatest lengths and then the best metrics."""
+def smoothed(shown: Curve, weight: float) -> Curve:
+    """Return a curve of moving averages with exponential weights, each without a bias towards the first value.
+
+    Args:
+        shown: the curve; values that are not finite stay as they are and are not averaged.
+        weight: weight of the earlier values, from 0 (no smoothing) to less than 1.
+    """
+    lengths, values = shown
+    mean, total = 0.0, 0.0
+    averages = []
+    for value in values:
+        if isfinite(value):
+            mean = weight * mean + (1.0 - weight) * value
+            total = weight * total + (1.0 - weight)
+            value = mean / total
+        averages.append(value)
+    return lengths, averages
+
+
+class Band(NamedTuple):
+    """The curves of a group of trials.
+
+    Attributes:
+        lengths: rising lengths at which at least one trial has a finite value.
+        means: mean of the values at each length.
+        lows: value below which about a tenth of the values are.
+        highs: value above which about a tenth of the values are.
+        counts: number of values at each length.
+    """
+
+    lengths: Sequence[int]
+    means: Sequence[float]
+    lows: Sequence[float]
+    highs: Sequence[float]
+    counts: Sequence[int]
+
+
+def band(curves: Iterable[Curve]) -> Band:
+    """Return the mean and the spread of several curves at each length."""
+    values: defaultdict[int, list[float]] = defaultdict(list)
+    for lengths, metrics in curves:
+        for length, metric in zip(lengths, metrics, strict=True):
+            if isfinite(metric):
+                values[length].append(metric)
+    rows = []
+    for length in sorted(values):
+        there = sorted(values[length])
+        cut = len(there) // 10
+        # Not fmean: it adds the values first, and their sum can overflow although their mean does not.
+        mean = sum(value / len(there) for value in there)
+        rows.append((length, mean, there[cut], there[-1 - cut], len(there)))
+    return Band(*map(list, zip(*rows, strict=True))) if rows else Band([], [], [], [], [])
+
+
+def leading(table: TrialTable, top: int, by: By, *, stopped: bool = True) -> list[TrialRow]:
+    """Return the ``top`` trials with the best metrics, or with the greatest lengths and then the best metrics.
+
+    Without ``stopped``, trials that the search has stopped are left out.
+    """
     if by == "metric":
-        return table.best(top)
-    known = (row for row in table.rows.values() if row.seen is not None)
+        if stopped:
+            return table.best(top)
+        return [row for row in table.best(len(table.rows)) if row.state is not TrialState.STOPPED][:top]
+    known = (
+        row for row in table.rows.values() if row.seen is not None and (stopped or row.state is not TrialState.STOPPED)
+    )
     return nsmallest(top, known, key=lambda row: (-row.length, table.ranking_key(row)))

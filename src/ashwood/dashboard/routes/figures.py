@@ -16,6 +16,7 @@ from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
 from ashwood.eventlog.port import Seq
 from ashwood.figures import registry
 from ashwood.figures.axes import Against
+from ashwood.figures.hparams import draw_compared_scatter
 from ashwood.figures.progress import draw_comparison
 from ashwood.figures.theme import THEMES
 from ashwood.views.history import History
@@ -28,6 +29,13 @@ _PATIENCE = 20
 _LEAST_SECONDS = 1.0
 
 Theme = Annotated[Literal["light", "dark"], Query(description="Light or dark background.")]
+Ids = Annotated[
+    str,
+    Query(
+        pattern=r"^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*$",
+        description="Numbers of experiments, separated by commas.",
+    ),
+]
 Etag = Annotated[str | None, Header(description="ETag of a known figure; if it is unchanged, the status is 304.")]
 
 
@@ -66,18 +74,50 @@ async def figure(
 @router.get("/figures/compare", responses=responses_of(dict[str, Any], 400, 404) | {304: {}})
 async def compared(
     context: Context,
-    ids: Annotated[
-        str,
-        Query(
-            pattern=r"^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*$",
-            description="Numbers of experiments, separated by commas.",
-        ),
-    ],
-    against: Against = "time",
+    ids: Ids,
+    against: Against = "units",
+    log_y: bool | None = None,
+    zoom: bool = False,
     theme: Theme = "light",
     if_none_match: Etag = None,
 ) -> Response:
     """Return a figure with the best metric so far of several experiments."""
+    several = await _several(context, ids)
+    cached = list(several.values())
+    key = ("compare", theme, against, log_y, zoom, *several)
+
+    def draw() -> str:
+        views: dict[str, History] = {name: each.history for name, each in several.items()}
+        return str(draw_comparison(views, against=against, log_y=log_y, zoom=zoom, theme=THEMES[theme]).to_json())
+
+    return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
+
+
+@router.get("/figures/compare/scatter", responses=responses_of(dict[str, Any], 400, 404) | {304: {}})
+async def compared_scatter(
+    context: Context,
+    ids: Ids,
+    hparam: Annotated[str | None, Query(description="Name of a hyperparameter.")] = None,
+    log_y: bool | None = None,
+    zoom: bool = False,
+    theme: Theme = "light",
+    if_none_match: Etag = None,
+) -> Response:
+    """Return a figure with the results of several experiments by a hyperparameter."""
+    several = await _several(context, ids)
+    key = ("compare scatter", theme, hparam, log_y, zoom, *several)
+
+    def draw() -> str:
+        views: dict[str, History] = {name: each.history for name, each in several.items()}
+        figure = draw_compared_scatter(views, hparam or None, log_y=log_y, zoom=zoom, theme=THEMES[theme])
+        return str(figure.to_json())
+
+    cached = list(several.values())
+    return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
+
+
+async def _several(context: Dashboard, ids: str) -> dict[str, CachedExperiment]:
+    """Return experiments by the names that they have in figures."""
     numbers = list(dict.fromkeys(map(int, ids.split(","))))[:_MOST_COMPARED]
     for number in numbers:
         await context.store.ask(number, lambda cached: cached.seq)
@@ -85,15 +125,7 @@ async def compared(
     def of(cache: ExperimentCache) -> dict[str, CachedExperiment]:
         return {f"#{number} {cache.list_experiment(number).record.name}": cache.get(number) for number in numbers}
 
-    several = await context.store.do(of)
-    cached = list(several.values())
-    key = ("compare", theme, against, *several)
-
-    def draw() -> str:
-        views: dict[str, History] = {name: each.history for name, each in several.items()}
-        return str(draw_comparison(views, against=against, theme=THEMES[theme]).to_json())
-
-    return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
+    return await context.store.do(of)
 
 
 async def _shown(

@@ -132,3 +132,9 @@ export function time(at) {
 export function timestamp(at) {
   return at === null || at === undefined ? "" : new Date(at * 1000).toLocaleString("en-GB", { timeZoneName: "short" });
 }
+
+/** Return whether values are shown on a logarithmic scale by default: all are positive, and they span over 10:1. */
+export function isWide(values) {
+  const known = values.filter((value) => Number.isFinite(value));
+  return known.length > 0 && Math.min(...known) > 0 && Math.max(...known) > 10 * Math.min(...known);
+}

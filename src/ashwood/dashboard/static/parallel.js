@@ -5,38 +5,55 @@ import * as format from "./format.js";
 import { unpacked } from "./packed.js";
 
 const HEIGHT = 400;
-const EDGE = { left: 70, right: 70, top: 34, bottom: 18 };
+const BOTTOM = 18;
+// Least distance of two axes, and the width of a character of their titles.
+const APART = 84;
+const CHARACTER = 6.9;
+const SHOWN = 20;
 const SHADES = 12;
 const STEP = 0.05;
 const NEAR = 12;
+// The label of values that a trial does not have.
+const ABSENT = "not set";
 // Ticks without a label have texts of these characters.
 const UNSEEN = /[\u200b\u200c]/g;
 
 export class Parallel {
-  /** @param {{onTrial?: (trial: number) => void, signal: AbortSignal}} options */
-  constructor({ onTrial, signal }) {
-    this.onTrial = onTrial;
+  /**
+   * @param {object} options
+   * @param {AbortSignal} options.signal
+   * @param {(trial: number) => void} [options.onTrial]
+   * @param {(trial: number | null) => void} [options.onHover]
+   * @param {(kept: Set<number> | null, rows: any[], axes: any[]) => void} [options.onKeep] called with the trials in
+   *   all chosen ranges, or null if none is chosen, and with the best of these trials as rows
+   */
+  constructor({ onTrial, onHover, onKeep, signal }) {
+    Object.assign(this, { onTrial, onHover, onKeep });
     this.canvas = h("canvas", { "aria-hidden": "true" });
     this.over = s("svg", { role: "group", "aria-label": "Axes; arrow and Page keys set a range, Escape removes it" });
-    this.note = h("p", { class: "hint", role: "status" });
+    this.note = h("p", { class: "hint note", role: "status" });
     const room = h("div", { class: "parallel", style: { height: `${HEIGHT}px` } }, this.canvas, this.over);
-    this.element = h("div", null, room, this.note);
+    this.legend = h("p", { class: "scale" });
+    this.element = h("div", null, room, this.legend, this.note);
+    // Names of the axes in their order, or null for those that fit.
+    this.names = null;
+    this.width = null;
     this.ranges = new Map();
     const observer = new ResizeObserver(() => this.#draw());
     observer.observe(this.element);
     signal.addEventListener("abort", () => observer.disconnect());
     this.over.addEventListener("pointermove", (event) => this.#point(event));
-    this.over.addEventListener("pointerleave", () => this.#light(null));
+    this.over.addEventListener("pointerleave", () => this.#point(null));
     this.over.addEventListener("click", () => this.lit !== null && this.onTrial?.(this.trials[this.lit]));
   }
 
   /** @param {any} trace a trace of Plotly's type parcoords */
   show(trace) {
-    const isFirst = !this.axes;
-    this.axes = trace.dimensions.map((dimension) => axisOf(dimension));
-    if (isFirst) this.axes.forEach(({ chosen }, at) => chosen && this.ranges.set(at, chosen));
+    const isFirst = !this.all;
+    this.all = trace.dimensions.map((dimension) => axisOf(dimension));
+    if (isFirst) this.all.forEach(({ name, chosen }) => chosen && this.ranges.set(name, chosen));
     this.trials = Array.from(unpacked(trace.customdata), (row) => (typeof row === "number" ? row : row[0]));
-    this.count = this.axes[0]?.places.length ?? 0;
+    this.count = this.all[0]?.places.length ?? 0;
     const { color, colorscale, cmin, cmax } = trace.line;
     const shades = unpacked(color);
     this.shade = Array.from({ length: this.count }, (_, at) => {
@@ -45,28 +62,71 @@ export class Parallel {
     });
     this.colours = Array.from({ length: SHADES }, (_, shade) => blend(colorscale, (shade + 0.5) / SHADES));
     this.lit = null;
+    const bar = h("i", { style: { background: `linear-gradient(to right, ${this.colours.join(", ")})` } });
+    put(this.legend, "Colour: rank by ", this.all.at(-1).label, ", worst ", bar, " best");
+    this.#draw();
+    this.#keep();
+  }
+
+  /** Choose the axes to show, in this order; null for those that fit. @param {string[] | null} names */
+  choose(names) {
+    this.names = names;
+    for (const name of this.ranges.keys()) if (names && !names.includes(name)) this.ranges.delete(name);
+    if (!this.all) return;
+    this.#draw();
+    this.#keep();
+  }
+
+  /** Draw at a width in pixels, or as wide as the page if it is null. */
+  size(width) {
+    this.width = width;
+    const style = this.canvas.parentElement.style;
+    if (width === null) style.removeProperty("width");
+    else style.setProperty("width", `${width}px`);
     this.#draw();
   }
 
+  get #wide() {
+    return this.width ?? this.element.clientWidth;
+  }
+
+  get #edge() {
+    return Math.min(70, Math.max(58, this.#wide * 0.11));
+  }
+
+  /** Return the axes to show. If the user has not chosen, these are the most important ones that fit. */
+  #shown() {
+    const chosen = this.names?.map((name) => this.all.find((axis) => axis.name === name)).filter(Boolean);
+    if (chosen?.length > 1) return chosen;
+    const usual = this.all.filter((axis) => axis.visible);
+    const most = Math.max(3, Math.floor((this.#wide - 2 * this.#edge) / APART) + 1);
+    if (usual.length <= most) return usual;
+    // The last axes are the length and the metric. A phone has room for the metric only.
+    const end = most > 4 ? 2 : 1;
+    return [...usual.slice(0, most - end), ...usual.slice(-end)];
+  }
+
   #x(at) {
-    const { clientWidth } = this.element;
-    return EDGE.left + (at * (clientWidth - EDGE.left - EDGE.right)) / Math.max(1, this.axes.length - 1);
+    return this.#edge + (at * (this.#wide - 2 * this.#edge)) / Math.max(1, this.axes.length - 1);
   }
 
   #y(place) {
-    return HEIGHT - EDGE.bottom - place * (HEIGHT - EDGE.top - EDGE.bottom);
+    return HEIGHT - BOTTOM - place * (HEIGHT - this.top - BOTTOM);
   }
 
   #keeps(trial) {
-    for (const [at, [low, high]] of this.ranges) {
-      const place = this.axes[at]?.places[trial];
+    for (const [name, [low, high]] of this.ranges) {
+      const place = this.all.find((axis) => axis.name === name)?.places[trial];
       if (!(place >= low - 1e-9 && place <= high + 1e-9)) return false;
     }
     return true;
   }
 
   #draw() {
-    if (!this.axes || !this.element.clientWidth) return;
+    if (!this.all || !this.#wide) return;
+    this.axes = this.#shown();
+    this.titles = titles(this.axes, (this.#wide - 2 * this.#edge) / Math.max(1, this.axes.length - 1), this.#edge);
+    this.top = this.titles.some(({ row }) => row) ? 50 : 34;
     this.#lines();
     this.#axes();
     this.#tell();
@@ -74,7 +134,7 @@ export class Parallel {
 
   #lines() {
     const scale = devicePixelRatio || 1;
-    const { clientWidth: width } = this.element;
+    const width = this.#wide;
     Object.assign(this.canvas, { width: width * scale, height: HEIGHT * scale });
     const context = this.canvas.getContext("2d");
     context.scale(scale, scale);
@@ -115,7 +175,7 @@ export class Parallel {
 
   #axis(axis, at) {
     const [x, top, bottom] = [this.#x(at), this.#y(1), this.#y(0)];
-    const range = this.ranges.get(at);
+    const range = this.ranges.get(axis.name);
     const height = range && this.#y(range[0]) - this.#y(range[1]);
     const hit = s("rect", {
       class: "hit",
@@ -142,7 +202,12 @@ export class Parallel {
       range
         ? s("rect", { class: "range", x: x - 5, y: this.#y(range[1]), width: 10, height })
         : null,
-      s("text", { class: "label", x, y: top - 16 }, axis.label),
+      s(
+        "text",
+        { class: "label", x, y: top - 16 - 16 * this.titles[at].row },
+        s("title", null, axis.label),
+        this.titles[at].words,
+      ),
       axis.ticks.map(([place, words]) => s("text", { x: x - 8, y: this.#y(place) + 4 }, words)),
       hit,
     );
@@ -169,7 +234,7 @@ export class Parallel {
   }
 
   #key(event, at) {
-    const [low, high] = this.ranges.get(at) ?? [0, 1];
+    const [low, high] = this.ranges.get(this.axes[at].name) ?? [0, 1];
     const to = {
       ArrowUp: [Math.min(high, low + STEP), high],
       ArrowDown: [Math.max(0, low - STEP), high],
@@ -183,18 +248,50 @@ export class Parallel {
   }
 
   #choose(at, range) {
-    if (range === null || (range[0] <= 0 && range[1] >= 1)) this.ranges.delete(at);
-    else this.ranges.set(at, range);
+    const { name } = this.axes[at];
+    if (range === null || (range[0] <= 0 && range[1] >= 1)) this.ranges.delete(name);
+    else this.ranges.set(name, range);
     this.#draw();
+    this.#keep();
+  }
+
+  /** Report which trials are in all ranges, a moment after the last change. */
+  #keep() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      const places = [];
+      // The best trials are last.
+      for (let at = this.count - 1; at >= 0; at -= 1) if (this.kept[at]) places.push(at);
+      const rows = places.slice(0, SHOWN).map((at) => ({
+        trial: this.trials[at],
+        ...Object.fromEntries(this.axes.map((axis, number) => [`axis${number}`, axis.tell(axis.places[at])])),
+      }));
+      const kept = this.ranges.size ? new Set(places.map((at) => this.trials[at])) : null;
+      this.onKeep?.(kept, rows, this.axes);
+    }, 60);
+  }
+
+  /** Highlight the line of a trial, or none if it is null. */
+  highlight(trial) {
+    const at = trial === null ? -1 : this.trials?.indexOf(trial) ?? -1;
+    // The note stays as it is: more lines of text would move what is below from under the pointer.
+    if (this.axes) this.#light(at < 0 ? null : at, { quiet: true });
   }
 
   /** Highlight the line that is nearest to the pointer, among those in all chosen ranges. */
   #point(event) {
+    const before = this.lit;
+    if (event === null) this.#light(null);
+    else this.#near(event);
+    if (this.lit !== before) this.onHover?.(this.lit === null ? null : this.trials[this.lit]);
+  }
+
+  #near(event) {
     if (event.buttons || !this.axes) return;
     const box = this.over.getBoundingClientRect();
     const x = event.clientX - box.left;
     const width = this.#x(1) - this.#x(0) || 1;
-    const at = Math.min(this.axes.length - 2, Math.max(0, Math.floor((x - EDGE.left) / width)));
+    const at = Math.min(this.axes.length - 2, Math.max(0, Math.floor((x - this.#edge) / width)));
     const share = (x - this.#x(at)) / width;
     const [left, right] = [this.axes[at], this.axes[at + 1]];
     let [best, nearest] = [NEAR, null];
@@ -207,7 +304,7 @@ export class Parallel {
     this.#light(nearest);
   }
 
-  #light(trial) {
+  #light(trial, { quiet = false } = {}) {
     if (trial === this.lit) return;
     this.lit = trial;
     let path = "";
@@ -215,7 +312,7 @@ export class Parallel {
     if (trial !== null) this.#path(pen, trial);
     this.light.setAttribute("d", path);
     this.over.classList.toggle("clickable", trial !== null);
-    this.#tell();
+    if (!quiet) this.#tell();
   }
 
   #tell() {
@@ -229,19 +326,45 @@ export class Parallel {
 }
 
 /** Return an axis: each trial's position on it from 0 to 1, the labels of its ticks, and the initially chosen range. */
-function axisOf({ label, range: [from, to], values, tickvals, ticktext, constraintrange }) {
+function axisOf({ label, name, visible = true, range: [from, to], values, tickvals, ticktext, constraintrange }) {
   const place = (value) => (value - from) / (to - from || 1);
   const known = (ticktext ?? []).map((words) => words.replaceAll(UNSEEN, ""));
   const named = (tickvals ?? []).map((value, at) => [place(value), known[at]]).filter(([, words]) => words);
   const ticks = named.length ? named : roundNumbers(from, to).map((value) => [place(value), format.number(value)]);
+  // The values of a logarithmic axis are exponents of 10.
+  const labelled = (tickvals ?? []).map((value, at) => [value, known[at]]).filter(([, words]) => words);
+  const isLog = labelled.some(([, words]) => words !== ABSENT) && labelled.every(
+    ([value, words]) => words === ABSENT || Math.abs(Math.log10(Number(words)) - value) < 1e-3,
+  );
   const tell = (share) => {
     if (!Number.isFinite(share)) return format.NONE;
     const near = named.find(([each]) => Math.abs(each - share) < 1e-6);
     if (near) return near[1];
-    return between(named, share) ?? String(Number((from + share * (to - from)).toPrecision(4)));
+    const value = from + share * (to - from);
+    return String(Number((isLog ? 10 ** value : value).toPrecision(4)));
   };
   const chosen = constraintrange?.map(place).sort((one, other) => one - other);
-  return { label: plain(label), ticks, tell, chosen, places: Array.from(unpacked(values), place) };
+  const full = plain(name ?? label);
+  return { label: full, name: full, visible, ticks, tell, chosen, places: Array.from(unpacked(values), place) };
+}
+
+/**
+ * Return the title of each axis, shortened so that it fits, and its row: if titles are wide, every other one is higher.
+ * Of a nested name, the last part is most telling.
+ */
+function titles(axes, apart, edge) {
+  const last = (name) => name.slice(name.lastIndexOf(".") + 1);
+  const fits = (name, room) => name.length * CHARACTER <= room;
+  const names = axes.map(({ label }) => (fits(label, apart - 8) ? label : last(label)));
+  const isHigh = names.some((name) => !fits(name, apart - 8));
+  return names.map((name, at) => {
+    const isEnd = at === 0 || at === names.length - 1;
+    const room = Math.min((isHigh ? 2 : 1) * apart - 8, isEnd ? 2 * edge - 4 : Infinity);
+    const most = Math.max(4, Math.floor(room / CHARACTER));
+    const half = Math.floor((most - 1) / 2);
+    const words = name.length <= most ? name : `${name.slice(0, most - 1 - half)}…${name.slice(name.length - half)}`;
+    return { words, row: isHigh ? at % 2 : 0 };
+  });
 }
 
 /** Return some round numbers in a range. */
@@ -255,15 +378,6 @@ function roundNumbers(from, to) {
     { length: Math.floor(high / step) - first + 1 },
     (_, at) => Number(((first + at) * step).toPrecision(12)),
   );
-}
-
-/** Return a value between two ticks of a logarithmic axis, or null if the axis is not logarithmic. */
-function between(named, share) {
-  const numbers = named.map(([place, words]) => [place, Number(words)]);
-  const at = numbers.findIndex(([place]) => place > share);
-  if (at < 1 || numbers.some(([, value]) => !(value > 0))) return null;
-  const [[a, x], [b, y]] = [numbers[at - 1], numbers[at]];
-  return String(Number((x * (y / x) ** ((share - a) / (b - a))).toPrecision(3)));
 }
 
 /** Return the text of a label of Plotly, which may contain a little markup. */

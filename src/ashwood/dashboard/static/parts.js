@@ -178,12 +178,14 @@ export function spark(points, { width = 104, height = 26 } = {}) {
   const known = (points ?? []).filter(([, metric]) => metric !== null);
   if (known.length === 0) return h("span", { class: "spark", "aria-hidden": "true" });
   const [from, to] = [points[0][0], points.at(-1)[0]];
-  const metrics = known.map(([, metric]) => metric);
+  // A search improves fast at first, so that most of a linear line would be flat.
+  const scale = format.isWide(known.map(([, metric]) => metric)) ? Math.log : Number;
+  const metrics = known.map(([, metric]) => scale(metric));
   const [low, high] = [Math.min(...metrics), Math.max(...metrics)];
   const x = (at) => 2 + ((at - from) / (to - from || 1)) * (width - 6);
   const y = (metric) => height - 3 - ((metric - low) / (high - low || 1)) * (height - 6);
-  let path = `M${x(known[0][0]).toFixed(1)} ${y(known[0][1]).toFixed(1)}`;
-  for (const [at, metric] of known.slice(1)) path += `H${x(at).toFixed(1)}V${y(metric).toFixed(1)}`;
+  let path = `M${x(known[0][0]).toFixed(1)} ${y(metrics[0]).toFixed(1)}`;
+  for (const [at, metric] of known.slice(1)) path += `H${x(at).toFixed(1)}V${y(scale(metric)).toFixed(1)}`;
   path += `H${(width - 4).toFixed(1)}`;
   return s(
     "svg",

@@ -14,6 +14,7 @@ const STILL = 4;
 const GLIDE = 600;
 const MOST_GLIDING = 1_000;
 const RING = 4;
+const FAINT = 0.08;
 
 /**
  * Separate the traces that Plotly draws from the groups of points that are drawn here. For each group, Plotly gets an
@@ -77,6 +78,7 @@ export class Points {
     this.gliding = null;
     this.pointed = null;
     this.lit = null;
+    this.kept = null;
     // Whether the pointer is on a point that Plotly has drawn, which shows a tip of its own.
     this.quiet = false;
     const soon = () => {
@@ -98,6 +100,13 @@ export class Points {
     this.#point(null);
     this.gliding = this.#glides(before);
     this.#draw();
+  }
+
+  /** Show only some trials clearly, or all if it is null. @param {Set<number> | null} trials */
+  keep(trials) {
+    if (trials === this.kept) return;
+    this.kept = trials;
+    if (!this.gliding) this.#draw();
   }
 
   /** Mark the points of a trial, or none if it is null. */
@@ -156,8 +165,8 @@ export class Points {
     const context = this.#clear(this.still);
     for (const group of this.#visible()) {
       const skipped = this.gliding?.skipped.get(group);
-      context.globalAlpha = group.opacity;
       for (let at = 0; at < group.px.length; at += 1) {
+        context.globalAlpha = this.kept && !this.kept.has(group.facts[at][0]) ? FAINT : group.opacity;
         if (!skipped?.has(at)) this.#stamp(context, group, at, group.px[at], group.py[at]);
       }
     }

@@ -14,7 +14,8 @@ import { failure } from "./parts.js";
  *
  * @typedef {object} Page
  * @property {HTMLElement} element
- * @property {(query: URLSearchParams) => void} [queried] called when the user goes back or forward within the page
+ * @property {(query: URLSearchParams, before: URLSearchParams) => void} [queried] called when the user goes back or
+ *   forward within the page
  */
 
 let routes = [];
@@ -61,8 +62,9 @@ async function visit({ scroll }) {
   const path = location.pathname.replace(/(.)\/$/, "$1");
   const query = new URLSearchParams(location.search);
   if (current?.path === path && current.page?.queried) {
+    const before = current.query;
     current.query = query;
-    current.page.queried(query);
+    current.page.queried(query, before);
     return;
   }
   current?.abort.abort();

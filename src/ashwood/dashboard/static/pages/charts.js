@@ -1,8 +1,9 @@
 /** Tabs that consist of figures. */
 
-import { h } from "../dom.js";
+import { button, checkbox, h, redraw, write } from "../dom.js";
 import * as format from "../format.js";
-import { Fact, factList } from "../parts.js";
+import { card, Fact, factList } from "../parts.js";
+import { Table } from "../table.js";
 
 /** Which worker trained which trial when. @param {import("./experiment.js").Tab} tab */
 export async function timeline({ figure, openTrial }) {
@@ -10,18 +11,129 @@ export async function timeline({ figure, openTrial }) {
 }
 
 /** How each hyperparameter influences the results. @param {import("./experiment.js").Tab} tab */
-export async function hyperparameters({ figure, openTrial: onTrial }) {
-  const parallel = figure("parallel_coordinates", { title: "Parallel coordinates", height: 420, onTrial });
-  const importance = figure("importance", { title: "Importance", height: 380 });
-  const scatter = figure("scatter", { title: "Metric by hyperparameter", height: 380, onTrial });
+export async function hyperparameters({ model, place, signal, figure, openTrial: onTrial }) {
+  const words = h("p", { class: "takeaway", hidden: true });
+  const onHover = (trial) => {
+    for (const each of [parallel, scatter, table]) each.highlight(trial);
+  };
+  const table = new Table({
+    label: "Selected trials",
+    key: (row) => row.trial,
+    href: (row) => `/experiments/${model.id}/trials/${row.trial}`,
+    onHover,
+  });
+  const count = h("span", { class: "muted", role: "status" });
+  const selected = card("Selected trials", h("div", { class: "scroll-x" }, table.element));
+  selected.querySelector("header").append(count);
+  selected.hidden = true;
+  const axes = new AxisChooser((names) => {
+    parallel.choose(names);
+    place.setQuery({ [AXES]: names?.join(",") ?? null });
+  }, signal);
+  const given = place.query.get(AXES);
+  const parallel = figure("parallel_coordinates", {
+    title: "Parallel coordinates",
+    height: 420,
+    onTrial,
+    onHover,
+    onDraw: ({ data }) => axes.offer(data[0]?.dimensions ?? []),
+    onKeep: (kept, rows, shown) => {
+      scatter.keep(kept);
+      selected.hidden = kept === null;
+      axes.show(shown.map(({ name }) => name));
+      if (kept === null) return;
+      const more = kept.size > rows.length ? `; the best ${rows.length} are listed` : "";
+      write(count, `${format.length(kept.size, "trials")} in the selected ranges${more}`);
+      const column = ({ label }, at) => ({ key: `axis${at}`, label, kind: "number" });
+      table.setColumns([{ key: "trial", label: "Trial", kind: "number", width: "4rem" }, ...shown.map(column)]);
+      table.setRows(rows, h("p", { class: "muted" }, "No trial is in all of these ranges."));
+    },
+  });
+  parallel.choose(given ? given.split(",") : null);
+  parallel.element.querySelector("header").append(axes.element);
+  const importance = figure("importance", {
+    title: "Importance",
+    height: 380,
+    onDraw: ({ layout }) => {
+      const { body } = new DOMParser().parseFromString(layout.meta?.takeaway ?? "", "text/html");
+      write(words, body.textContent);
+      words.hidden = words.textContent === "";
+    },
+  });
+  const scatter = figure("scatter", { title: "Metric by hyperparameter", height: 380, onTrial, onHover });
   const heat = figure("heatmap", { title: "Metric by two hyperparameters", height: 420 });
   return h(
     "div",
     null,
-    parallel.element,
+    words,
     h("div", { class: "halves" }, importance.element, scatter.element),
+    parallel.element,
+    selected,
     heat.element,
   );
+}
+
+const AXES = "parallel_coordinates.axes";
+
+/** A menu of the axes of parallel coordinates: which are shown, and in which order. */
+class AxisChooser {
+  /** @param {(names: string[] | null) => void} change */
+  constructor(change, signal) {
+    this.change = change;
+    this.all = [];
+    this.shown = [];
+    this.list = h("ul", { class: "order" });
+    const reset = button("Reset", () => change(null), "small");
+    const body = h("div", { class: "menu-body", role: "group", "aria-label": "Axes" }, this.list, reset);
+    this.element = h("details", { class: "menu" }, h("summary", { class: "button" }, "Axes"), body);
+    this.element.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      this.element.open = false;
+      this.element.querySelector("summary").focus();
+    });
+    document.addEventListener("pointerdown", (event) => {
+      if (!this.element.contains(event.target)) this.element.open = false;
+    }, { signal });
+  }
+
+  /** @param {any[]} dimensions of the figure */
+  offer(dimensions) {
+    const text = (words) => new DOMParser().parseFromString(words, "text/html").body.textContent;
+    this.all = dimensions.map(({ name, label }) => text(name ?? label));
+  }
+
+  /** @param {string[]} names of the axes that are shown, in their order */
+  show(names) {
+    this.shown = names;
+    const others = this.all.filter((name) => !names.includes(name));
+    redraw(this.list, [names, others], () => [...names, ...others].map((name) => this.#item(name)));
+  }
+
+  #item(name) {
+    const at = this.shown.indexOf(name);
+    const box = checkbox(name, at >= 0, (on) => {
+      this.#set(on ? [...this.shown, name] : this.shown.filter((each) => each !== name), name, "input");
+    });
+    box.querySelector("input").disabled = at >= 0 && this.shown.length <= 2;
+    const move = (by, sign, words) => {
+      const label = { "aria-label": `Move ${name} ${words}`, disabled: at < 0 || !this.shown[at + by] };
+      return button(sign, () => {
+        const order = this.shown.filter((each) => each !== name);
+        order.splice(at + by, 0, name);
+        this.#set(order, name, `[aria-label$="${words}"]`);
+      }, "small ghost", label);
+    };
+    return h("li", { data: { axis: name } }, box, move(-1, "↑", "to the left"), move(1, "↓", "to the right"));
+  }
+
+  /** Change the order, and keep the focus on the control that was used. */
+  #set(names, name, control) {
+    this.change(names);
+    this.show(names);
+    const item = [...this.list.children].find((each) => each.dataset.axis === name);
+    const wanted = item?.querySelector(control);
+    (wanted?.disabled ? item.querySelector("button:not(:disabled), input") : wanted)?.focus();
+  }
 }
 
 /** How the budget was used. @param {import("./experiment.js").Tab} tab */

@@ -2,10 +2,15 @@
 
 import { get } from "../api.js";
 import { h, put } from "../dom.js";
-import { chosen, Figure } from "../figure.js";
+import { Figure } from "../figure.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
-import { badge, copyButton, empty, flatten, moment, seenLine, tableRow } from "../parts.js";
+import { unpacked } from "../packed.js";
+import { badge, copyButton, crumbs, empty, flatten, moment, seenLine, tableRow } from "../parts.js";
+
+const LOG = { name: "log_y", label: "Log y", kind: "flag", value: "" };
+const ZOOM = { name: "zoom", label: "Zoom to best 10%", kind: "flag", value: false };
+const AGAINST = [["units", "training"], ["trials", "trials created"], ["time", "time"]];
 
 /** @param {import("../router.js").Place} place */
 export default async function comparePage(place) {
@@ -20,34 +25,51 @@ export default async function comparePage(place) {
   let all = await load();
   const body = h("tbody");
   const head = h("tr");
+  // The best metric of each experiment at the budget that all have used, from the figure.
+  let equal = null;
+  const metrics = new Set(all.map((each) => `${each.metric} ${each.smaller_is_better}`));
   const show = () => {
     put(head, h("th", { scope: "col" }, h("span", { class: "unseen" }, "What")), all.map(heading));
-    put(body, rows(all));
+    put(body, rows(all, metrics.size === 1 ? equal : null));
   };
   show();
+  // The options are in the address; those of the second figure have its name before them.
+  const given = (controls, prefix = "") =>
+    controls.map((control) => ({ ...control, value: place.query.get(prefix + control.name) ?? control.value }));
+  const change = (prefix = "") => (name, value) => place.setQuery({ [prefix + name]: value }, { push: true });
+  const against = { name: "against", label: "x-axis", values: AGAINST, value: "units" };
+  const names = [...new Set(all.flatMap((each) => each.searched.map(({ name }) => name)))];
+  const hparam = { name: "hparam", label: "Hyperparameter", values: [["", "most important"], ...names], value: "" };
   const figure = new Figure({
     path: "/figures/compare",
     title: "Best so far",
     signal: place.signal,
     query: { ids: ids.join(",") },
     height: 420,
-    controls: [
-      {
-        name: "against",
-        label: "x-axis",
-        values: [["time", "time"], ["trials", "trials created"], ["units", "training"]],
-        value: place.query.get("against") ?? chosen.get("compare", "against") ?? "time",
-      },
-    ],
-    onChoice: (name, value) => {
-      chosen.set("compare", name, value);
-      place.setQuery({ [name]: value });
+    controls: given([against, LOG, ZOOM]),
+    onChoice: change(),
+    onDraw: (drawn) => {
+      equal = atEqualBudget(drawn, all);
+      show();
     },
   });
+  const scatter = new Figure({
+    path: "/figures/compare/scatter",
+    title: "Metric by hyperparameter",
+    signal: place.signal,
+    query: { ids: ids.join(",") },
+    height: 420,
+    controls: given([hparam, LOG, ZOOM], "scatter."),
+    onChoice: change("scatter."),
+  });
+  const touch = () => {
+    figure.touch();
+    scatter.touch();
+  };
   const again = async () => {
     all = await load();
     show();
-    figure.touch();
+    touch();
   };
   follow("/live", {
     signal: place.signal,
@@ -58,15 +80,23 @@ export default async function comparePage(place) {
         if (!ids.some((id) => changed.has(id))) return;
         all = all.map((each) => ({ ...each, ...changed.get(each.id) }));
         show();
-        figure.touch();
+        touch();
       },
     },
   });
-  const metrics = new Set(all.map((each) => `${each.metric} ${each.smaller_is_better}`));
   return {
+    queried: () => {
+      const values = (controls, prefix = "") =>
+        Object.fromEntries(controls.map(({ name }) => [name, place.query.get(prefix + name)]));
+      for (const control of figure.given) control.value = { against: "units", zoom: false }[control.name] ?? "";
+      for (const control of scatter.given) control.value = control.name === "zoom" ? false : "";
+      figure.restore(values(figure.given));
+      scatter.restore(values(scatter.given, "scatter."));
+    },
     element: h(
       "div",
       { class: "page" },
+      crumbs([["/", "Experiments"]]),
       h("div", { class: "page-head" }, h("h1", null, `Compare ${ids.length} experiments`)),
       metrics.size > 1
         ? h("p", { class: "warning" }, "These experiments have different metrics, so their curves cannot be compared.")
@@ -83,6 +113,8 @@ export default async function comparePage(place) {
           body,
         ),
       ),
+      h("p", { class: "muted" }, h("span", { class: "sample" }, "Marked rows"), " differ between the experiments."),
+      scatter.element,
     ),
   };
 }
@@ -97,7 +129,35 @@ function heading(each) {
   );
 }
 
-function rows(all) {
+/**
+ * Return the best metric of each experiment at the least budget that any of them has used, and the words for it. All
+ * have used that budget, so the comparison is fair also if one has trained longer.
+ */
+function atEqualBudget({ data, layout }, all) {
+  const courses = new Map(data.filter(({ x }) => x).map(({ name, x, y }) => [name, [unpacked(x), unpacked(y)]]));
+  if (courses.size < 2) return null;
+  const least = Math.min(...[...courses.values()].map(([x]) => x[x.length - 1]));
+  const text = (words) => new DOMParser().parseFromString(words, "text/html").body.textContent;
+  const found = [...courses].map(([name, [x, y]]) => {
+    let best = null;
+    for (let at = 0; at < x.length && x[at] <= least; at += 1) best = y[at];
+    return [Number(/^#(\d+)/.exec(text(name))?.[1]), best];
+  });
+  const axis = text(layout.xaxis.title.text);
+  const unit = /\(([^)]*)\)$/.exec(axis)?.[1] ?? "trials";
+  const amount = format.count(Number.isInteger(least) ? least : Number(least.toPrecision(3)));
+  const kind = { trials: "trials" }[unit] ?? (axis.startsWith("run time") ? "time" : "training");
+  const known = all.filter(({ id }) => found.some(([each, best]) => each === id && best !== null));
+  return { words: `Best at equal ${kind} (${amount} ${unit})`, values: new Map(found), known };
+}
+
+function rows(all, equal) {
+  const values = equal?.known.map(({ id }) => equal.values.get(id)) ?? [];
+  const winner = all[0].smaller_is_better ? Math.min(...values) : Math.max(...values);
+  const atEqual = (e) => {
+    const value = equal.values.get(e.id) ?? null;
+    return value === null ? format.NONE : `${format.number(value)}${value === winner ? " (best)" : ""}`;
+  };
   const lines = [
     [
       "Best",
@@ -107,12 +167,13 @@ function rows(all) {
         return `${e.best ? format.number(e.best.metric) : format.NONE} ${e.metric}${at}${seen ? `\n${seen}` : ""}`;
       },
     ],
+    ...(equal ? [[equal.words, atEqual]] : []),
     ["Progress", (e) => format.percent(e.fraction)],
     ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],
     ["Run time", (e) => format.duration(e.seconds)],
     ["Workers busy", (e) => format.percent(e.utilisation)],
     ["Trained", (e) => format.length(e.length_trained, e.unit)],
-    ["Method", (e) => e.method],
+    ["Method", (e) => (e.mode ? `${e.method}, ${e.mode}` : e.method)],
     ["Longest training", (e) => format.length(e.max_length, e.unit)],
     [
       "Brackets",

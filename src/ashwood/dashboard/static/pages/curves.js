@@ -2,6 +2,7 @@
 
 import { get } from "../api.js";
 import { h, throttle } from "../dom.js";
+import { unpacked } from "../packed.js";
 import { Model } from "../model.js";
 import { badge } from "../parts.js";
 import { Table } from "../table.js";
@@ -12,6 +13,8 @@ const AGAIN = 3_000;
 export default async function curves({ model, signal, figure, openTrial }) {
   const { id, path, data } = model;
   const asked = { top: 10, by: "metric" };
+  // The colour of each trial's line. The table is the legend of the figure.
+  let colours = new Map();
   const table = new Table({
     label: "Trials of these curves",
     key: (row) => row.trial,
@@ -23,18 +26,33 @@ export default async function curves({ model, signal, figure, openTrial }) {
     height: 560,
     onTrial: openTrial,
     onHover: (trial) => table.highlight(trial),
+    onDraw: ({ data }) => {
+      const lines = data.filter(({ customdata, line }) => customdata && line?.color);
+      colours = new Map(lines.map(({ customdata, line }) => [unpacked(customdata)[0][0], line.color]));
+      // Groups of trials have a legend, because the table shows single trials.
+      chart.legend = colours.size === 0;
+      show();
+    },
     onChoice: (name, value) => {
       asked[name] = value;
       load();
     },
   });
   const best = `best.${data.metric}`;
-  table.setColumns([
-    { key: "trial", label: "Trial", kind: "number", width: "4rem" },
-    { key: best, label: `best ${data.metric}`, kind: "number" },
-    { key: "length", label: data.unit || "length", kind: "number" },
-    { key: "state", label: "State", kind: "state", render: (row) => badge(row.state) },
-  ]);
+  const line = (row) => {
+    const colour = colours.get(row.trial);
+    return colour ? h("i", { class: "line", style: { "border-top": `3px solid ${colour}` } }) : "";
+  };
+  const show = () => {
+    table.setColumns([
+      { key: "trial", label: "Trial", kind: "number", width: "4rem" },
+      { key: "line", label: "Line", quiet: true, render: line },
+      { key: best, label: "best", title: `best ${data.metric}`, kind: "number" },
+      { key: "length", label: data.unit || "length", kind: "number" },
+      { key: "state", label: "State", kind: "state", render: (row) => badge(row.state) },
+    ]);
+  };
+  show();
   const load = throttle(async () => {
     const limit = Number(asked.top) || 20;
     const sort = asked.by === "length" ? "-length" : null;

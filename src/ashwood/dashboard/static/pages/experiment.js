@@ -42,6 +42,9 @@ export default async function experimentPage(place) {
   const header = new Header(model, place);
   const panel = h("div", { id: "panel", role: "tabpanel", tabindex: -1 });
   const listed = get(`${model.path}/figures`, { signal: place.signal }).catch(() => []);
+  // The figures of the tab, and the names of those that have had the options that this browser stores.
+  const figures = new Map();
+  const known = new Set();
   let shown = null;
   let leave = null;
 
@@ -51,6 +54,7 @@ export default async function experimentPage(place) {
     leave?.abort();
     leave = new AbortController();
     const { signal } = leave;
+    figures.clear();
     place.title(`${model.data.name} (#${id})${name === "overview" ? "" : `, ${name}`}`);
     bar.move(name);
     panel.setAttribute("aria-labelledby", `tab-${name}`);
@@ -60,7 +64,7 @@ export default async function experimentPage(place) {
       place,
       listed,
       openTrial: (trial) => go(`/experiments/${id}/trials/${trial}`),
-      figure: (figure, how) => makeFigure(model, listed, figure, how, signal),
+      figure: (figure, how) => makeFigure({ model, listed, place, signal, figures, known }, figure, how),
     };
     let element;
     try {
@@ -95,32 +99,59 @@ export default async function experimentPage(place) {
   model.follow();
   return {
     element: h("div", { class: "page" }, header.element, bar.element, panel),
-    queried: (query) => {
+    queried: (query, before) => {
       const name = tabOf(query);
+      const changed = [...new Set([...query.keys(), ...before.keys()])].filter(
+        (key) => query.get(key) !== before.get(key),
+      );
+      if (name === shown && changed.every((key) => figures.has(key.split(".")[0]))) {
+        for (const [figure, restore] of figures) if (changed.some((key) => key.startsWith(`${figure}.`))) restore();
+        return;
+      }
       if (name === shown) shown = null;
       show(name);
     },
   };
 }
 
-/** Make a figure with the options that the user has chosen in this browser before. */
-function makeFigure(model, listed, name, { onChoice, ...how }, signal) {
+/**
+ * Make a figure whose options are in the address. If the address has none, the first one of its kind gets the options
+ * that the user has chosen in this browser before.
+ */
+function makeFigure({ model, listed, place, signal, figures, known }, name, { onChoice, defaults = {}, ...how }) {
+  const isFirst = !known.has(name);
+  known.add(name);
+  const key = (option) => `${name}.${option}`;
   const figure = new Figure({
     ...how,
     path: `${model.path}/figures/${name}`,
     signal,
     ready: listed.then((all) => set(controlsOf(all.find((each) => each.name === name)?.options))),
     onChoice: (option, value) => {
-      chosen.set(name, option, value);
+      if (typeof value !== "boolean") chosen.set(name, option, value);
+      place.setQuery({ [key(option)]: value }, { push: true });
       onChoice?.(option, value);
     },
   });
+  figures.set(name, () => {
+    figure.restore(Object.fromEntries(figure.given.map((control) => [control.name, valueOf(control)])));
+    for (const control of figure.given) onChoice?.(control.name, valueOf(control) ?? control.value);
+  });
+  function valueOf(control, usual = null) {
+    const value = place.query.get(key(control.name)) ?? usual;
+    const allowed = control.values?.map((each) => String(Array.isArray(each) ? each[0] : each)) ?? ["true", "false"];
+    return value !== null && allowed.includes(String(value)) ? value : null;
+  }
   function set(controls) {
     for (const control of controls) {
-      const before = chosen.get(name, control.name);
-      const known = control.values?.map((each) => String(Array.isArray(each) ? each[0] : each)) ?? ["true", "false"];
-      if (known.includes(String(before))) control.value = before;
-      onChoice?.(control.name, control.value);
+      control.value = defaults[control.name] ?? control.value;
+      const usual = isFirst ? chosen.get(name, control.name) : null;
+      const value = valueOf(control, usual);
+      if (value !== null && String(value) !== String(control.value)) {
+        figure.query[control.name] = value;
+        place.setQuery({ [key(control.name)]: value });
+      }
+      onChoice?.(control.name, value ?? control.value);
     }
     figure.setControls(controls);
   }

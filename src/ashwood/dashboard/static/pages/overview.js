@@ -17,7 +17,9 @@ const AGAIN = 10_000;
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {
-  const ladder = figure("ladder", { title: "The ladder", height: 460, onTrial: openTrial });
+  // A phone has no room for a point for each trial.
+  const defaults = { counts: matchMedia("(max-width: 560px)").matches || false };
+  const ladder = figure("ladder", { title: "The ladder", height: 460, defaults, onTrial: openTrial });
   const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial });
   const trust = figure("trust", { title: "Does a rung predict a later one?", height: 380, onTrial: openTrial });
   const winner = h("div");

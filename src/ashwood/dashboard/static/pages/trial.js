@@ -2,7 +2,7 @@
 
 import { get, post } from "../api.js";
 import { ask, toast } from "../dialog.js";
-import { announce, button, colour, h, put, redraw, throttle, write } from "../dom.js";
+import { announce, button, checkbox, colour, h, put, redraw, throttle, write } from "../dom.js";
 import { drawOwn } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
@@ -45,7 +45,7 @@ export default async function trialPage(place) {
   const attempts = h("div");
   const checkpoints = h("div");
   const happenings = h("ol", { class: "happenings" });
-  const metrics = new Metrics(model, path, signal);
+  const metrics = new Metrics(model, path, place);
   const log = new Log(`${path}/log`, signal, () => show());
   const given = trial.given ? h("p", { class: "muted" }, `Given by a user: ${trial.given}`) : null;
   const values = h("div", null, hyperparameters(trial.hyperparameters), given, copyButtons(() => trial));
@@ -276,13 +276,22 @@ function checkpointsOf({ checkpoints }, { unit, metric }) {
 
 /** A small chart of each metric that the trial has reported; the metric of the search comes first. */
 class Metrics {
-  constructor(model, path, signal) {
+  constructor(model, path, place) {
+    const { signal } = place;
     Object.assign(this, { model, path, signal, rungs: [], data: null, busy: false, stale: false });
     this.plots = new Map();
     this.room = h("div", { class: "metrics" }, h("div", { class: "plot-room", style: { "min-height": "280px" } }));
     this.note = h("span", { class: "muted" });
+    // Without a choice in the address, each chart has the scale that fits its values.
+    const switched = checkbox("Log y", false, (on) => {
+      this.log = on;
+      place.setQuery({ log_y: on });
+      this.#draw();
+    });
+    this.box = switched.querySelector("input");
     this.element = card("Metrics", this.room);
-    this.element.querySelector("header").append(this.note);
+    this.element.querySelector("header").append(this.note, h("div", { class: "controls" }, switched));
+    this.log = { true: true, false: false }[place.query.get("log_y")] ?? null;
     document.addEventListener("ashwood:theme", () => this.#draw(), { signal });
   }
 
@@ -327,6 +336,8 @@ class Metrics {
     for (const name of names) {
       const isMain = name === metric;
       const { lengths, values } = metrics[name];
+      const isLog = this.log ?? format.isWide(values);
+      if (isMain) this.box.checked = isLog;
       const trace = {
         type: "scatter",
         mode: lengths.length > 60 ? "lines" : "lines+markers",
@@ -341,6 +352,7 @@ class Metrics {
         height: isMain ? 280 : 170,
         margin: { l: 56, r: 16, t: isMain ? 18 : 8, b: 38 },
         xaxis: { title: { text: unit, font: { size: 11 } }, rangemode: "tozero" },
+        yaxis: isLog ? { type: "log", tickformat: "~g", nticks: 4 } : { type: "linear" },
         shapes: marks,
         annotations: isMain ? words : [],
       }, this.signal);

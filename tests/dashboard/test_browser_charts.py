@@ -1,0 +1,208 @@
+"""Tests of the charts in a real browser: their switches, the address, links between charts, and printing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from math import log10
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from ashwood.eventlog.home import open_home
+from ashwood.search.draw import unit_draw
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.space import Categorical, Int, Log, Space
+from tests.browser import axe, chromium, violations, window
+from tests.cli.conftest import wait_until
+from tests.views.simulate import Workers, asha, spec_of
+
+from .homes import add
+from .serving import shown
+
+__all__ = ["chromium"]
+
+SPACE = Space(
+    {
+        "units": Int(8, 128),
+        "activation": Categorical(("relu", "tanh", "none")),
+        "optimizer": {"learning_rate": Log(-4.0, 0.0)},
+    }
+)
+PHONE = (390, 844)
+TALL = (1440, 2600)
+
+
+def searched(settings: SearchSettings) -> Workers:
+    """A search with losses from 0.1 to 10, which the learning rate decides."""
+
+    def curve(trial: int, length: int) -> float:
+        rate: float = SPACE.sample(7, 0, trial)["optimizer"]["learning_rate"]
+        far = abs(log10(rate) + 2.0)
+        return (0.1 + far) * (1 + 4 / length) * (1 + 0.1 * unit_draw(1, "noise", trial))
+
+    workers = Workers(replace(spec_of(settings), space=SPACE, name="charts"), curve, period=1)
+    workers.run()
+    return workers
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path: Path = tmp_path_factory.mktemp("home")
+    with open_home(path, create=True) as home:
+        add(home, searched(asha(80, method=Method.ASYNC_HALVING, max_length=16)))
+        add(home, searched(asha(30, method=Method.RANDOM, max_length=16)))
+    with shown(path) as url:
+        yield url
+
+
+def card(page: Page, title: str) -> Locator:
+    return page.locator("section.figure").filter(has=page.get_by_role("heading", name=title, exact=True))
+
+
+def axis_type(page: Page, title: str) -> str:
+    found: str = card(page, title).locator(".plot").evaluate("(plot) => plot._fullLayout?.yaxis?.type ?? ''")
+    return found
+
+
+def test_scale_is_automatic_and_kept_in_address(chromium: Browser, url: str) -> None:
+    with window(chromium, url, scripts=(axe(),)) as seen:
+        page = seen.page
+        seen.open("/experiments/1")
+        box = card(page, "Best so far").get_by_label("Log y")
+        expect(box).to_be_checked()
+        assert axis_type(page, "Best so far") == "log"
+        box.focus()
+        page.keyboard.press("Space")
+        wait_until(lambda: axis_type(page, "Best so far") == "linear")
+        expect(page).to_have_url(re.compile(r"best_so_far\.log_y=false"))
+        card(page, "Best so far").get_by_label("Zoom to best 10%").check()
+        expect(page).to_have_url(re.compile(r"best_so_far\.zoom=true"))
+        page.reload()
+        seen.settled()
+        expect(box).not_to_be_checked()
+        expect(card(page, "Best so far").get_by_label("Zoom to best 10%")).to_be_checked()
+        page.go_back()
+        expect(card(page, "Best so far").get_by_label("Zoom to best 10%")).not_to_be_checked()
+        expect(box).not_to_be_checked()
+        page.go_back()
+        wait_until(lambda: axis_type(page, "Best so far") == "log")
+        expect(box).to_be_checked()
+        assert violations(page) == []
+
+
+def test_most_important_hyperparameter_is_shown_and_named(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=TALL, scripts=(axe(),)) as seen:
+        page = seen.page
+        seen.open("/experiments/1?tab=hyperparameters")
+        expect(page.locator(".takeaway")).to_contain_text("optimizer.learning_rate")
+        expect(card(page, "Metric by hyperparameter")).to_contain_text(
+            "optimizer.learning_rate and each trial's result"
+        )
+        expect(page.locator(".parallel .label").first).to_contain_text("learning_rate")
+        assert violations(page) == []
+
+
+def test_selection_on_axis_filters_table_and_scatter(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=TALL, scripts=(axe(),)) as seen:
+        page = seen.page
+        seen.open("/experiments/1?tab=hyperparameters")
+        axis = page.locator(".parallel").get_by_role("slider", name="loss", exact=True)
+        axis.focus()
+        for _ in range(15):
+            page.keyboard.press("ArrowUp")
+        selected = page.get_by_role("region", name="Selected trials")
+        expect(selected).to_contain_text(re.compile(r"\d+ trials? in the selected ranges"))
+        rows = selected.locator("tbody tr")
+        kept = rows.count()
+        assert 0 < kept <= 20
+        expect(page.locator(".scatterlayer .point.dim").first).to_be_attached()
+        rows.first.hover()
+        expect(page.locator(".scatterlayer .point.lit")).to_have_count(1)
+        expect(page.locator(".parallel path.lit")).to_have_attribute("d", re.compile("^M"))
+        assert violations(page) == []
+        axis.focus()
+        page.keyboard.press("Escape")
+        expect(selected).to_be_hidden()
+        expect(page.locator(".scatterlayer .point.dim")).to_have_count(0)
+
+
+def test_axes_can_be_chosen_and_ordered_with_keys(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=TALL) as seen:
+        page = seen.page
+        seen.open("/experiments/1?tab=hyperparameters")
+        labels = page.locator(".parallel .label title")
+        first = labels.first.text_content()
+        page.get_by_text("Axes", exact=True).focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("checkbox", name="activation").focus()
+        page.keyboard.press("Space")
+        expect(labels.filter(has_text="activation")).to_have_count(0)
+        page.get_by_label(f"Move {first} to the right").focus()
+        page.keyboard.press("Enter")
+        expect(labels.nth(1)).to_have_text(str(first))
+        expect(page).to_have_url(re.compile(r"parallel_coordinates\.axes="))
+        page.reload()
+        seen.settled()
+        expect(labels.nth(1)).to_have_text(str(first))
+        expect(labels.filter(has_text="activation")).to_have_count(0)
+
+
+def test_learning_curves_can_be_grouped(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=TALL, scripts=(axe(),)) as seen:
+        page = seen.page
+        seen.open("/experiments/1?tab=curves")
+        curves = card(page, "Learning curves")
+        expect(page.locator(".side i.line")).to_have_count(10)
+        expect(curves.locator(".legend")).to_be_hidden()
+        curves.get_by_label("Group by").select_option("activation")
+        entry = curves.locator(".legend").get_by_role("button", name=re.compile("relu"))
+        expect(entry).to_have_attribute("aria-pressed", "true")
+        entry.focus()
+        page.keyboard.press("Enter")
+        expect(entry).to_have_attribute("aria-pressed", "false")
+        curves.get_by_label("Smoothing %").select_option("80")
+        expect(page).to_have_url(re.compile(r"learning_curves\.smooth=80"))
+        assert violations(page) == []
+
+
+def test_phone_shows_counts_per_rung(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=PHONE, scripts=(axe(),)) as seen:
+        page = seen.page
+        seen.open("/experiments/1")
+        ladder = card(page, "The ladder")
+        expect(ladder.get_by_label("Counts only")).to_be_checked()
+        seen.says("Number of trials at each rung")
+        expect(ladder.locator(".legend")).to_contain_text("promoted")
+        ladder.get_by_label("Counts only").uncheck()
+        seen.says("Best on the left")
+        assert violations(page) == []
+
+
+def test_comparison_has_row_at_equal_training(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=TALL, scripts=(axe(),)) as seen:
+        page = seen.page
+        seen.open("/compare?ids=1,2")
+        seen.says("Best at equal training", "Marked rows differ", "(best)")
+        expect(card(page, "Metric by hyperparameter").locator(".legend button")).to_have_count(2)
+        card(page, "Best so far").get_by_label("x-axis").select_option("time")
+        seen.says("Best at equal time")
+        expect(page).to_have_url(re.compile("against=time"))
+        page.go_back()
+        seen.says("Best at equal training")
+        assert violations(page) == []
+
+
+def test_figures_out_of_sight_are_drawn_before_printing(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=(1440, 500)) as seen:
+        page = seen.page
+        seen.open("/experiments/1?tab=hyperparameters")
+        heat = card(page, "Metric by two hyperparameters")
+        assert not heat.evaluate("(card) => card.getBoundingClientRect().top < innerHeight")
+        expect(heat.locator(".heatmaplayer image")).to_be_attached()
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        wait_until(lambda: heat.locator(".plot").evaluate("(plot) => plot._fullLayout.width") < 800)
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        wait_until(lambda: heat.locator(".plot").evaluate("(plot) => plot._fullLayout.width") > 800)
