@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ashwood.search.learning import LearningBracket
 from ashwood.search.settings import AUTO_DEFAULTS, Method
 from ashwood.search.trust import Level, RungResults, measure, verdict
 from ashwood.views.settled import LateResults, noise_share
@@ -194,7 +193,6 @@ def _truth(regrets: Sequence[float]) -> set[Level]:
 def judged(search: TableSearch) -> Level:
     """Return the verdict about a search so far, as the trust meter of an experiment does."""
     (bracket,) = search.search.brackets
-    assert isinstance(bracket, LearningBracket)
     rungs = []
     for rung in bracket.rungs:
         losses = {
@@ -204,7 +202,7 @@ def judged(search: TableSearch) -> Level:
         }
         direct = {trial: losses.pop(trial) for trial in [*losses] if trial not in rung}
         rungs.append(RungResults(rung.length, losses, promoted=rung.promoted, direct=direct))
-    return verdict(measure(rungs, AUTO_DEFAULTS.divisor), bracket.entry).level
+    return verdict(measure(rungs, AUTO_DEFAULTS.divisor)).level
 
 
 if __name__ == "__main__":

@@ -404,17 +404,6 @@ def test_rung_of_nearly_equal_results_misleads_whatever_its_agreement() -> None:
     assert is_trusted(pair_of(0, 1, GOOD, tied=0.5)) is True
 
 
-def test_rungs_that_new_trials_skip_are_not_judged() -> None:
-    pairs = [pair_of(0, 1, GOOD, both=ENOUGH - 1), pair_of(1, 2, GOOD)]
-    assert verdict(pairs).level is Level.TOO_EARLY
-    assert verdict(pairs, first=1) == (Level.FROM_RUNG, 1)
-
-
-def test_search_that_skips_all_rungs_is_not_trustworthy() -> None:
-    pairs = [pair_of(0, 1, BAD), pair_of(1, 2, GOOD, both=ENOUGH - 1)]
-    assert verdict(pairs, first=2) == (Level.NOT_TRUSTWORTHY, None)
-
-
 def test_verdict_of_simulated_brackets() -> None:
     good = [verdict(measure(Simulated(seed, 300, 0.9).rungs(), DIVISOR)).level for seed in range(10)]
     bad = [verdict(measure(Simulated(seed, 300, 0.0).rungs(), DIVISOR)).level for seed in range(10)]

@@ -16,6 +16,7 @@ from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.ladder import Final, Ladder
 from ashwood.views.progress import Progress
 from ashwood.views.recommendation import Recommendation, describe_results, recommend, recommendation_record
+from ashwood.views.settled import LateResults
 from tests.views.simulate import Workers, spec_of
 from tests.views.streams import runs
 
@@ -57,6 +58,34 @@ def test_without_replicates_order_is_that_of_results(results: list[float], small
     sign = 1 if smaller else -1
     expected = sorted(range(len(results)), key=lambda trial: (sign * results[trial], trial))
     assert order(ladder_with(*([each] for each in results), smaller_is_better=smaller)) == expected
+
+
+def noisy(level: float, last: float, spread: float = 1.0) -> LateResults:
+    """Return results that alternate around a level, and then a last one."""
+    late = LateResults(20)
+    for length in range(1, 20):
+        late.add(length, level + spread * (-1) ** length)
+    late.add(20, last)
+    return late
+
+
+def test_noisy_curves_are_compared_without_their_noise() -> None:
+    ladder = ladder_with([0.5], [1.0])
+    ladder.late = {0: noisy(3.0, 0.5), 1: noisy(1.0, 1.0)}
+    (first, second) = recommended(ladder)
+    assert (first.trial, second.trial) == (1, 0)
+    assert first.mean == pytest.approx(1.0, abs=0.1)
+    assert first.noise > 0.5
+    assert "without the noise of single validations" in describe_results(first, "epochs")
+
+
+def test_smooth_curves_are_compared_by_their_last_results() -> None:
+    ladder = ladder_with([0.5], [1.0])
+    for trial, last in enumerate([0.5, 1.0]):
+        ladder.late[trial] = LateResults(8)
+        for length in range(1, 9):
+            ladder.late[trial].add(length, last + 8 / length - 1)
+    assert [each.results for each in recommended(ladder)] == [(0.5,), (1.0,)]
 
 
 @given(st.lists(st.lists(finite, min_size=1, max_size=4), min_size=1, max_size=6))

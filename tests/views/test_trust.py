@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -131,15 +132,28 @@ def test_search_that_stops_no_trial_early_has_no_reading(search: SearchSettings)
     assert not progress.trust.pairs()
 
 
-def test_rungs_that_auto_skips_are_not_judged() -> None:
+def test_trials_that_skip_a_rung_do_not_count_as_compared_there() -> None:
     progress = ran(misleading, 400, mode=Mode.AUTO)
-    assert progress.ladder.entry > 0
     reading = reading_of(progress)
-    assert reading.rung is None or reading.rung >= progress.ladder.entry
     assert reading.level is not Level.TRUSTWORTHY
-    # No trial that skipped a rung counts there.
     at_first = [trial for trial in range(400) if progress.ladder.first_rung(trial) == 0]
     assert reading.pairs[0].arrived <= len(at_first)
+
+
+def test_reports_at_the_length_of_a_skipped_rung_count_in_agreement() -> None:
+    spec = spec_of(search_of(60, mode=Mode.AUTO, divisor=Fraction(2), max_length=8))
+    workers = Workers(spec, agreeing, workers=4)
+    entries = workers.run()
+    progress, without = fold(Progress(workers.spec), entries), reading_of(fold(Progress(workers.spec), entries))
+    skips = [trial for trial in range(60) if progress.ladder.first_rung(trial) == 1]
+    lengths = progress.ladder.brackets[0].lengths
+    for trial in skips:
+        event = ValidationReported(trial, 1, lengths[0], {"loss": agreeing(trial, lengths[0])})
+        progress.trust.apply(Entry(0.0, event, ()))
+    with_them = reading_of(progress)
+    assert skips
+    assert with_them.pairs[0].both == without.pairs[0].both + len(skips)
+    assert with_them.pairs[0].arrived == without.pairs[0].arrived
 
 
 # -- the input -------------------------------------------------------------------------------------

@@ -639,23 +639,20 @@ class TrustVerdict(NamedTuple):
     rung: int | None = None
 
 
-def verdict(pairs: Sequence[Pair], first: int = 0) -> TrustVerdict:
+def verdict(pairs: Sequence[Pair]) -> TrustVerdict:
     """Return whether early stopping can be believed, from the agreement of the rungs of one bracket.
 
     Each rung is judged by its `decisive` pair.  Early stopping is trusted from the first rung on that does not mislead.
 
     Args:
         pairs: the pairs of the bracket, as `measure` returns them.
-        first: the rung at which new trials are first compared now.  The rungs below are not judged.
     """
-    if first and not any(pair.lower >= first for pair in pairs):
-        return TrustVerdict(Level.NOT_TRUSTWORTHY)  # New trials train to the last rung, because all others mislead.
-    judged = {rung: pair for rung, pair in decisive(pairs).items() if rung >= first}
+    judged = decisive(pairs)
     for rung, pair in sorted(judged.items()):
         trusted = is_trusted(pair)
-        if trusted and (rung == first or pair.agreement >= PROVEN):
+        if trusted and (rung == 0 or pair.agreement >= PROVEN):
             return TrustVerdict(Level.FROM_RUNG if rung else Level.TRUSTWORTHY, rung)
-        if trusted is None and rung == first:
+        if trusted is None and rung == 0:
             return TrustVerdict(Level.TOO_EARLY)
     return TrustVerdict(Level.NOT_TRUSTWORTHY if judged else Level.TOO_EARLY)
 

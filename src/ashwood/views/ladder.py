@@ -35,7 +35,6 @@ from ashwood.search.settings import Method
 from ashwood.search.vocabulary import (
     Audited,
     BracketFinished,
-    CreatedHedged,
     Extended,
     Promoted,
     Replicated,
@@ -43,6 +42,7 @@ from ashwood.search.vocabulary import (
     TrialId,
 )
 from ashwood.views.rows import Rows, Tuples
+from ashwood.views.settled import LateResults
 from ashwood.views.wording import format_length, ordinal
 
 
@@ -221,8 +221,8 @@ class Ladder:
             The path of a replicate has no arrivals, because it is compared at no rung, and ends at the last rung.
         originals: the original of each replicate.
         finals: results of the trials that have trained to the end, and of such replicates.
+        late: results of each trial in the last half of a full training.
         replicates_wanted: number of the best trials that are replicated.
-        entry: the lowest rung at which new trials are compared; above 0 if rungs mislead.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -244,7 +244,7 @@ class Ladder:
         self._last: dict[TrialId, tuple[int, float]] = {}
         self.originals: dict[TrialId, TrialId] = {}
         self.finals: dict[TrialId, Final] = {}
-        self.entry = 0
+        self.late: dict[TrialId, LateResults] = {}
         self.replicates_wanted = spec.search.replicates
         self._until = 0.0
 
@@ -376,9 +376,8 @@ class Ladder:
         """Apply an entry of the log."""
         # If the clock was set back, no time is subtracted.
         self._until = max(self._until, entry.at)
-        event, metric = entry.event, self.spec.metric
-        if self.spec.search.open_ended and isinstance(event, ValidationReported) and metric in event.metrics:
-            self._last[event.trial] = (event.length, event.metrics[metric])
+        if isinstance(entry.event, ValidationReported) and self.spec.metric in entry.event.metrics:
+            self._note_result(entry.event)
         for decision in entry.decisions:
             match decision:
                 case ChangeSettings(bracket_trials=planned, replicates=wanted):
@@ -386,6 +385,8 @@ class Ladder:
                     self.replicates_wanted = wanted
                 case ExtendSearch(max_length, lengths, planned, wanted):
                     extended = self.spec.search.extended(max_length, lengths, planned, wanted)
+                    if extended.max_length != self.spec.search.max_length:
+                        self.late.clear()  # These are the last halves of shorter trainings.
                     self.spec = replace(self.spec, search=extended)
                     self._plan(planned)
                     self.replicates_wanted = wanted
@@ -413,6 +414,14 @@ class Ladder:
                     if path.state is not TrialState.RUNNING:
                         self.paths.settle(trial)
 
+    def _note_result(self, event: ValidationReported) -> None:
+        value, longest = event.metrics[self.spec.metric], self.spec.search.max_length
+        if self.spec.search.open_ended:
+            self._last[event.trial] = (event.length, value)
+        elif 2 * event.length > longest:
+            late = self.late.get(event.trial) or self.late.setdefault(event.trial, LateResults(longest))
+            late.add(event.length, value)
+
     def _create(self, decision: CreateTrial) -> None:
         bracket = self.brackets[decision.bracket]
         if isinstance(decision.why, Replicated):
@@ -423,8 +432,6 @@ class Ladder:
         bracket.created += 1
         if skipped := bracket.lengths.index(decision.target):
             self._skipped[decision.trial] = skipped
-            hedged = isinstance(decision.why, CreatedHedged)  # It skips one more rung than those that mislead.
-            self.entry = max(self.entry, skipped - hedged)
         self.paths.add(TrialPath(bracket.number, self._until, promotions=(self._until,) * skipped))
         bracket.rungs[skipped].training.add(decision.trial)
 

@@ -1,8 +1,9 @@
 """Which setting to use: the one with the best expected result at max_length, over all seeds with which it was trained.
 
 The lowest point of all curves is the luckiest one, so it is no measure of a setting.  Here the
-settings that have trained to the end are compared by their results at that length.  Trials of
-one setting differ only in their seeds: the original and its replicates.
+settings that have trained to the end are compared by their results at that length.  If curves are
+noisy, these are settled (`ashwood.views.settled`).  Trials of one setting differ only in their
+seeds: the original and its replicates.
 
 With replicates, the mean of the n_i results of setting i is shrunk towards the mean of all
 settings by the factor B_i = tau^2 / (tau^2 + sigma^2 / n_i).  sigma^2 is the variance between
@@ -24,7 +25,11 @@ from typing import Any, NamedTuple
 
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.ladder import Ladder
+from ashwood.views.settled import noise_share
 from ashwood.views.wording import format_length, format_value
+
+_LITTLE = 0.1
+"""A `noise_share` below this is ignored, so results of smooth curves are the last ones exactly."""
 
 
 class Recommendation(NamedTuple):
@@ -33,10 +38,12 @@ class Recommendation(NamedTuple):
     Attributes:
         trial: the original trial of the setting.
         length: total length at which the results were reported.
-        results: the result of the original, and then those of its replicates.
+        results: the result of the original, and then those of its replicates; see ``noise``.
         mean: mean of the results, or None if one of them is not finite.
         spread: standard deviation of the results, or None if there are fewer than two or one is not finite.
         expected: the mean, shrunk towards that of all settings, or None if one of the results is not finite.
+        noise: share of noise in the last halves of all curves, or 0 if it is small.  If it is not 0, each result is
+            settled: the last one, moved towards the mean of the last half of the training.
     """
 
     trial: TrialId
@@ -45,6 +52,7 @@ class Recommendation(NamedTuple):
     mean: float | None
     spread: float | None
     expected: float | None
+    noise: float = 0.0
 
     @property
     def seeds(self) -> int:
@@ -60,8 +68,15 @@ def recommend(ladder: Ladder, most: int, is_usable: Callable[[TrialId], bool]) -
     in the variances, but are not returned.
     """
     longest, sign = ladder.spec.search.max_length, 1 if ladder.spec.smaller_is_better else -1
+    noise = noise_share(late for trial, late in ladder.late.items() if trial in ladder.finals)
+    noise = noise if noise >= _LITTLE else 0.0
+
+    def settled(trial: TrialId, last: float) -> float:
+        late = ladder.late.get(trial)
+        return late.settled(noise) if noise and late is not None and late.last == last else last
+
     results: dict[TrialId, list[float]] = {
-        trial: [final.metric]
+        trial: [settled(trial, final.metric)]
         for trial, final in ladder.finals.items()
         if final.length == longest and trial not in ladder.originals and isfinite(final.metric)
     }
@@ -69,13 +84,13 @@ def recommend(ladder: Ladder, most: int, is_usable: Callable[[TrialId], bool]) -
         usable = (trial for trial in results if is_usable(trial))
         first = nsmallest(most, usable, key=lambda trial: (sign * results[trial][0], trial))
         return [
-            Recommendation(trial, longest, (value,), value, None, value)
+            Recommendation(trial, longest, (value,), value, None, value, noise)
             for trial, value in ((trial, results[trial][0]) for trial in first)
         ]
     for trial, original in sorted(ladder.originals.items()):
         final = ladder.finals.get(trial)
         if final is not None and final.length == longest and original in results:
-            results[original].append(final.metric)
+            results[original].append(settled(trial, final.metric))
     sound = {trial: each for trial, each in results.items() if all(map(isfinite, each))}
     expected, pull = _shrink(sound)
     found = [
@@ -86,6 +101,7 @@ def recommend(ladder: Ladder, most: int, is_usable: Callable[[TrialId], bool]) -
             _mean(each) if trial in sound else None,
             _deviation(each) if trial in sound else None,
             expected.get(trial),
+            noise,
         )
         for trial, each in results.items()
         if is_usable(trial)
@@ -102,6 +118,8 @@ def recommend(ladder: Ladder, most: int, is_usable: Callable[[TrialId], bool]) -
 def describe_results(setting: Recommendation, unit: str) -> str:
     """Return the results of a setting, such as ``trained 3 times: 0.091 ± 0.004 at 64 epochs``."""
     at = f"at {format_length(setting.length, unit)}"
+    if setting.noise:
+        at += ", without the noise of single validations"
     if setting.seeds == 1:
         return f"{format_value(setting.mean)} {at}"
     if setting.mean is None or setting.spread is None:

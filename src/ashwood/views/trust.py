@@ -365,14 +365,14 @@ class Trust:
                 by_this = judged[pair.lower] is pair and pair.both >= ENOUGH
                 price = self._price(rungs, pair) if by_this else None
                 readings.append(_reading_of(number, pair, price))
-        level, rung = verdict(first, self.ladder.entry)
+        level, rung = verdict(first)
         length = None if rung is None else self.ladder.brackets[0].lengths[rung]
         own = [each for each in readings if each.bracket == 0]
         return TrustReading(
             level=level,
             rung=rung,
             length=length,
-            sentence=_sentence(level, rung, length, [each for each in own if each.lower >= self.ladder.entry], unit),
+            sentence=_sentence(level, rung, length, own, unit),
             reasons=list(_reasons(own, unit, self.ladder.spec.metric)),
             advice=list(_advice(level, rung, settings, len(self.ladder.brackets[0].lengths))),
             pairs=readings,
