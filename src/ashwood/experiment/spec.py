@@ -116,7 +116,7 @@ class RayCluster:
 IMPORTED: Final = "imported"
 """Key of `ExperimentSpec.provenance` for the number of log entries with which the experiment was imported."""
 
-RULES: Final = 4
+RULES: Final = 5
 """Number of the rules by which new experiments decide.
 
 A change of a decision or a draw must increase it.  An experiment keeps the number with which it was created, so old
@@ -132,6 +132,8 @@ logs replay to the decisions that they hold.  The changes of each number:
    code trains to its target without reporting the metric there is not retried.  Each different warning of trial
    processes is shown once for the experiment; before, only the first one was.
 4. Integers of a grid are rounded with halves away from zero.
+5. Priors and past searches change only the draws of some trials, and only if the good trials of this search agree with
+   them better than by chance; see `ashwood.search.density`.
 """
 
 
