@@ -85,21 +85,27 @@ def test_guide_raises_the_share_of_draws_near_it_as_long_as_results_agree(kind: 
 
 
 def equal_draws(sampler: DensitySampler, good: Callable[[Sequence[dict[str, Any]]], Sequence[int]]) -> int:
-    """Return how many of 200 later draws are those of a sampler without guides that knows the same trials.
+    """Return how many of 200 later draws are those of a sampler without guides.
+
+    It knows the same trials, or only those that did not follow guides.
 
     Args:
         sampler: a sampler with guides.
         good: function from the settings of the first trials to the good trials.
     """
-    plain = DensitySampler(SPACE, 1)
     values = [sampler.sample(trial, 0, trial, ()) for trial in range(TRIALS)]
-    plain._cells = dict(sampler._cells)
+    random = [trial for trial in range(TRIALS) if values[trial] == SPACE.sample(1, 0, trial)]
+    everyone, others = DensitySampler(SPACE, 1), DensitySampler(SPACE, 1)
+    everyone._cells = sampler._cells.copy()
+    others._cells = {trial: sampler._cells[trial] for trial in random}
     for trial in range(TRIALS):
-        sampler.note(trial)
-        plain.note(trial)
-    best = good(values)
-    indices = [1 + RANDOM_EVERY * n for n in range(200)]
-    return sum(sampler.sample(TRIALS, 0, n, best, best) == plain.sample(TRIALS, 0, n, best) for n in indices)
+        for each in (sampler, everyone, others):
+            each.note(trial)
+    best, equal = good(values), 0
+    for index in range(1, 200 * RANDOM_EVERY, RANDOM_EVERY):
+        drawn = sampler.sample(TRIALS, 0, index, best, best)
+        equal += drawn in [each.sample(TRIALS, 0, index, best) for each in (everyone, others)]
+    return equal
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
@@ -108,6 +114,21 @@ def test_guide_that_misleads_is_given_up(kind: str) -> None:
         return sorted(range(TRIALS), key=lambda trial: momentum(values[trial]))[: TRIALS // 4]
 
     assert equal_draws(SAMPLERS[kind](), lowest) == 200
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_trials_that_followed_a_guide_are_ignored_after_it_is_given_up(kind: str) -> None:
+    sampler, plain = SAMPLERS[kind](), DensitySampler(SPACE, 1)
+    values = [sampler.sample(trial, 0, trial, ()) for trial in range(TRIALS)]
+    for trial in range(TRIALS):
+        sampler.note(trial)
+        if plain.sample(trial, 0, trial, ()) == values[trial]:
+            plain.note(trial)
+    good = sorted(range(TRIALS), key=lambda trial: momentum(values[trial]))[: TRIALS // 4]
+    random = [trial for trial in good if values[trial] == SPACE.sample(1, 0, trial)]
+    assert len(random) < len(good)
+    for index in range(1, 40 * RANDOM_EVERY, RANDOM_EVERY):
+        assert sampler.sample(TRIALS, 0, index, good, good) == plain.sample(TRIALS, 0, index, random)
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)

@@ -95,6 +95,12 @@ class DensitySampler:
         self._cells: dict[TrialId, Cells] = {}
         self._all = [[0.0] * size for size in self._sizes]
         self._having = [0] * len(free)
+        # Trials that followed guides, and their histograms.  They are ignored while no guide has any trust: drawn
+        # around one setting, they say little about each hyperparameter by itself.
+        self._followers: set[TrialId] = set()
+        self._followed = [[0.0] * size for size in self._sizes]
+        self._followers_having = [0] * len(free)
+        self._ignores_followers = False
         self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
         self._ratios: Ratios = []
@@ -140,6 +146,8 @@ class DensitySampler:
             units = self._best_candidate(self._ratios_for(good), bracket, index, given)
         elif not good and is_guided:
             units = next(self._candidates(bracket, index, 1, given), ())
+        if is_guided and units and not self._former:
+            self._followers.add(trial)
         units = units or self._space.units(self._seed, bracket, index, given)
         if None not in self._given_positions(given):
             self._cells[trial] = self._cells_of(units, given)
@@ -153,6 +161,8 @@ class DensitySampler:
         self._ratios = []
         cells = self._cells[trial]
         self._count(cells, self._all, self._having)
+        if trial in self._followers:
+            self._count(cells, self._followed, self._followers_having)
         for guide in self._guides:
             guide.note(trial, self._product(guide.weights, cells))
 
@@ -168,8 +178,16 @@ class DensitySampler:
         """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials."""
         if not self._ratios or good != self._good:
             self._good = good
-            known = [self._cells[trial] for trial in good if trial in self._cells]
-            self._ratios = self._compare(known, self._all, self._having)
+            known = [trial for trial in good if trial in self._cells]
+            everyone, having = self._all, self._having
+            if self._ignores_followers:
+                known = [trial for trial in known if trial not in self._followers]
+                everyone = [
+                    [count - followed for count, followed in zip(*of_bins, strict=True)]
+                    for of_bins in zip(everyone, self._followed, strict=True)
+                ]
+                having = [count - followed for count, followed in zip(having, self._followers_having, strict=True)]
+            self._ratios = self._compare([self._cells[trial] for trial in known], everyone, having)
         return self._ratios
 
     def _compare(self, good: Sequence[Sequence[int]], everyone: Ratios, having: Sequence[int]) -> Ratios:
@@ -277,6 +295,9 @@ class DensitySampler:
         for trust in trusts:  # sum() rounds floats differently since Python 3.12.
             total += trust
             most = max(most, trust)
+        if self._ignores_followers != (total == 0):
+            self._ignores_followers = not self._ignores_followers
+            self._ratios = []
         is_guided = unit_draw(self._seed, "guides", bracket, index) < total / len(trusts)
         self._trusts = [trust / most if is_guided else 0.0 for trust in trusts]
         return is_guided

@@ -106,8 +106,8 @@ class Guide:
     def trust(self, good: Sequence[TrialId]) -> float:
         """Return the probability that a new draw may follow the guide, from 0 to 1.
 
-        It is a half before there are good trials.  Then it is 0 if their mean score is at most half a standard error of such
-        a mean above that of all trials, and 1 if it is two above it; and it falls with the number of results.
+        It is a half before there are good trials.  Then it is 0 if their mean score is at most half a standard error of
+        such a mean above that of all trials, and 1 if it is two above it; and it falls with the number of results.
         """
         agreement = self._agreement(good)
         if agreement is None:
