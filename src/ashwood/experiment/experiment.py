@@ -74,7 +74,9 @@ class Experiment:
         self.trials: dict[TrialId, TrialRecord] = {}
         self.search = Tournament(spec.search, spec.seed)
         self._sampler = (
-            DensitySampler(spec.space, spec.seed, spec.warm_start) if spec.search.sampler is Sampler.DENSITY else None
+            DensitySampler(spec.space, spec.seed, spec.warm_start, former=spec.rules < 5)
+            if spec.search.sampler is Sampler.DENSITY
+            else None
         )
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, self._is_replicate, rules=spec.rules)
         self.best_saved = inf

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeAlias
 
-from ashwood.search.draw import LARGEST_DRAW, unit_draws
+from ashwood.search.draw import LARGEST_DRAW, unit_draw, unit_draws
 from ashwood.search.given import position_of
 from ashwood.search.guides import Guide, PastTrials, Ratios, normalized, prior_weights, warped
 from ashwood.search.space import ABSENT, NOTHING, Categorical, Const, Hyperparameter, Int, Space, Value
@@ -46,7 +46,7 @@ MOST_GOOD = 24
 """Largest number of good trials."""
 
 GUIDED_EVERY = 2
-"""Until there are enough results, every n-th trial is drawn by a guide."""
+"""Before rules 5, every n-th trial was drawn by a guide until there were enough results."""
 
 ENOUGH_TO_JUDGE = 32
 """Number of results at a length that are needed to judge guides."""
@@ -69,10 +69,14 @@ _NO_BIN = 255
 class DensitySampler:
     """Chooses the values of new trials near the values of good trials, and near those that guides recommend."""
 
-    def __init__(self, space: Space, seed: int, past: Sequence[PastTrials] = ()) -> None:
-        """Draw from ``space`` for an experiment with ``seed``; ``past`` are results of other searches."""
+    def __init__(self, space: Space, seed: int, past: Sequence[PastTrials] = (), *, former: bool = False) -> None:
+        """Draw from ``space`` for an experiment with ``seed``; ``past`` are results of other searches.
+
+        If ``former``, guides change draws as before rules 5: each draw, and also guides that agree only by chance.
+        """
         self._space = space
         self._seed = seed
+        self._former = former
         leaves = list(space.leaves())
         conditional = {path for path, _, _ in space.conditional()}
         self._free = [index for index, (_, leaf) in enumerate(leaves) if not isinstance(leaf, Const)]
@@ -91,6 +95,12 @@ class DensitySampler:
         self._cells: dict[TrialId, Cells] = {}
         self._all = [[0.0] * size for size in self._sizes]
         self._having = [0] * len(free)
+        # Trials that followed guides, and their histograms.  They are ignored while no guide has any trust: drawn
+        # around one setting, they say little about each hyperparameter by itself.
+        self._followers: set[TrialId] = set()
+        self._followed = [[0.0] * size for size in self._sizes]
+        self._followers_having = [0] * len(free)
+        self._ignores_followers = False
         self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
         self._ratios: Ratios = []
@@ -130,12 +140,14 @@ class DensitySampler:
             judges: result of `judges`.
             given: values that are not drawn, by dotted name.
         """
-        self._trusts = [guide.trust(judges or good) for guide in self._guides]
+        is_guided = self._choose_trusts(bracket, index, good, judges)
         units: Sequence[float] = ()
         if good and index % RANDOM_EVERY and self._sizes:
             units = self._best_candidate(self._ratios_for(good), bracket, index, given)
-        elif not good and index % GUIDED_EVERY == 0 and self._guides:
+        elif not good and is_guided:
             units = next(self._candidates(bracket, index, 1, given), ())
+        if is_guided and units and not self._former:
+            self._followers.add(trial)
         units = units or self._space.units(self._seed, bracket, index, given)
         if None not in self._given_positions(given):
             self._cells[trial] = self._cells_of(units, given)
@@ -149,6 +161,8 @@ class DensitySampler:
         self._ratios = []
         cells = self._cells[trial]
         self._count(cells, self._all, self._having)
+        if trial in self._followers:
+            self._count(cells, self._followed, self._followers_having)
         for guide in self._guides:
             guide.note(trial, self._product(guide.weights, cells))
 
@@ -164,8 +178,16 @@ class DensitySampler:
         """Return for each bin of each hyperparameter its frequency in good trials divided by that in other trials."""
         if not self._ratios or good != self._good:
             self._good = good
-            known = [self._cells[trial] for trial in good if trial in self._cells]
-            self._ratios = self._compare(known, self._all, self._having)
+            known = [trial for trial in good if trial in self._cells]
+            everyone, having = self._all, self._having
+            if self._ignores_followers:
+                known = [trial for trial in known if trial not in self._followers]
+                everyone = [
+                    [count - followed for count, followed in zip(*of_bins, strict=True)]
+                    for of_bins in zip(everyone, self._followed, strict=True)
+                ]
+                having = [count - followed for count, followed in zip(having, self._followers_having, strict=True)]
+            self._ratios = self._compare([self._cells[trial] for trial in known], everyone, having)
         return self._ratios
 
     def _compare(self, good: Sequence[Sequence[int]], everyone: Ratios, having: Sequence[int]) -> Ratios:
@@ -256,6 +278,29 @@ class DensitySampler:
         return bytes(cells)
 
     # -- guides -------------------------------------------------------------------------------
+
+    def _choose_trusts(self, bracket: int, index: int, good: Sequence[TrialId], judges: Sequence[TrialId]) -> bool:
+        """Set the trust in each guide for a new trial, and return whether the trial follows guides.
+
+        A share of the trials follows guides, which is the mean trust in them; all other trials are drawn as if there
+        were none.  So guides that mislead cost little, also if one of many agrees with the results by chance.
+        """
+        if self._former:
+            self._trusts = [guide.former_trust(judges or good) for guide in self._guides]
+            return bool(self._guides) and index % GUIDED_EVERY == 0
+        if not self._guides:
+            return False
+        trusts = [guide.trust(judges) for guide in self._guides]
+        total = most = 0.0
+        for trust in trusts:  # sum() rounds floats differently since Python 3.12.
+            total += trust
+            most = max(most, trust)
+        if self._ignores_followers != (total == 0):
+            self._ignores_followers = not self._ignores_followers
+            self._ratios = []
+        is_guided = unit_draw(self._seed, "guides", bracket, index) < total / len(trusts)
+        self._trusts = [trust / most if is_guided else 0.0 for trust in trusts]
+        return is_guided
 
     def _weight(self, cells: Cells) -> float:
         """Return the weight of a setting in a mixture of random draws and draws of the guides.

@@ -61,8 +61,14 @@ Weights: TypeAlias = list[float]
 Ratios: TypeAlias = list[list[float]]
 """One number for each bin of each hyperparameter."""
 
-FADING = 64
+FADING = 512
 """Number of trials with results at which a guide has half of its first trust.  Then the search knows enough itself."""
+
+_FORMER_FADING = 64
+
+# Trust before there are results to judge a guide; and the numbers of standard errors by which the mean score of good
+# trials is above that of all trials if there is no trust, and if there is full trust.
+_FIRST_TRUST, _NO_TRUST, _FULL_TRUST = 0.5, 0.5, 2.0
 
 # Standard deviation of a normal distribution around the value, as a share of the range; and the weight of the value of
 # a categorical hyperparameter, relative to each other value.  NePS uses about the same numbers for PriorBand.
@@ -89,22 +95,37 @@ class Guide:
         self._total += score
         self._squares += score * score
 
-    def trust(self, good: Sequence[TrialId]) -> float:
-        """Return the share of the guide in new draws relative to random ones, from 0 to 1.
+    def former_trust(self, good: Sequence[TrialId]) -> float:
+        """Return the trust in the guide before rules 5, which also let guides without any relation to results count."""
+        agreement = self._agreement(good)
+        if agreement is None:
+            return 1.0
+        # The order of the operations must stay, so that old logs replay to the same numbers.
+        return max(0.0, min(1.0, (1 + agreement) / 2)) * _FORMER_FADING / (_FORMER_FADING + len(self._scores))
 
-        It is 1 before there are good trials.  Then it is 0 if their mean score is at least one standard error of such a
-        mean below that of all trials, and 1 if it is as much above it; and it falls with the number of results.
+    def trust(self, good: Sequence[TrialId]) -> float:
+        """Return the probability that a new draw may follow the guide, from 0 to 1.
+
+        It is a half before there are good trials.  Then it is 0 if their mean score is at most half a standard error of
+        such a mean above that of all trials, and 1 if it is two above it; and it falls with the number of results.
         """
+        agreement = self._agreement(good)
+        if agreement is None:
+            return _FIRST_TRUST
+        trust = max(0.0, min(1.0, (agreement - _NO_TRUST) / (_FULL_TRUST - _NO_TRUST)))
+        return trust * FADING / (FADING + len(self._scores))
+
+    def _agreement(self, good: Sequence[TrialId]) -> float | None:
+        """Return by how many standard errors the mean score of good trials is above that of all, or None if unknown."""
         scores = [self._scores[trial] for trial in good if trial in self._scores]
         if not scores:
-            return 1.0
+            return None
         count = len(self._scores)
         mean, total = self._total / count, 0.0
         for score in scores:  # sum() rounds floats differently since Python 3.12.
             total += score - mean
         error = sqrt(max(0.0, self._squares / count - mean * mean) * len(scores))
-        agreement = max(0.0, min(1.0, (1 + total / error) / 2)) if error > 0 else 0.5
-        return agreement * FADING / (FADING + count)
+        return total / error if error > 0 else 0.0
 
 
 def prior_weights(confidence: Confidence, unit: float, bins: int, *, ordered: bool) -> Weights:
