@@ -188,6 +188,7 @@ class RecommendedSetting:
     mean: float | None
     spread: float | None
     expected: float | None
+    noise: float
     words: str | None
 
 

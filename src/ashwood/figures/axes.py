@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite, log10
+from sys import float_info
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def metric_range(
     if not isfinite(worst - best):
         return None
     margin = _MARGIN * (worst - best) or 0.05 * abs(best) or 1.0
-    return sorted([sign * (best - margin), sign * (worst + margin)])
+    ends = (max(best - margin, -float_info.max), min(worst + margin, float_info.max))
+    return sorted(sign * end for end in ends)
 
 
 def _worst(losses: Numbers) -> float:

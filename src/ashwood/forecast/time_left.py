@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import exp, inf, log
+from math import exp, inf, isfinite, log
 from typing import Any, NamedTuple
 
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -220,7 +220,11 @@ class Forecaster:
     def _replicate_length(self, arrivals: Sequence[Sequence[float]]) -> float:
         """Return the expected total length of all replicates, with those of a former max_length."""
         ladder, longest = self.progress.ladder, self._settings.max_length
-        return replicate_length(ladder.replicates_wanted, longest, arrivals) + sum(
+        wanted = ladder.replicates_wanted
+        if ladder.is_compared:  # Only finite results are replicated.
+            finals = [each for trial, each in ladder.finals.items() if trial not in ladder.originals]
+            wanted = min(wanted, sum(each.length == longest and isfinite(each.metric) for each in finals))
+        return replicate_length(wanted, longest, arrivals) + sum(
             final.length
             for trial, final in ladder.finals.items()
             if trial in ladder.originals and final.length != longest

@@ -308,6 +308,8 @@ class Ladder:
                 metric = self._arrivals.number(other, place)
             if metric is None or sign * metric > least or read(other, "bracket") != bracket:
                 continue
+            if self.first_rung(other) > rung:
+                continue  # It skipped this rung.
             if read(other, "state") is TrialState.INVALID or (read(other, "dropped_out") and rung >= self.rung(other)):
                 continue
             if ranking_key(other, sign * metric) < key:
