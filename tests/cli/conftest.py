@@ -94,7 +94,7 @@ class Workplace:
 
         It runs in this process, where starting one of its own adds nothing but time.
         """
-        if {"activate", "--background"} & {*arguments}:  # whose child would be ours to bury
+        if {"activate", "--background"} & {*arguments} and "--on" not in arguments:  # whose child would be ours to bury
             return self.apart(*arguments, code=code)
         from ashwood.cli.main import main
 

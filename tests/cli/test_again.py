@@ -75,7 +75,7 @@ def test_run_from_refuses_experiment_without_file_or_commit(workplace: Workplace
     assert "no experiment 7" in workplace.ashwood("run", "--from", "7", code=1)
     output = workplace.ashwood("run", "--from", "1", "--set", "searcher.max_trails=2", code=2)
     assert "did you mean max_trials?" in output
-    for arguments in ([], ["toy.yaml", "--from", "1"], ["toy.yaml", "--checkout"], ["--from", "1", "--resume-latest"]):
+    for arguments in (["toy.yaml", "--from", "1"], ["toy.yaml", "--checkout"], ["--from", "1", "--resume-latest"]):
         assert "give one of: FILE, --from ID" in workplace.ashwood("run", *arguments, code=2).replace("\n│ ", " ")
     assert len(workplace.json("list")) == 1
 

@@ -272,7 +272,7 @@ class Reference:
         if self.hedges:
             both = [(self.result(each, entry), self.result(each, entry + 1)) for each in latest if valid(each)]
             varied = all(len(set(results)) > 1 for results in zip(*both, strict=True))
-            if len(both) >= 12 and varied and tau_b(both) <= 0.1:
+            if len(both) >= 12 and varied and tau_b(both) <= 0.2:
                 self.entries[t.bracket] += 1
                 climbers.clear()
             return

@@ -34,7 +34,7 @@ from ashwood.search.vocabulary import Created, CreatedHedged, CreatedHigher, Job
 ENOUGH = 12
 """Number of trials with results at two rungs that are needed to compare their rankings."""
 
-MISLEADS = 0.1
+MISLEADS = 0.2
 """A rung is skipped if Kendall's tau-b of its ranking and that at the next rung is at most this."""
 
 LATEST = 48

@@ -98,12 +98,12 @@ def full_spec() -> ExperimentSpec:
 def edge_case_entries() -> list[Entry]:
     """Return entries with values that are easily lost: NaN, infinities, the last bit of a float, unusual text."""
     hparams = {"lr": 0.1 + 0.2, "optimizer": {"is": "CreateTrial", "momentum": 5e-324}, "name": "☃\n\"'"}
+    continues = (d.TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2), 4), d.TrainTrial(0, 3, 16, Audited(0, 7, 9)))
     return [
         Entry(1e9 + 1e-6, e.DriverStarted(4), (d.CreateTrial(0, 1, 2, hparams, 2**31 - 1, 4, Created(1, 2)),)),
         Entry(1.5, e.ValidationReported(0, 1, 4, {"loss": math.nan, "a": math.inf, "b": -math.inf, "c": 0.1}), ()),
         Entry(2.0, e.CheckpointSaved(0, 1, 4, "/a/b c", None, 2**40), (d.PauseTrial(0, 1, Waits(0, 7, 12, 3)),)),
-        Entry(2.0, e.AttemptFailed(0, 1, "boom\nTraceback"), (d.TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2), 4),)),
-        Entry(2.0, e.AttemptFailed(0, 2, "boom"), (d.TrainTrial(0, 3, 16, Audited(0, 7, 9)),)),
+        Entry(2.0, e.AttemptFailed(0, 1, "boom\nTraceback"), continues),
         Entry(3.0, e.AttemptFailed(0, 6, "boom"), (d.CloseTrial(0, TrialState.ERRORED, d.GaveUp(6)),)),
         Entry(4.0, e.DriverStopped(), (d.EndExperiment(ExperimentState.ERRORED, "every trial failed"),)),
     ]

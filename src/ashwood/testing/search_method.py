@@ -55,7 +55,7 @@ def search_settings(
 ) -> SearchSettings:
     """Draw valid settings of a search with at most ``max_trials`` trials and a length of at most ``max_length``.
 
-    If ``replicates`` is not 0, the search has at most so many of them.
+    The number of replicates is from 0 to ``replicates``.
     """
     method = draw(st.sampled_from(methods))
     divisor = draw(st.sampled_from(DIVISORS))
