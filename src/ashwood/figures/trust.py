@@ -163,6 +163,9 @@ def _subtitle(measured: PairReading | None, compared: int, shown: int) -> str:
     if measured is None or measured.agreement is None or measured.interval is None:
         return f"{trials} with results at both rungs{fewer}"
     low, high = measured.interval
+    # Trials that skip the lower rung can have reported at its length. They count in agreement, and are not drawn.
+    if measured.both > compared:
+        trials, fewer = format_length(measured.both, "trials"), f", {shown:,} shown"
     return (
         f"Agreement {measured.agreement:.2f} (90 % interval {low:.2f} to {high:.2f}; 1: equal order, 0: chance), "
         f"corrected for selection, from {trials}{fewer}"

@@ -225,7 +225,7 @@ function bracketsTable({ brackets, unit }) {
   if (brackets.length === 0) return h("p", { class: "muted" }, "None yet");
   const has = (name) => brackets.some((bracket) => bracket.rungs.some((rung) => rung[name]));
   const some = (name) => (has(name) ? [name] : []);
-  const training = has("training") || !has("failed") ? ["training"] : [];
+  const training = has("training") || !(has("failed") || has("audits")) ? ["training"] : [];
   const counts = ["length", "arrived", "promoted", ...some("audits"), ...training, ...some("failed")];
   const heads = [unit || "length", "reached", ...counts.slice(2)];
   const right = [...heads.keys()];
