@@ -169,7 +169,9 @@ def test_results_have_the_columns_of_scikit_learn() -> None:
     assert set(results) == {*expected, "rank_test_score"}
     assert {len(column) for column in results.values()} == {len(results["params"])}
     assert search.n_candidates_ == [int((results["iter"] == rung).sum()) for rung in range(len(search.n_resources_))]
-    assert search.n_candidates_[0] == len(set(results["trial"])) == 6
+    assert len(set(results["trial"])) == 6
+    # With mode auto, some trials skip the first rung.
+    assert 0 < search.n_candidates_[0] <= 6
     assert search.n_resources_[-1] == search.max_resources_ == 150
 
 

@@ -54,7 +54,7 @@ def test_noisy_results_settle_at_the_mean_of_which_later_ones_count_more() -> No
     assert whole([9.0, 9.0, 1.0, 2.0]).settled(0.5) == pytest.approx((2 * 1 + 4 * 2) / 6)
 
 
-@pytest.mark.parametrize("odd", [nan, inf])
+@pytest.mark.parametrize("odd", [nan, inf, 1.7e308])
 def test_results_before_one_that_is_not_finite_do_not_count(odd: float) -> None:
     assert late([(3, odd), (4, 2.0)], 4).settled(1.0) == 2.0
     assert late([(3, 2.0), (4, odd)], 4).settled(1.0) == pytest.approx(odd, nan_ok=True)

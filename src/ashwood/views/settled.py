@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import fsum, isfinite, nan
+from math import fsum, nan
 
 _FEWEST = 4
 """Number of results in the last half of a training that are needed to estimate noise."""
+
+_HUGE = 1e100
+"""Squares of larger results could overflow."""
 
 
 @dataclass(slots=True)
@@ -49,14 +52,15 @@ class LateResults:
     before: float = nan
 
     def add(self, length: int, value: float) -> None:
-        """Add a result.  One that is repeated after a restart is ignored, and one that is not finite starts anew."""
+        """Add a result.  A repeated one is ignored; one that is not finite, or is huge, starts anew."""
         if length <= self.length:
             return
-        if not isfinite(value):
+        if not abs(value) < _HUGE:  # Also if it is NaN.
             self.count, self.mean, self.squares, self.weights, self.weighted, self.bends = 0, 0.0, 0.0, 0, 0.0, 0.0
         elif 2 * length > self.longest:
             if self.count >= 2:
-                self.bends += (value - 2 * self.last + self.before) ** 2
+                bend = value - 2 * self.last + self.before
+                self.bends += bend * bend
             self.count += 1
             step = value - self.mean
             self.mean += step / self.count
