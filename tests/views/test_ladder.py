@@ -18,7 +18,7 @@ from ashwood.search.settings import Method, Mode
 from ashwood.search.vocabulary import Audited, LastChance, Promoted
 from ashwood.views.ladder import Ladder, Rank, Standing
 from ashwood.views.trials import TrialTable
-from tests.views.simulate import Workers, asha, spec_of
+from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 
 
@@ -144,6 +144,15 @@ def test_rankings_agree_with_counts(ran: Workers) -> None:
             assert (ranking.promoted, len(ranking.dropped_out)) == (counts.promoted, counts.failed)
             assert {each.trial for each in ranking.ranked if each.standing is Standing.WAITS} == counts.waiting
             assert set(ranking.training) == counts.training
+
+
+def test_rankings_leave_out_trials_that_skipped_the_rung() -> None:
+    ran = Workers(spec_of(asha(12, mode=Mode.AUTO, max_length=4, divisor=Fraction(2))), power_law(1), workers=2)
+    ran.run()
+    ladder, (search,) = ladder_of(ran), ran.experiment.search.brackets
+    ranked = [[each.trial for each in ranking.ranked] for ranking in ladder.now()[0]]
+    assert ranked == [rung.ranking() for rung in search.rungs]
+    assert any(ladder.first_rung(trial) for trial in range(12))
 
 
 @given(ran=runs())

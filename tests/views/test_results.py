@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import isfinite
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.search.settings import Mode
 from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space
 from ashwood.views.hparams import bins_of, varied
 from ashwood.views.results import comparable, last_results
-from tests.views.simulate import Workers
+from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 from tests.views.test_ladder import ladder_of
 
@@ -44,6 +46,16 @@ def test_comparable_results_have_one_length(ran: Workers, enough: int) -> None:
     longer = {result.length for result in last_results(ladder) if result.length > known.length}
     if len(trials) >= enough:
         assert all(sum(r.length >= length for r in last_results(ladder)) < max(enough, 1) * 2 for length in longer)
+
+
+def test_trials_that_skip_a_rung_have_no_result_there() -> None:
+    ran = Workers(spec_of(asha(40, mode=Mode.AUTO, max_length=4, divisor=Fraction(2))), power_law(1), workers=2)
+    ran.run()
+    ladder = ladder_of(ran)
+    known = comparable(ladder, 41)  # As no length has so many, the one with the most.
+    assert known is not None
+    at = ladder.lengths[0].index(known.length)
+    assert {each.trial for each in known.results} == set(ran.experiment.search.brackets[0].rungs[at].ranking())
 
 
 @given(runs())

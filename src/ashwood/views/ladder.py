@@ -268,7 +268,7 @@ class Ladder:
         return self._promotions.size(trial) if path is None else path.rung
 
     def first_rung(self, trial: TrialId) -> int:
-        """Return the first rung at which a trial is compared; above 0 if it skipped rungs that mislead."""
+        """Return the first rung at which a trial is compared; above 0 if it skipped rungs."""
         return self._skipped.get(trial, 0)
 
     def rank(self, trial: TrialId) -> Rank | None:
@@ -339,7 +339,7 @@ class Ladder:
                 compared = compared[:here]
             elif not ended and len(compared) <= here:
                 training[path.bracket][here].append(trial)
-            for _, rung, _, metric in compared:
+            for _, rung, _, metric in compared[self.first_rung(trial) :]:
                 if rung < here:
                     standing = Standing.PROMOTED
                 elif not ended:

@@ -58,6 +58,6 @@ def _results(ladder: Ladder) -> Iterator[tuple[TrialId, int, float]]:
         if path.state is TrialState.INVALID:
             continue
         lengths = ladder.brackets[path.bracket].lengths
-        for _, rung, _, metric in path.arrivals:
+        for _, rung, _, metric in path.arrivals[ladder.first_rung(trial) :]:
             if isfinite(metric):
                 yield trial, lengths[rung], metric
