@@ -222,6 +222,7 @@ class Ladder:
         originals: the original of each replicate.
         finals: results of the trials that have trained to the end, and of such replicates.
         late: results of each trial in the last half of a full training.
+        audits: the promotions that were audits, each as a trial and the rung from which it was promoted.
         replicates_wanted: number of the best trials that are replicated.
     """
 
@@ -238,7 +239,7 @@ class Ladder:
         # Number of rungs that a trial skipped, for those that did not start at the lowest rung.
         self._skipped: dict[TrialId, int] = {}
         # Trials that were promoted as an audit, each with the rung from which it was.
-        self._audits: set[tuple[TrialId, int]] = set()
+        self.audits: set[tuple[TrialId, int]] = set()
         # If training code decides how long it trains, length and value of the last metric of each running trial: no
         # report is compared, and the last one counts.
         self._last: dict[TrialId, tuple[int, float]] = {}
@@ -346,7 +347,7 @@ class Ladder:
                     standing = Standing.WAITS
                 else:
                     standing = Standing.COMPLETED if path.state is TrialState.COMPLETED else Standing.OUT
-                audited = standing is Standing.PROMOTED and (trial, rung) in self._audits
+                audited = standing is Standing.PROMOTED and (trial, rung) in self.audits
                 ranked[path.bracket][rung].append(RankedTrial(trial, standing, metric, audited))
         sign = 1 if self.spec.smaller_is_better else -1
         for each in (each for rungs in ranked for each in rungs):
@@ -463,7 +464,7 @@ class Ladder:
                 # If the search was extended since the trial got its job, the rung can be longer than the target.
                 self._promote(trial, path, bisect_left(bracket.lengths, target), event)
                 if isinstance(decision.why, Audited):
-                    self._audits.add((trial, decision.why.rung))
+                    self.audits.add((trial, decision.why.rung))
                     bracket.rungs[decision.why.rung].audits += 1
             case SuspendTrial() if isinstance(event, ValidationReported) and trial == event.trial:
                 # The trial was promoted while the experiment paused; its target is decided when the experiment resumes.
@@ -556,7 +557,7 @@ class Ladder:
                 passed = bracket.rungs[number]
                 passed.arrived -= 1
                 passed.promoted -= 1
-                passed.audits -= (trial, number) in self._audits
+                passed.audits -= (trial, number) in self.audits
         elif path.dropped_out:
             rung.arrived -= waited
             rung.failed += 1

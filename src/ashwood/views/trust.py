@@ -332,9 +332,8 @@ class Trust:
             if (path := self.ladder.paths[trial]).state is not TrialState.INVALID:
                 direct[path.bracket].setdefault(rung, {})[trial] = sign * metric
         audited: dict[tuple[int, int], set[TrialId]] = {}
-        for (trial, rung), promotion in self._reasons().items():
-            if promotion.how is How.AUDIT:
-                audited.setdefault((self.ladder.paths[trial].bracket, rung), set()).add(trial)
+        for trial, rung in self.ladder.audits:
+            audited.setdefault((self.ladder.paths[trial].bracket, rung), set()).add(trial)
         return [
             [
                 RungResults(
