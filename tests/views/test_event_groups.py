@@ -11,7 +11,8 @@ from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import BracketFinished
 from ashwood.views.descriptions import describe_decision
-from ashwood.views.event_groups import EventKind, group_decisions, kinds_of
+from ashwood.views.event_groups import group_decisions, kinds_of
+from ashwood.views.event_kinds import EventKind
 from tests.views.simulate import Workers
 from tests.views.streams import runs
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.settings import Method
 from ashwood.search.space import Categorical, Double, Int, Space
-from ashwood.views.failures import FailureKind, Shared, group_failures, has_diverged
+from ashwood.views.failures import FailureKind, Shared, group_failures
 from ashwood.views.table import select, trial_records
-from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import TrialRow, TrialTable, has_diverged
 from tests.views.simulate import Workers, asha, spec_of
 from tests.views.streams import runs
 from tests.views.test_trials import table_of

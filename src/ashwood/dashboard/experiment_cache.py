@@ -25,7 +25,8 @@ from ashwood.experiment.events import CheckpointSaved, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import trials_of
-from ashwood.views.event_groups import EventKind, kinds_of
+from ashwood.views.event_groups import kinds_of
+from ashwood.views.event_kinds import EventKind
 from ashwood.views.history import STRETCH, History
 from ashwood.views.progress import VIEWS, Progress
 from ashwood.views.table import Known, Record, blank_hparams, columns_in, near_misses, select, trial_record

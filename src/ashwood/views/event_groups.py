@@ -11,7 +11,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import BracketFinished, Promoted, TrialId
 from ashwood.views.descriptions import describe_decision, is_routine
-from ashwood.views.event_kinds import EventKind as EventKind
+from ashwood.views.event_kinds import EventKind
 
 _FEW = 3
 """Up to this many decisions of one kind are described one by one."""

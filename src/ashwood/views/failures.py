@@ -20,8 +20,7 @@ from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.hparams import Varied, varied
-from ashwood.views.trials import TrialRow, TrialTable
-from ashwood.views.trials import has_diverged as has_diverged
+from ashwood.views.trials import TrialRow, TrialTable, has_diverged
 from ashwood.views.wording import format_value
 
 _LONGEST_CAUSE = 200

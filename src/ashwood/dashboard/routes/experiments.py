@@ -13,7 +13,7 @@ from ashwood.dashboard import answers, live, trial_answers
 from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache
 from ashwood.views.curves import points_to_show
-from ashwood.views.event_groups import EventKind
+from ashwood.views.event_kinds import EventKind
 from ashwood.views.progress import POINTS, thinned
 
 router = APIRouter(default_response_class=Json)
