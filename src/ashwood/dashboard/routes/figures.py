@@ -82,15 +82,8 @@ async def compared(
     if_none_match: Etag = None,
 ) -> Response:
     """Return a figure with the best metric so far of several experiments."""
-    several = await _several(context, ids)
-    cached = list(several.values())
-    key = ("compare", theme, against, log_y, zoom, *several)
-
-    def draw() -> str:
-        views: dict[str, History] = {name: each.history for name, each in several.items()}
-        return str(draw_comparison(views, against=against, log_y=log_y, zoom=zoom, theme=THEMES[theme]).to_json())
-
-    return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
+    options = {"against": against, "log_y": log_y, "zoom": zoom}
+    return await _compared(context, ids, "compare", draw_comparison, theme, options, if_none_match)
 
 
 @router.get("/figures/compare/scatter", responses=responses_of(dict[str, Any], 400, 404) | {304: {}})
@@ -104,16 +97,29 @@ async def compared_scatter(
     if_none_match: Etag = None,
 ) -> Response:
     """Return a figure with the results of several experiments by a hyperparameter."""
+    options = {"hparam": hparam or None, "log_y": log_y, "zoom": zoom}
+    return await _compared(context, ids, "compare scatter", draw_compared_scatter, theme, options, if_none_match)
+
+
+async def _compared(
+    context: Dashboard,
+    ids: str,
+    name: str,
+    draw: Callable[..., Any],
+    theme: Theme,
+    options: Mapping[str, Any],
+    if_none_match: str | None,
+) -> Response:
+    """Return the response with a figure of several experiments, which ``draw`` returns for their views."""
     several = await _several(context, ids)
-    key = ("compare scatter", theme, hparam, log_y, zoom, *several)
-
-    def draw() -> str:
-        views: dict[str, History] = {name: each.history for name, each in several.items()}
-        figure = draw_compared_scatter(views, hparam or None, log_y=log_y, zoom=zoom, theme=THEMES[theme])
-        return str(figure.to_json())
-
     cached = list(several.values())
-    return await _shown(context, cached, key, _still_good(cached, key), draw, if_none_match)
+    key = (name, theme, *options.values(), *several)
+
+    def to_json() -> str:
+        views: dict[str, History] = {name: each.history for name, each in several.items()}
+        return str(draw(views, **options, theme=THEMES[theme]).to_json())
+
+    return await _shown(context, cached, key, _still_good(cached, key), to_json, if_none_match)
 
 
 async def _several(context: Dashboard, ids: str) -> dict[str, CachedExperiment]:
