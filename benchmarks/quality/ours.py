@@ -45,19 +45,24 @@ Searcher: TypeAlias = Callable[[int, float, int], Scheduler]
 
 
 class Tournaments:
-    """A search of Ashwood's."""
+    """A search of Ashwood's.
 
-    def __init__(self, settings: SearchSettings) -> None:
-        self._search = Tournament(settings)
+    Attributes:
+        search: the search method.
+    """
+
+    def __init__(self, settings: SearchSettings, seed: int = 0) -> None:
+        """Make a search; audits are drawn from ``seed``."""
+        self.search = Tournament(settings, seed)
 
     def ask(self) -> Job | None:
         """What `Tournament.next_job` says."""
-        job = self._search.next_job()
+        job = self.search.next_job()
         return None if job is None else Job(job.trial, job.target)
 
     def tell(self, trial: int, length: int, metric: float) -> int | None:
         """Only validations at the ends of jobs are judged, as in a real search."""
-        verdict = self._search.report(trial, length, -metric)
+        verdict = self.search.report(trial, length, -metric)
         return verdict.target if isinstance(verdict, Promote) else None
 
 
@@ -94,8 +99,8 @@ class Learning(Tournaments):
         """What `Tournament.next_job` says; a new trial gets its setting."""
         job = super().ask()
         if job is not None and job.trial == len(self.places):
-            sampler, address = self._sampler, self._search.address(job.trial)
-            good, judges = sampler.good(self._search), sampler.judges(self._search)
+            sampler, address = self._sampler, self.search.address(job.trial)
+            good, judges = sampler.good(self.search), sampler.judges(self.search)
             given = self._starts[job.trial] if job.trial < len(self._starts) else {}
             self.places.append(list(sampler.sample(job.trial, *address, good, judges, given).values()))
         return job
@@ -103,7 +108,7 @@ class Learning(Tournaments):
     @property
     def ranked(self) -> Sequence[Sequence[float]]:
         """The places of all trials with a result, the best first."""
-        return [self.places[trial] for bracket in self._search.brackets for trial in bracket.standing()]
+        return [self.places[trial] for bracket in self.search.brackets for trial in bracket.standing()]
 
     def tell(self, trial: int, length: int, metric: float) -> int | None:
         """The sampler learns from it too."""

@@ -34,9 +34,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=searches.METHODS, default=list(searches.METHODS))
     parser.add_argument("--peers", action="store_true", help="compare with Ray Tune's ASHA, installed once")
     parser.add_argument("--skip-verdicts", action="store_true", help="only compare the methods")
-    parser.add_argument(
-        "--confirm", action="store_true", help="on tasks that nobody tunes to, as far as they are there"
-    )
+    parser.add_argument("--confirm", action="store_true", help="use the tasks that were not used for tuning")
     options = parser.parse_args()
     noisy, smooth = [], []
     if options.arlbench:

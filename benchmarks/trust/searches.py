@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ashwood.search.density import DensitySampler
 from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Promote, TrialId
+from ashwood.search.vocabulary import TrialId
+from benchmarks.quality.ours import Tournaments
 from benchmarks.quality.workers import Curve, Job, run
 from benchmarks.trust.problems import BUDGET, WORKERS, Problem, drawn_settings
 
@@ -30,15 +30,15 @@ class Found(NamedTuple):
     curve: NDArray[np.floating]
 
 
-class TableSearch:
-    """A search of Ashwood's on a table; see `benchmarks.quality.workers.Scheduler`.
+class TableSearch(Tournaments):
+    """A search of Ashwood's on a table.
 
     A trial gets the unused setting that is next to the drawn one, or the next one in random order with
     `Sampler.RANDOM`, and a random training seed.
     """
 
     def __init__(self, problem: Problem, settings: SearchSettings, seed: int) -> None:
-        self.search = Tournament(settings, seed)
+        super().__init__(settings, seed)
         self.problem = problem
         self.drawn: list[tuple[int, int]] = []
         self.lengths: list[int] = []
@@ -50,22 +50,19 @@ class TableSearch:
 
     def ask(self) -> Job | None:
         """Return the next job; a new trial gets a setting and a training seed."""
-        job = self.search.next_job()
-        if job is None:
-            return None
-        if job.trial == len(self.drawn):
+        job = super().ask()
+        if job is not None and job.trial == len(self.drawn):
             setting, training_seed = next(self._draws)
             self.drawn.append((setting if self._sampler is None else self._setting(job.trial, setting), training_seed))
             self.lengths.append(0)
-        return Job(job.trial, job.target)
+        return job
 
     def tell(self, trial: TrialId, length: int, metric: float) -> int | None:
         """Pass a result to the search and the sampler."""
         self.lengths[trial] = length
         if self._sampler:
             self._sampler.note(trial)
-        verdict = self.search.report(trial, length, -metric)
-        return verdict.target if isinstance(verdict, Promote) else None
+        return super().tell(trial, length, metric)
 
     def curve(self, trial: TrialId) -> Curve:
         """Return the whole curve of a trial."""

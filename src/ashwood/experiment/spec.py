@@ -134,7 +134,7 @@ logs replay to the decisions that they hold.  The changes of each number:
 4. Integers of a grid are rounded with halves away from zero.
 5. In ``mode: auto``, half of the training goes to trials that skip the first rung, a rung with nearly equal results is
    skipped, and so is one whose ranking hardly agrees with the next (`SearchSettings.hedged`, which the spec records).
-5. Priors and past searches change only the draws of some trials, and only if the good trials of this search agree with
+   Priors and past searches change only the draws of some trials, and only if the good trials of this search agree with
    them better than by chance; see `ashwood.search.density`.
 """
 
