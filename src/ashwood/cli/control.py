@@ -10,7 +10,7 @@ import typer
 
 from ashwood.cli.determined import NO_SCHEDULER
 from ashwood.config import BOUNDS, in_its_section, parse_hparams, parse_max_size
-from ashwood.config.wording import MOST_WHOLE, any_of, shown
+from ashwood.config.wording import MOST_WHOLE, shown
 from ashwood.engine import open_home
 from ashwood.engine.control import ask
 from ashwood.engine.removal import remove_experiment
@@ -34,7 +34,7 @@ from ashwood.terminal.messages import LONGEST_NAME
 from ashwood.terminal.output import print_json, tell
 from ashwood.terminal.text import brief, from_argument, say, warn
 from ashwood.views.descriptions import describe_given
-from ashwood.views.wording import format_duration, format_value
+from ashwood.views.wording import any_of, format_duration, format_value
 
 _LONGEST_LABELS = 200
 _ENDED = tuple(state for state in ExperimentState if state.ended)

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from ashwood.config.kinds import ANY, FLAG, Kind, choice, list_of, number, whole
 from ashwood.config.report import Report
 from ashwood.config.section import Key, map_schema, read_keys
-from ashwood.config.wording import MOST_WHOLE, Path, all_of, any_of, dotted, must_be, not_one_of, shorten, shown
+from ashwood.config.wording import MOST_WHOLE, Path, dotted, must_be, not_one_of, shorten, shown
 from ashwood.config.wording import number as digits
 from ashwood.errors import nearest
 from ashwood.search import space
@@ -41,6 +41,7 @@ from ashwood.search.space import (
     Tree,
     ends_of,
 )
+from ashwood.views.wording import all_of, any_of
 
 HYPERPARAMETERS: Path = ("hyperparameters",)
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from ashwood.config import determined
 from ashwood.config.report import Report
-from ashwood.config.wording import MOST_WHOLE, Path, any_of, must_be, not_one_of, shorten, shown
+from ashwood.config.wording import MOST_WHOLE, Path, must_be, not_one_of, shorten, shown
 from ashwood.config.wording import number as digits
 from ashwood.errors import nearest, singular
 from ashwood.experiment.spec import Length, Unit
+from ashwood.views.wording import any_of
 
 UNITS = ("batches", "records", "epochs")
 LENGTH_FORMS = "{epochs: n}, {records: n}, {batches: n} or a bare number"

@@ -32,7 +32,7 @@ from ashwood.config.kinds import (
 from ashwood.config.report import Report
 from ashwood.config.section import Section, key, section
 from ashwood.config.storage import located
-from ashwood.config.wording import Path, any_of, counted, shorten, shown
+from ashwood.config.wording import Path, counted, shorten, shown
 from ashwood.errors import nearest
 from ashwood.experiment.spec import Length, Unit
 from ashwood.search.given import read_given
@@ -50,6 +50,7 @@ from ashwood.search.settings import (
     SearchSettings,
 )
 from ashwood.search.space import Space
+from ashwood.views.wording import any_of
 
 _DEFAULTS = {each.name: each.default for each in fields(SearchSettings)}
 _ADAPTIVE, _ASYNC, _SYNC = Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING

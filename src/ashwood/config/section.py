@@ -11,8 +11,9 @@ from typing import Any, ClassVar, TypeVar
 from ashwood.config import determined
 from ashwood.config.kinds import ANY, Kind
 from ashwood.config.report import Report
-from ashwood.config.wording import Path, any_of, dotted, must_be
+from ashwood.config.wording import Path, dotted, must_be
 from ashwood.errors import nearest
+from ashwood.views.wording import any_of
 
 _S = TypeVar("_S", bound="Section")
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ashwood.config.kinds import duration
-from ashwood.config.wording import any_of, number, shown
+from ashwood.config.wording import number, shown
 from ashwood.errors import ConfigError, Problem, nearest
+from ashwood.views.wording import any_of
 
 NONE = ("none", "null")
 """Texts that remove a limit."""

@@ -13,8 +13,9 @@ from ashwood.config.kinds import Kind, choice, parse_size, single, size, text, w
 from ashwood.config.report import Report
 from ashwood.config.section import Section, key
 from ashwood.config.stop_when import NONE
-from ashwood.config.wording import Path, all_of, must_be, not_one_of, shorten, shown
+from ashwood.config.wording import Path, must_be, not_one_of, shorten, shown
 from ashwood.experiment.spec import CheckpointPolicy
+from ashwood.views.wording import all_of
 
 _OFFERED = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "webhdfs", "sftp", "ssh", "smb", "oss", "oci")
 """Schemes that are accepted without a check by fsspec, which may be installed only on the workers' machines."""

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, TypeAlias
 
 from ashwood.errors import nearest
+from ashwood.views.wording import any_of
 
 Path: TypeAlias = tuple[str | int, ...]
 """The position of a value in the file: names of keys and indices of list items."""
@@ -56,18 +57,6 @@ def number(value: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun in singular or plural: ``1 rung``, ``3 rungs``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def any_of(words: Iterable[str]) -> str:
-    """Return words joined as ``a, b or c``."""
-    *most, last = words
-    return f"{', '.join(most)} or {last}" if most else last
-
-
-def all_of(words: Iterable[str]) -> str:
-    """Return words joined as ``a, b and c``."""
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def not_one_of(value: Any, known: Iterable[str], what: str, instead: Mapping[str, str] | None = None) -> str:

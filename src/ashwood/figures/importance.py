@@ -9,7 +9,7 @@ from ashwood.figures.hparams import NO_HPARAMS, NOTHING
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
 from ashwood.views.history import History
 from ashwood.views.hparams import varied
-from ashwood.views.importance import ENOUGH, FEWEST, Importance, importance, takeaway
+from ashwood.views.importance import ENOUGH, FEWEST, Importance, describe_best, importance
 from ashwood.views.results import comparable
 from ashwood.views.wording import format_length
 
@@ -66,7 +66,7 @@ def draw_importance(history: History, *, theme: Theme = LIGHT) -> Figure:
         bargap=0.35,
         showlegend=False,
         uirevision="importance",
-        meta={"takeaway": escape(one_line(takeaway(history.progress) or ""), quote=False)},
+        meta={"takeaway": escape(one_line(describe_best(history.progress, found) or ""), quote=False)},
         xaxis={"tickformat": ".0%", "range": [0, max(shares.values()) * 1.02], "title": {"text": "share"}},
         yaxis={
             "tickmode": "array",

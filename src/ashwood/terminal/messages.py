@@ -26,7 +26,7 @@ from ashwood.views.failures import group_failures
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.trust import TrustReading
-from ashwood.views.wording import describe_method, format_duration, format_length, format_value, up_to
+from ashwood.views.wording import all_of, describe_method, format_duration, format_length, format_value, up_to
 
 if TYPE_CHECKING:
     from ashwood.eventlog.home import Home
@@ -111,10 +111,10 @@ def time_left(forecast: Forecast) -> str:
 
 def named_trials(trials: Sequence[TrialId]) -> str:
     """Return the numbers of trials as a phrase: ``trial 3``, ``trials 3 and 5``."""
-    *others, last = [str(trial) for trial in trials[:_MOST_TRIALS]]
+    named = [str(trial) for trial in trials[:_MOST_TRIALS]]
     if len(trials) > _MOST_TRIALS:
-        return f"{len(trials):,} trials: {', '.join([*others, last])}, …"
-    return f"trials {', '.join(others)} and {last}" if others else f"trial {last}"
+        return f"{len(trials):,} trials: {', '.join(named)}, …"
+    return f"trial{'s' if len(named) > 1 else ''} {all_of(named)}"
 
 
 def waiting_for(trials: Sequence[TrialId]) -> str:

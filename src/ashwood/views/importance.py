@@ -12,7 +12,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.progress import Progress
 from ashwood.views.results import Comparable, Result, comparable
-from ashwood.views.wording import format_length, format_value
+from ashwood.views.wording import all_of, any_of, format_length, format_value
 
 ENOUGH = 50
 """Number of results at one length that is enough to compare hyperparameters at that length."""
@@ -69,8 +69,7 @@ class BestValues(NamedTuple):
     def __str__(self) -> str:
         name = self.varied.name
         if self.low is None or self.high is None:
-            words = [format_value(choice) for choice in self.choices]
-            return f"{name} {_joined(words, 'or')}"
+            return f"{name} {any_of(map(format_value, self.choices))}"
         if isinstance(self.varied.kind, Int):
             low, high = format_value(int(self.low)), format_value(int(self.high))
         else:
@@ -136,12 +135,17 @@ def best_values(progress: Progress, found: Importance) -> list[BestValues]:
 
 
 def takeaway(progress: Progress) -> str | None:
-    """Return a sentence about the values of the best trials, or None if too few results can be compared.
+    """Return the sentence of `describe_best`, or None if too few results can be compared."""
+    found = importance(progress)
+    return None if found is None else describe_best(progress, found)
+
+
+def describe_best(progress: Progress, found: Importance) -> str | None:
+    """Return a sentence about the values of the best trials, or None if no hyperparameter matters.
 
     For example: "The best 10% (6 of 61 trials at 16 epochs) have lr 0.02 to 0.6 and activation relu."
     """
-    found = importance(progress)
-    if found is None or not found.shares:
+    if not found.shares:
         return None
     best = _best(found.sample, found.quantile, smaller=progress.spec.smaller_is_better)
     at = format_length(found.compared.length, progress.spec.unit)
@@ -149,11 +153,7 @@ def takeaway(progress: Progress) -> str | None:
     names = [str(each) for each in best_values(progress, found)[:_NAMED]]
     if not names:
         return f"{group} have values from most of the range of every hyperparameter."
-    return f"{group} have {_joined(names, 'and')}."
-
-
-def _joined(words: Sequence[str], last: str) -> str:
-    return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return f"{group} have {all_of(names)}."
 
 
 def _range(each: Varied, numbers: Sequence[float]) -> BestValues | None:

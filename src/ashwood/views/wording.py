@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from ashwood.errors import singular
@@ -78,3 +79,15 @@ def format_capacity(slots: int, nodes: int, why: str) -> str:
     workers = format_length(slots, "workers")
     on = f" on {format_length(nodes, 'nodes')}" if nodes else ""
     return f"{workers}{on}{': ' if why else ''}{why}"
+
+
+def any_of(words: Iterable[str]) -> str:
+    """Return words joined as ``a, b or c``."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def all_of(words: Iterable[str]) -> str:
+    """Return words joined as ``a, b and c``."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
