@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def draw_scaling(found: Mapping[scaling.Case, scaling.Scale], sizes: Sequence[int], path: Path) -> None:
     """Speed-up of whole searches against the number of workers, a panel for each number of trials."""
-    figure = _figure(11, 4.2)
+    figure = new_figure(11, 4.2)
     panels = figure.subplots(1, len(sizes), sharex=True, sharey=True)
     colors = {search: f"C{n}" for n, search in enumerate(dict.fromkeys(case.search for case in found))}
     for panel, trials in zip(panels, sizes, strict=True):
@@ -45,7 +45,7 @@ def draw_scaling(found: Mapping[scaling.Case, scaling.Scale], sizes: Sequence[in
         Line2D([], [], color="black", linestyle=":", label="ideal"),
     ]
     figure.legend(handles=entries, loc="outside right center", frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _line(
@@ -60,7 +60,7 @@ def _line(
 
 def draw_robustness(found: Mapping[Case, Outcome], path: Path) -> None:
     """Trials trained to the end, and when the first was, against the probability of drops, as in the paper."""
-    figure = _figure(9.5, 3.8)
+    figure = new_figure(9.5, 3.8)
     panels = figure.subplots(1, 2)
     for color, deviation in enumerate(DEVIATIONS):
         for method in METHODS:
@@ -82,16 +82,16 @@ def draw_robustness(found: Mapping[Case, Outcome], path: Path) -> None:
         for color, deviation in enumerate(DEVIATIONS)
     ]
     figure.legend(handles=entries, loc="outside right center", frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     # The same numbers give the same file.
     mpl.rcParams.update({"svg.hashsalt": "ashwood", "svg.fonttype": "none", "font.size": 9})
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     print(f"  drawn: {path}", file=sys.stderr)

@@ -5,24 +5,32 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from ashwood.search.settings import AUTO_DEFAULTS, Method
-from ashwood.search.trust import Level, RungResults, measure, verdict
-from ashwood.views.settled import LateResults, noise_share
+from ashwood.search.settings import AUTO_DEFAULTS, Method, SearchSettings
+from ashwood.search.trust import Level
 from benchmarks.peers import environment
-from benchmarks.quality import lcbench
-from benchmarks.trust import problems, searches
+from benchmarks.trust import figure, searches
+from benchmarks.trust.figure import Judgement
 from benchmarks.trust.problems import Problem
-from benchmarks.trust.searches import Found, TableSearch
+from benchmarks.trust.runs import Search, Sources, all_problems, level_of, regret
+from benchmarks.trust.searches import TableSearch
 
 _BORDER = 2.0
 """Differences in regret from this on count, and problems that are as near to this border count for neither side."""
 
-_SHARE = 0.3
-"""Share of the budget after which verdicts are judged."""
+_TRUTH_SEEDS = 200
+"""Number of searches that tell the truth about a problem.  With 20, the standard error of a difference is up to 5
+points, more than the border."""
+
+Regrets: TypeAlias = Mapping[str, Sequence[float]]
+"""The regrets of all seeds, by problem."""
 
 
 def main() -> None:
@@ -30,52 +38,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trust", description=__doc__)
     parser.add_argument("--arlbench", type=Path, metavar="DIR", help="directory of the ARLBench tables")
     parser.add_argument("--lcbench", type=Path, metavar="DIR", help="directory of the LCBench surrogate")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="searches of each problem with each method")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="searches at the same time")
     parser.add_argument("--methods", nargs="*", choices=searches.METHODS, default=list(searches.METHODS))
     parser.add_argument("--peers", action="store_true", help="compare with Ray Tune's ASHA, installed once")
     parser.add_argument("--skip-verdicts", action="store_true", help="only compare the methods")
     parser.add_argument("--confirm", action="store_true", help="use the tasks that were not used for tuning")
     options = parser.parse_args()
-    noisy, smooth = [], []
-    if options.arlbench:
-        tasks = problems.ARLBENCH_TASKS
-        if options.confirm:
-            tasks = sorted({path.stem for path in options.arlbench.glob("*.npz")} - {*tasks})
-        noisy = problems.arlbench(options.arlbench, tasks)
-    if options.lcbench:
-        tasks = lcbench.confirming_tasks(options.lcbench) if options.confirm else lcbench.TASKS
-        smooth = problems.lcbench_problems(options.lcbench, tasks)
-    for name, some in {"ARLBench": noisy, "LCBench": smooth}.items():
-        if some:
-            ray = _ray(options.arlbench, some, options.seeds) if options.peers and some is noisy else None
-            _compare(name, some, options.methods, options.seeds, ray)
-    if not options.skip_verdicts:
-        _judge([*noisy, *smooth, *problems.synthetic()], options.seeds)
+    sources = Sources(options.arlbench, options.lcbench, options.confirm)
+    compared: dict[str, Mapping[str, Regrets]] = {}
+    with get_context("spawn").Pool(options.jobs) as pool:
+        for title, some in all_problems(sources).items():
+            if title != "synthetic":
+                ray = _ray(options.arlbench, some, options.seeds) if options.peers and title == "ARLBench" else None
+                compared[title] = _compare(pool, sources, title, options.methods, options.seeds, ray)
+        judgements = [] if options.skip_verdicts else _judge(pool, sources, options.seeds)
+    if not options.confirm:
+        figure.draw(compared, judgements, Path(__file__).parents[1] / "figures" / "trust.svg")
 
 
-def recommended(trials: Sequence[Found]) -> int:
-    """Return the setting that a search recommends: the best settled result at full length, or else at any length."""
-    longest = max(len(found.curve) for found in trials)
-    ends = [found for found in trials if len(found.curve) == longest]
-    late = [LateResults(longest) for _ in ends]
-    for trial, each in zip(ends, late, strict=True):
-        for length, value in enumerate(trial.curve.tolist(), start=1):
-            each.add(length, value)
-    share = noise_share(late)
-    results = [each.settled(share) for each in late]
-    return ends[int(np.argmax(np.nan_to_num(results, nan=-np.inf)))].setting
+# -- the methods -----------------------------------------------------------------------------------
 
 
-def luckiest(trials: Sequence[Found]) -> int:
-    """Return the setting with the best last result of all trials, however long they trained."""
-    results = [found.curve[-1] if len(found.curve) else -np.inf for found in trials]
-    return trials[int(np.argmax(np.nan_to_num(results, nan=-np.inf)))].setting
+def _regrets(pool: Pool, sources: Sources, some: Sequence[Search]) -> list[float]:
+    return pool.map(partial(regret, sources), some, chunksize=4)
 
 
-def _ray(directory: Path, some: Sequence[Problem], seeds: int) -> Mapping[str, Sequence[float]]:
+def _ray(directory: Path, by_name: Mapping[str, Problem], seeds: int) -> Regrets:
     """Return the regrets of Ray Tune's ASHA on tasks of ARLBench."""
     environment.prepare(["ray"])
-    by_name = {problem.name: problem for problem in some}
     found: dict[str, list[float]] = {name: [] for name in by_name}
     for task, _, setting in environment.trust_on_ray(directory, list(by_name), seeds):
         found[task].append(by_name[task].regret(setting))
@@ -83,74 +74,72 @@ def _ray(directory: Path, some: Sequence[Problem], seeds: int) -> Mapping[str, S
 
 
 def _compare(
-    title: str,
-    some: Sequence[Problem],
-    methods: Sequence[str],
-    seeds: int,
-    ray: Mapping[str, Sequence[float]] | None,
-) -> None:
+    pool: Pool, sources: Sources, title: str, methods: Sequence[str], seeds: int, ray: Regrets | None
+) -> Mapping[str, Regrets]:
+    """Print the regret of each method on each problem of a source, and return it."""
+    names = list(all_problems(sources)[title])
     print(f"### {title}: regret of the recommended setting, and its difference to random search (95 % interval)\n")
-    print(f"| | {' | '.join(problem.name for problem in some)} | mean |\n|---{'|--:' * (len(some) + 1)}|")
-    plain = {
-        problem.name: [_regret(problem, searches.RANDOM, seed, last=True) for seed in range(seeds)] for problem in some
-    }
-    _row("random, last result", plain, plain)
+    print(f"| | {' | '.join(names)} | mean |\n|---{'|--:' * (len(names) + 1)}|")
+
+    def all_regrets(settings: SearchSettings, *, last: bool = False) -> Regrets:
+        some = [Search(name, settings, seed, last) for name in names for seed in range(seeds)]
+        found = _regrets(pool, sources, some)
+        return {name: found[nth * seeds : (nth + 1) * seeds] for nth, name in enumerate(names)}
+
+    compared = {figure.PLAIN: all_regrets(searches.RANDOM, last=True)}
+    _row(figure.PLAIN, compared)
     if ray:
-        _row("Ray Tune ASHA", ray, plain)
+        compared[figure.RAY] = ray
+        _row(figure.RAY, compared)
     for method in methods:
-        found = {
-            problem.name: [_regret(problem, searches.METHODS[method], seed) for seed in range(seeds)]
-            for problem in some
-        }
-        _row(method, found, plain)
+        compared[f"Ashwood {method}"] = all_regrets(searches.METHODS[method])
+        _row(f"Ashwood {method}", compared)
     print()
+    return compared
 
 
-def _regret(problem: Problem, settings: searches.SearchSettings, seed: int, *, last: bool = False) -> float:
-    trials = searches.play(problem, settings, seed).found()
-    return problem.regret(luckiest(trials) if last else recommended(trials))
-
-
-def _row(name: str, found: Mapping[str, Sequence[float]], plain: Mapping[str, Sequence[float]]) -> None:
+def _row(method: str, compared: Mapping[str, Regrets]) -> None:
     cells = []
-    for problem, regrets in found.items():
-        difference = np.subtract(regrets, plain[problem])
-        error = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
-        cells.append(f"{np.mean(regrets):.1f} ({difference.mean():+.1f} ± {error:.1f})")
-    means = [np.mean(regrets) for regrets in found.values()]
-    print(f"| {name} | {' | '.join(cells)} | {np.mean(means):.1f} |", flush=True)
+    for problem, regrets in compared[method].items():
+        mean, error = figure.difference(regrets, compared[figure.PLAIN][problem])
+        cells.append(f"{np.mean(regrets):.1f} ({mean:+.1f} ± {error:.1f})")
+    means = [np.mean(regrets) for regrets in compared[method].values()]
+    print(f"| {method} | {' | '.join(cells)} | {np.mean(means):.1f} |", flush=True)
 
 
 # -- verdicts --------------------------------------------------------------------------------------
 
 
-def _judge(some: Sequence[Problem], seeds: int) -> None:
+def _judge(pool: Pool, sources: Sources, seeds: int) -> list[Judgement]:
+    """Print the verdicts about each problem after a share of the budget, and return them."""
     print("### Verdicts after 30 % of the budget\n")
     print("| problem | regret of random search, and from each rung on | truth | right | trusted | from a rung | not |")
     print("|---|---|---|--:|--:|--:|--:|")
-    right, counted, alarms, trustworthy = 0, 0, 0, 0
-    for problem in some:
+    judgements = []
+    for name, problem in ((name, each) for some in all_problems(sources).values() for name, each in some.items()):
         lengths = _lengths(problem)
-        regrets = [
-            np.mean([_regret(problem, _from(lengths[rung:]), seed) for seed in range(seeds)])
-            for rung in range(len(lengths))
-        ]
-        truth = _truth(regrets)
-        levels = [judged(searches.play(problem, searches.AUTO, seed, _SHARE)) for seed in range(seeds)]
-        agree = sum(level in truth for level in levels)
-        if truth:
-            right, counted = right + agree, counted + seeds
-        if truth == {Level.TRUSTWORTHY}:
-            alarms, trustworthy = alarms + levels.count(Level.NOT_TRUSTWORTHY), trustworthy + seeds
+        starts = [_from(lengths[rung:]) for rung in range(len(lengths))]
+        some = [Search(name, start, seed) for start in starts for seed in range(_TRUTH_SEEDS)]
+        regrets = np.reshape(_regrets(pool, sources, some), (len(starts), _TRUTH_SEEDS)).mean(axis=1).tolist()
+        levels = pool.map(partial(level_of, sources, name), range(seeds), chunksize=4)
+        judgement = Judgement(name, frozenset(_truth(regrets)), levels)
+        judgements.append(judgement)
         cells = [
-            problem.name,
+            name,
             " ".join(f"{each:.1f}" for each in [regrets[-1], *regrets[:-1]]),
-            " or ".join(sorted(truth)) or "border",
-            f"{agree}/{seeds}" if truth else "–",
+            " or ".join(sorted(judgement.truth)) or "border",
+            f"{judgement.right}/{seeds}" if judgement.truth else "–",
             *(str(levels.count(level)) for level in (Level.TRUSTWORTHY, Level.FROM_RUNG, Level.NOT_TRUSTWORTHY)),
         ]
         print(f"| {' | '.join(cells)} |", flush=True)
-    print(f"\nright: {right} of {counted} ({right / max(1, counted):.0%}), false alarms: {alarms} of {trustworthy}")
+    counted = [each for each in judgements if each.truth]
+    trustworthy = [each for each in judgements if each.truth == {Level.TRUSTWORTHY}]
+    right, alarms = sum(each.right for each in counted), sum(each.alarms for each in trustworthy)
+    print(
+        f"\nright: {right} of {seeds * len(counted)} ({right / max(1, seeds * len(counted)):.0%}),"
+        f" false alarms: {alarms} of {seeds * len(trustworthy)}"
+    )
+    return judgements
 
 
 def _lengths(problem: Problem) -> list[int]:
@@ -158,7 +147,7 @@ def _lengths(problem: Problem) -> list[int]:
     return [rung.length for rung in search.brackets[0].rungs]
 
 
-def _from(lengths: Sequence[int]) -> searches.SearchSettings:
+def _from(lengths: Sequence[int]) -> SearchSettings:
     """Return asynchronous halving with these rungs and random settings."""
     if len(lengths) == 1:
         return searches.RANDOM
@@ -186,21 +175,6 @@ def _truth(regrets: Sequence[float]) -> set[Level]:
         return {Level.TRUSTWORTHY}
     right = {Level.FROM_RUNG} if any(gain > _BORDER for gain in gains[:-1]) else set()
     return right | ({Level.NOT_TRUSTWORTHY} if gains[-1] > _BORDER else set())
-
-
-def judged(search: TableSearch) -> Level:
-    """Return the verdict about a search so far, as the trust meter of an experiment does."""
-    (bracket,) = search.search.brackets
-    rungs = []
-    for rung in bracket.rungs:
-        losses = {
-            trial: -float(search.curve(trial).metric[rung.length - 1])
-            for trial, length in enumerate(search.lengths)
-            if length >= rung.length
-        }
-        direct = {trial: losses.pop(trial) for trial in [*losses] if trial not in rung}
-        rungs.append(RungResults(rung.length, losses, promoted=rung.promoted, direct=direct))
-    return verdict(measure(rungs, AUTO_DEFAULTS.divisor)).level
 
 
 if __name__ == "__main__":
