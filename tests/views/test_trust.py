@@ -40,8 +40,8 @@ def agreeing(trial: int, length: int) -> float:
 
 
 def misleading(trial: int, length: int) -> float:
-    """Metrics that are noise before length 16, and the final result from then on."""
-    return unit_draw(1, "final", trial) if length >= 16 else 3 + unit_draw(1, "noise", trial, length)
+    """Metrics that are noise before length 64, and the final result from then on."""
+    return unit_draw(1, "final", trial) if length >= 64 else 3 + unit_draw(1, "noise", trial, length)
 
 
 def ran(curve: Curve, trials: int = 300, *, smaller_is_better: bool = True, **search: Any) -> Progress:
@@ -89,9 +89,20 @@ def test_search_whose_first_rungs_are_noise_is_not_trustworthy(search: dict[str,
     assert chance > 0.5
 
 
-def test_search_with_a_misleading_first_rung_is_trustworthy_from_the_next_one() -> None:
+def test_search_whose_first_rung_is_noise_is_trustworthy_if_the_others_agree() -> None:
     def metric(trial: int, length: int) -> float:
         return agreeing(trial, length) if length >= 4 else unit_draw(2, "noise", trial)
+
+    reading = reading_of(ran(metric, 600))
+    assert (reading.level, reading.rung, reading.length) == (Level.TRUSTWORTHY, 0, 1)
+    assert reading.sentence.startswith(
+        "Early stopping can be trusted, although the first rung (1 epoch) hardly predicts which trials are good later"
+    )
+
+
+def test_search_with_a_reversed_first_rung_is_trustworthy_from_the_next_one() -> None:
+    def metric(trial: int, length: int) -> float:
+        return agreeing(trial, length) if length >= 4 else 0.5 * unit_draw(2, "noise", trial) - agreeing(trial, length)
 
     reading = reading_of(ran(metric, 600))
     assert (reading.level, reading.rung, reading.length) == (Level.FROM_RUNG, 1, 4)
@@ -135,7 +146,6 @@ def test_search_that_stops_no_trial_early_has_no_reading(search: SearchSettings)
 def test_trials_that_skip_a_rung_do_not_count_as_compared_there() -> None:
     progress = ran(misleading, 400, mode=Mode.AUTO)
     reading = reading_of(progress)
-    assert reading.level is not Level.TRUSTWORTHY
     at_first = [trial for trial in range(400) if progress.ladder.first_rung(trial) == 0]
     assert reading.pairs[0].arrived <= len(at_first)
 

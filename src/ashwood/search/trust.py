@@ -602,15 +602,15 @@ def _slope(pair: Pair, scores: Sequence[float], upper: Iterable[float]) -> float
 
 # -- the verdict -----------------------------------------------------------------------------------
 
-MISLEADS = 0.15
-"""A rung misleads if its agreement with the next one is below this.  It was chosen with ``benchmarks/trust``: after
-30 % of a search, about 1 in 20 searches that lose nothing by early stopping are said to be misled."""
+MISLEADS = 0.13
+"""Rungs mislead if their agreement with higher ones, plus half its standard error, is below this.  It was chosen with
+``benchmarks/trust``: after 30 % of a search, about 1 in 20 searches that lose nothing are said to be misled."""
 
 PROVEN = 0.3
-"""If a rung misleads, the next ones are trusted only with at least this agreement."""
+"""Agreement from which on rungs are trusted although a lower one misleads, or although most results are equal."""
 
 TIED = 0.8
-"""A rung misleads if this share of its results is equal, because then chance decides which trials are promoted."""
+"""If this share of the results at a rung is equal, chance decides which trials are promoted."""
 
 ENOUGH_TIES = 8
 """Number of results at a rung from which on ties are judged."""
@@ -642,39 +642,64 @@ class TrustVerdict(NamedTuple):
 def verdict(pairs: Sequence[Pair]) -> TrustVerdict:
     """Return whether early stopping can be believed, from the agreement of the rungs of one bracket.
 
-    Each rung is judged by its `decisive` pair.  Early stopping is trusted from the first rung on that does not mislead.
+    A rung that ranks trials at random costs little more than its training, as long as the rungs above it are good.  So
+    what counts is the mean agreement of all pairs, weighted by the inverse of their standard errors.  But a rung whose
+    results are nearly all equal misleads, and so does one whose ranking is the reverse of a later one, by its
+    `decisive` pair.  Then early stopping is trusted only from the next rung on, and only if those above agree well.
 
     Args:
         pairs: the pairs of the bracket, as `measure` returns them.
     """
     judged = decisive(pairs)
-    for rung, pair in sorted(judged.items()):
-        trusted = is_trusted(pair)
-        if trusted and (rung == 0 or pair.agreement >= PROVEN):
-            return TrustVerdict(Level.FROM_RUNG if rung else Level.TRUSTWORTHY, rung)
-        if trusted is None and rung == 0:
-            return TrustVerdict(Level.TOO_EARLY)
-    return TrustVerdict(Level.NOT_TRUSTWORTHY if judged else Level.TOO_EARLY)
+    nexts = {pair.lower: pair for pair in pairs if pair.upper == pair.lower + 1}
+    misleading = [rung for rung, pair in judged.items() if _is_tied(nexts.get(rung, pair)) or _is_reversed(pair)]
+    start = max(misleading, default=-1) + 1
+    known = [pair for pair in pairs if pair.lower >= start and pair.both >= ENOUGH]
+    if not known:
+        return TrustVerdict(Level.NOT_TRUSTWORTHY if misleading else Level.TOO_EARLY)
+    weights = [1 / _standard_error(pair) for pair in known]
+    mean = fsum(weight * pair.agreement for weight, pair in zip(weights, known, strict=True)) / fsum(weights)
+    error = sqrt(len(known)) / fsum(weights)
+    if mean + error / 2 < MISLEADS or (misleading and mean < PROVEN):
+        return TrustVerdict(Level.NOT_TRUSTWORTHY)
+    return TrustVerdict(Level.FROM_RUNG if misleading else Level.TRUSTWORTHY, start)
 
 
 def decisive(pairs: Sequence[Pair]) -> dict[int, Pair]:
-    """Return the pair by which each rung is judged: the first that shows that it misleads, or the one with the next."""
+    """Return the pair by which each rung is judged: that with the highest rung that has enough results for it."""
     found: dict[int, Pair] = {}
     for pair in sorted(pairs, key=lambda pair: pair.upper):
-        if pair.lower not in found or (is_trusted(pair) is False and is_trusted(found[pair.lower]) is not False):
+        if pair.lower not in found or pair.both >= ENOUGH:
             found[pair.lower] = pair
     return found
 
 
 def is_trusted(pair: Pair) -> bool | None:
-    """Return False if the lower rung of a pair misleads, None if there are too few results, and otherwise True.
-
-    A ranking that hardly agrees with the next one misleads, and one that is the reverse of a later one.
-    """
-    if pair.tied >= TIED and pair.arrived >= ENOUGH_TIES:
+    """Return whether the lower rung of a pair predicts the higher one, or None if there are too few results."""
+    if _is_tied(pair):
         return False
     if pair.both < ENOUGH:
         return None
-    if pair.upper > pair.lower + 1:
-        return pair.interval.high >= 0
-    return pair.agreement >= MISLEADS
+    return not _is_reversed(pair) and pair.agreement + _standard_error(pair) / 2 >= MISLEADS
+
+
+def _is_tied(pair: Pair) -> bool:
+    """Return whether chance decides at the lower rung, and the trials that are not tied are not known to be good."""
+    proven = pair.both >= ENOUGH and pair.agreement >= PROVEN
+    return pair.tied >= TIED and pair.arrived >= ENOUGH_TIES and not proven
+
+
+def _is_reversed(pair: Pair) -> bool:
+    return pair.both >= ENOUGH and pair.interval.high < 0
+
+
+def _standard_error(pair: Pair) -> float:
+    """Return the standard error of the agreement, from its interval."""
+    return max(_LEAST_ERROR, (pair.interval.high - pair.interval.low) / (2 * _COVERED))
+
+
+_LEAST_ERROR = 0.05
+"""Smaller standard errors count as this one, so that no single pair decides alone."""
+
+_COVERED = 1.645
+"""Half the width of an interval with probability `COVERAGE`, in standard errors."""

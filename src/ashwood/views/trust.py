@@ -427,6 +427,11 @@ def _ends(interval: Interval) -> tuple[float, float]:
 
 def _sentence(level: Level, rung: int | None, length: int | None, pairs: Sequence[PairReading], unit: str) -> str:
     match level:
+        case Level.TRUSTWORTHY if any(pair.lower == 0 and pair.trusted is False for pair in pairs):
+            return (
+                f"Early stopping can be trusted, although the first rung ({format_length(length or 0, unit)}) hardly "
+                "predicts which trials are good later: the rungs above it do, and its training costs little."
+            )
         case Level.TRUSTWORTHY:
             return (
                 f"Early stopping can be trusted: the first rung ({format_length(length or 0, unit)}) predicts which "
