@@ -26,6 +26,7 @@ from ashwood.search.trust import (
     decisive,
     inclusion_probabilities,
     is_trusted,
+    kendall_tau,
     measure,
     normal_scores,
     order_of,
@@ -135,8 +136,14 @@ def test_tau_equals_scipys() -> None:
     scipy = pytest.importorskip("scipy.stats")
     lower = [round(8 * draw) for draw in unit_draws(80, 1, "lower")]
     upper = [round(8 * draw) + value for draw, value in zip(unit_draws(80, 1, "upper"), lower, strict=True)]
-    own = weighted_tau([order_of(value) for value in lower], [order_of(value) for value in upper])
+    own = kendall_tau([order_of(value) for value in lower], [order_of(value) for value in upper])
     assert isclose(own, scipy.kendalltau(lower, upper).statistic, abs_tol=1e-12)
+
+
+@given(st.lists(st.tuples(LOSSES, LOSSES), max_size=60))
+def test_fast_tau_equals_tau_of_all_pairs_to_the_last_bit(results: list[tuple[float, float]]) -> None:
+    lower, upper = ([order_of(each[side]) for each in results] for side in (0, 1))
+    assert kendall_tau(lower, upper) == weighted_tau(lower, upper)
 
 
 @given(

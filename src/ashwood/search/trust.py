@@ -20,6 +20,7 @@ This module knows nothing about experiments.  `ashwood.views.trust` folds its in
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -252,6 +253,26 @@ def weighted_tau(lower: Sequence[Order], upper: Sequence[Order], weights: Sequen
     Return 0 if one of the rankings has no two different results.
     """
     return _tau(_signs(lower, upper), _groups(lower), _groups(upper), weights or [1] * len(lower))
+
+
+def kendall_tau(lower: Sequence[Order], upper: Sequence[Order]) -> float:
+    """Return `weighted_tau` for equal weights, in O(n log n) comparisons for n trials.
+
+    Source: Knight 1966, "A Computer Method for Calculating Kendall's Tau with Ungrouped Data", JASA 61(314).
+    """
+    reversals, before = 0, list[Order]()
+    for nth, (_, order) in enumerate(sorted(zip(lower, upper, strict=True))):
+        place = bisect_right(before, order)
+        reversals += nth - place
+        before.insert(place, order)
+    everything = len(lower) * (len(lower) - 1) // 2
+    tied_below, tied_above, tied_twice = (
+        sum(count * (count - 1) // 2 for count in Counter(orders).values())
+        for orders in (lower, upper, zip(lower, upper, strict=True))
+    )
+    untied = everything - tied_below, everything - tied_above
+    agreeing = everything - tied_below - tied_above + tied_twice - 2 * reversals
+    return agreeing / sqrt(untied[0] * untied[1]) if all(untied) else 0.0
 
 
 def _signs(lower: Sequence[Order], upper: Sequence[Order]) -> list[list[int]]:
