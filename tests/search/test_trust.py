@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from math import asin, exp, inf, isclose, log, nan, pi, sqrt
@@ -101,7 +102,7 @@ def tau_of(correlation: float) -> float:
 def complete(*columns: Sequence[float]) -> list[RungResults]:
     """Return rungs at which every trial has a result, because all were promoted."""
     rungs = [RungResults(nth + 1, dict(enumerate(losses)), (), (), len(losses)) for nth, losses in enumerate(columns)]
-    return [*rungs[:-1], rungs[-1]._replace(promoted=0)]
+    return [*rungs[:-1], replace(rungs[-1], promoted=0)]
 
 
 # -- Kendall's tau ------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ def test_any_results_give_numbers(results: list[tuple[float, float | None]], sel
     (pair,) = measure(rungs, DIVISOR, selection)
     for value in (pair.seen, pair.weighted, pair.agreement, *pair.interval, *pair.weighted_interval):
         assert -1 <= value <= 1
-    price = price_of_stopping(pair, lower, upper.keys(), upper.values())
+    price = price_of_stopping(pair, rungs[0], upper.keys(), upper.values())
     assert 0 <= price.chance <= 1
     assert price.regret >= 0
     assert verdict([pair]).level in Level
@@ -343,7 +344,8 @@ def test_price_of_stopping_is_that_of_simulated_brackets(correlation: float) -> 
         simulated = Simulated(seed, 64, correlation)
         losses, promoted = simulated.losses[0], simulated.promoted[0]
         pair = Pair(0, 1, 1, 4, 64, len(promoted), correlation=correlation)
-        price = price_of_stopping(pair, losses, promoted, [simulated.latent[trial][1] for trial in promoted])
+        upper = [simulated.latent[trial][1] for trial in promoted]
+        price = price_of_stopping(pair, RungResults(1, losses), promoted, upper)
         chances.append(price.chance)
         regrets.append(price.regret)
         best = min(simulated.latent[trial][1] for trial in promoted)
@@ -357,7 +359,7 @@ def test_price_of_stopping_is_that_of_simulated_brackets(correlation: float) -> 
 def test_price_is_zero_if_no_trial_was_stopped() -> None:
     losses = {trial: float(trial) for trial in range(20)}
     (pair,) = measure(complete(list(losses.values()), list(losses.values())), DIVISOR, Selection.COMPLETE)
-    price = price_of_stopping(pair, losses, losses.keys(), losses.values())
+    price = price_of_stopping(pair, RungResults(1, losses), losses.keys(), losses.values())
     assert (price.stopped, price.chance, price.regret) == (0, 0, 0)
 
 

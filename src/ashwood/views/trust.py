@@ -338,7 +338,7 @@ class Trust:
             [
                 RungResults(
                     rung.length,
-                    {trial: loss for _, trial, loss, _ in sorted(found, key=lambda each: each[:2])},
+                    {trial: loss for _, trial, loss, _ in sorted(found)},
                     {trial for _, trial, _, failed in found if failed},
                     audited.get((bracket.number, number), set()),
                     promoted[bracket.number][number],
@@ -380,7 +380,7 @@ class Trust:
     def _price(self, rungs: Sequence[RungResults], pair: Pair) -> Stopped:
         here = rungs[pair.lower]
         promoted = {trial for trial in here.losses if self.ladder.rung(trial) > pair.lower}
-        return price_of_stopping(pair, here.losses, promoted, rungs[pair.upper].losses.values())
+        return price_of_stopping(pair, here, promoted, rungs[pair.upper].losses.values())
 
 
 def _ranks(rung: RungResults) -> Mapping[TrialId, int]:
