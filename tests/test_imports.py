@@ -16,6 +16,11 @@ def test_drawing_libraries_are_imported_when_something_is_drawn() -> None:
     assert not loaded & {"matplotlib", "numpy", "PIL", "plotly"}
 
 
+def test_commands_that_show_experiments_do_not_import_what_runs_them() -> None:
+    loaded = set(run("import sys, ashwood.cli.show, ashwood.terminal.watch; print(*sys.modules)").split())
+    assert not loaded & {"ashwood.engine", "ashwood.backends", "ashwood.config"}
+
+
 def test_ray_is_imported_when_trials_run_on_a_cluster() -> None:
     loaded = set(run("import sys, ashwood.api.experiment, ashwood.backends.ray; print(*sys.modules)").split())
     assert "ray" not in loaded
