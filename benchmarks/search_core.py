@@ -1,6 +1,7 @@
 """Schedulers alone: reports/s, a report being a result of a trial and the next thing to do.
 
-One bracket with rungs at 1, 4, 16, 64 and 256, 16 trials at once, random losses.
+One bracket with rungs at 1, 4, 16, 64 and 256, 16 trials at once, random losses.  With ``mode: auto``, the losses of a
+trial differ only by noise.
 """
 
 from __future__ import annotations
@@ -11,22 +12,32 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
 
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.tournament import Tournament
 from benchmarks.peers import environment
 from benchmarks.peers.script import LENGTHS
 from benchmarks.tables import Options, Table
 
 CONCURRENT = 16
+_AUDIT = Fraction(3, 100)
+_SEARCHES: dict[str, dict[str, Any]] = {
+    "async_halving": {"method": Method.ASYNC_HALVING},
+    "adaptive_asha": {"method": Method.ADAPTIVE_ASHA},
+    "adaptive_asha, audit: 0.03": {"method": Method.ADAPTIVE_ASHA, "audit": _AUDIT},
+    "mode: auto": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.AUTO, "audit": _AUDIT},
+}
+"""Name and settings of each search; `mode: auto` without its density sampler."""
 
 
 def tables(options: Options) -> Iterator[Table]:
     """Measure; ``quick`` leaves out the sizes that take long."""
     sizes = [1_000, 10_000] if options.quick else [1_000, 10_000, 100_000, 1_000_000]
     rows: list[list[object]] = [
-        [f"Ashwood `{method}`", *(_best(method, size) for size in sizes)]
-        for method in (Method.ASYNC_HALVING, Method.ADAPTIVE_ASHA)
+        [f"Ashwood `{name}`", *(_best(name, size, **settings) for size in sizes)]
+        for name, settings in _SEARCHES.items()
     ]
     if options.peers:
         environment.prepare()
@@ -66,25 +77,26 @@ def _peer(name: str, peer: str, variant: str, most: int, sizes: list[int]) -> li
     ]
 
 
-def _best(method: Method, trials: int) -> float:
+def _best(name: str, trials: int, **settings: Any) -> float:
     """The best of some repeats, as the other processes of the machine can only slow it down."""
-    print(f"  {method} {trials:,}", file=sys.stderr)
-    return max(_rate(method, trials) for _ in range(20 if trials <= 10_000 else 3))
+    print(f"  {name} {trials:,}", file=sys.stderr)
+    return max(_rate(trials, **settings) for _ in range(20 if trials <= 10_000 else 3))
 
 
-def _rate(method: Method, trials: int) -> float:
-    settings = SearchSettings(
-        method=method, max_length=LENGTHS[-1], max_trials=trials, max_concurrent_trials=CONCURRENT
-    )
+def _rate(trials: int, **chosen: Any) -> float:
+    settings = SearchSettings(max_length=LENGTHS[-1], max_trials=trials, max_concurrent_trials=CONCURRENT, **chosen)
     search = Tournament(settings)
     losses = [random.random() for _ in range(3 * trials)]
+    if settings.mode is Mode.AUTO:  # With random losses it would soon skip all rungs.
+        levels = [random.random() for _ in range(2 * trials)]
     gc.collect()
     reports = 0
     begin = time.perf_counter()
     running = deque(job for _ in range(CONCURRENT) if (job := search.next_job()) is not None)
     while running:
         job = running.popleft()
-        search.report(job.trial, job.target, losses[reports])
+        loss = losses[reports] if settings.mode is not Mode.AUTO else levels[job.trial] + 0.3 * losses[reports]
+        search.report(job.trial, job.target, loss)
         reports += 1
         if (job := search.next_job()) is not None:
             running.append(job)

@@ -16,6 +16,16 @@ def test_drawing_libraries_are_imported_when_something_is_drawn() -> None:
     assert not loaded & {"matplotlib", "numpy", "PIL", "plotly"}
 
 
+def test_commands_that_show_experiments_do_not_import_what_runs_them() -> None:
+    loaded = set(run("import sys, ashwood.cli.show, ashwood.terminal.watch; print(*sys.modules)").split())
+    assert not loaded & {"ashwood.engine", "ashwood.backends", "ashwood.config"}
+
+
+def test_dashboard_starts_without_what_few_pages_need() -> None:
+    loaded = set(run("import sys, ashwood.cli.ui, ashwood.dashboard.app; print(*sys.modules)").split())
+    assert not loaded & {"ashwood.engine", "ashwood.backends", "ashwood.config", "ashwood.figures.report", "numpy"}
+
+
 def test_ray_is_imported_when_trials_run_on_a_cluster() -> None:
     loaded = set(run("import sys, ashwood.api.experiment, ashwood.backends.ray; print(*sys.modules)").split())
     assert "ray" not in loaded

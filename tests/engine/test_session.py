@@ -15,7 +15,7 @@ from ashwood.engine import Home, Session, open_home, session, worker_hosts
 from ashwood.engine.loop import Engine
 from ashwood.engine.worker_hosts import ReservationOptions, WorkerHost
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
-from ashwood.eventlog.fold_cache import Folded, fold
+from ashwood.eventlog.fold_cache import Folded, fold, read_progress
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.sql import SqlLog, SqlStore
 from ashwood.experiment.entry import Entry
@@ -25,6 +25,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
+from ashwood.views.trust import Trust
 
 from .instant_backend import InstantBackend, Quiet
 from .test_loop import SPEC, entries, new_log, objective
@@ -152,6 +153,14 @@ def test_snapshot_has_no_unrecorded_events(home: Home, monkeypatch: pytest.Monke
             Session(home, experiment).run(Quiet())
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
     fold(SPEC, home.store.log(experiment))
+
+
+def test_snapshot_of_ended_search_has_reading_of_trust_meter(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = home.store.create(SPEC, at=0.0)
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    Session(home, experiment).run(Quiet())
+    monkeypatch.setattr(Trust, "_read", None)
+    assert read_progress(home, experiment).trust.reading() is not None
 
 
 def test_ended_experiment_is_not_run(home: Home) -> None:

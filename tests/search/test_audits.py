@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.search.audits import AuditedRung
+from ashwood.search.draw import bits
 from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Audited, Job, New, Pause, Promote, Promoted
@@ -92,6 +93,29 @@ def test_equal_results_give_equal_audits_in_any_order_of_arrival(
     best = {job.trial for job in found if isinstance(job.why, Promoted)}
     assert best | {job.trial for job in found if isinstance(job.why, Audited)} >= set(range(6))
     assert best <= set(range(6)), "an audit takes the place of one of the best"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(("add", "fail", "promote", "remove")), st.integers(0, 20), st.floats())),
+    st.booleans(),
+)
+def test_audit_draws_from_the_order_of_waiting_trials(calls: list[tuple[str, int, float]], restored: bool) -> None:
+    always, address = Fraction(999_999, 1_000_000), (5, 0, 1)
+    rung = AuditedRung(4, Fraction(2), 0, always, address)
+    for call, trial, loss in calls:
+        if (call == "add") == (trial in rung):
+            continue
+        if call == "add":
+            rung.add(trial, loss)
+        elif call != "promote" or rung.waits(trial):
+            getattr(rung, call)(trial)
+    if restored:
+        rung, state = AuditedRung(4, Fraction(2), 0, always, address), rung.snapshot()
+        rung.restore(state)
+    waiting = rung.waiting()
+    if waiting and (drawn := rung.audited()) is not None:
+        place = bits(5, "audited", 0, 1, rung.promoted) * len(waiting) >> 64
+        assert drawn.trial == waiting[place]
 
 
 def test_passed_over_trial_is_promoted_at_next_turn_that_is_no_audit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from math import asin, exp, inf, isclose, log, nan, pi, sqrt
@@ -27,6 +28,7 @@ from ashwood.search.trust import (
     decisive,
     inclusion_probabilities,
     is_trusted,
+    kendall_tau,
     measure,
     normal_scores,
     order_of,
@@ -101,7 +103,7 @@ def tau_of(correlation: float) -> float:
 def complete(*columns: Sequence[float]) -> list[RungResults]:
     """Return rungs at which every trial has a result, because all were promoted."""
     rungs = [RungResults(nth + 1, dict(enumerate(losses)), (), (), len(losses)) for nth, losses in enumerate(columns)]
-    return [*rungs[:-1], rungs[-1]._replace(promoted=0)]
+    return [*rungs[:-1], replace(rungs[-1], promoted=0)]
 
 
 # -- Kendall's tau ------------------------------------------------------------------------------
@@ -136,8 +138,14 @@ def test_tau_equals_scipys() -> None:
     scipy = pytest.importorskip("scipy.stats")
     lower = [round(8 * draw) for draw in unit_draws(80, 1, "lower")]
     upper = [round(8 * draw) + value for draw, value in zip(unit_draws(80, 1, "upper"), lower, strict=True)]
-    own = weighted_tau([order_of(value) for value in lower], [order_of(value) for value in upper])
+    own = kendall_tau([order_of(value) for value in lower], [order_of(value) for value in upper])
     assert isclose(own, scipy.kendalltau(lower, upper).statistic, abs_tol=1e-12)
+
+
+@given(st.lists(st.tuples(LOSSES, LOSSES), max_size=60))
+def test_fast_tau_equals_tau_of_all_pairs_to_the_last_bit(results: list[tuple[float, float]]) -> None:
+    lower, upper = ([order_of(each[side]) for each in results] for side in (0, 1))
+    assert kendall_tau(lower, upper) == weighted_tau(lower, upper)
 
 
 @given(
@@ -321,7 +329,7 @@ def test_any_results_give_numbers(results: list[tuple[float, float | None]], sel
     (pair,) = measure(rungs, DIVISOR, selection)
     for value in (pair.seen, pair.weighted, pair.agreement, *pair.interval, *pair.weighted_interval):
         assert -1 <= value <= 1
-    price = price_of_stopping(pair, lower, upper.keys(), upper.values())
+    price = price_of_stopping(pair, rungs[0], upper.keys(), upper.values())
     assert 0 <= price.chance <= 1
     assert price.regret >= 0
     assert verdict([pair]).level in Level
@@ -337,7 +345,8 @@ def test_price_of_stopping_is_that_of_simulated_brackets(correlation: float) -> 
         simulated = Simulated(seed, 64, correlation)
         losses, promoted = simulated.losses[0], simulated.promoted[0]
         pair = Pair(0, 1, 1, 4, 64, len(promoted), correlation=correlation)
-        price = price_of_stopping(pair, losses, promoted, [simulated.latent[trial][1] for trial in promoted])
+        upper = [simulated.latent[trial][1] for trial in promoted]
+        price = price_of_stopping(pair, RungResults(1, losses), promoted, upper)
         chances.append(price.chance)
         regrets.append(price.regret)
         best = min(simulated.latent[trial][1] for trial in promoted)
@@ -351,7 +360,7 @@ def test_price_of_stopping_is_that_of_simulated_brackets(correlation: float) -> 
 def test_price_is_zero_if_no_trial_was_stopped() -> None:
     losses = {trial: float(trial) for trial in range(20)}
     (pair,) = measure(complete(list(losses.values()), list(losses.values())), DIVISOR, Selection.COMPLETE)
-    price = price_of_stopping(pair, losses, losses.keys(), losses.values())
+    price = price_of_stopping(pair, RungResults(1, losses), losses.keys(), losses.values())
     assert (price.stopped, price.chance, price.regret) == (0, 0, 0)
 
 

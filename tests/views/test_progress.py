@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -164,3 +165,18 @@ def test_trial_that_an_extension_reopens_trains_to_the_new_length() -> None:
     paused = report(0, 4), PauseRequested(), DriverStopped(), ExtendRequested(max_length=8), DriverStarted(1)
     progress = history(search, *started, *paused)
     assert [row.target for row in progress.trials.rows.values()] == [8, 4]
+
+
+def test_value_is_computed_once_until_the_next_entry() -> None:
+    progress, calls = history(asha(4), DriverStarted(1)), list[int]()
+
+    def compute() -> int:
+        calls.append(progress.reports)
+        return progress.reports
+
+    assert [progress.once("reports", compute) for _ in range(3)] == [0, 0, 0]
+    progress.apply(Entry(9.0, report(0, 1), ()))
+    assert [progress.once("reports", compute) for _ in range(3)] == [1, 1, 1]
+    assert calls == [0, 1]
+    restored: Progress = pickle.loads(pickle.dumps(progress))
+    assert restored.once("reports", lambda: 7) == 7, "a snapshot has computed values"

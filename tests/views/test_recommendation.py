@@ -209,8 +209,11 @@ def test_recommended_trial_is_not_that_with_lowest_report() -> None:
     assert sum(len(rung.ranked) for rung in progress.ladder.now()[0]) == 4
 
 
-def test_until_all_trials_are_compared_best_result_is_recommended() -> None:
-    spec = spec_of(SearchSettings(method=Method.ASYNC_HALVING, max_length=8, max_trials=4, num_rungs=2))
+@pytest.mark.parametrize(
+    "search", [SearchSettings(method=Method.ASYNC_HALVING, max_length=8, max_trials=4, num_rungs=2), RANDOM]
+)
+def test_until_all_trials_are_compared_best_result_is_recommended(search: SearchSettings) -> None:
+    spec = spec_of(search)
     ran = Workers(spec, lambda trial, length: trial + 1 / length, workers=2, period=1, checkpoints=False)
     ran.run(stop_after=5)
     progress = progress_of(ran)

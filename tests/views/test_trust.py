@@ -274,6 +274,19 @@ def test_reading_is_computed_once_for_the_same_results(monkeypatch: pytest.Monke
     reading = progress.trust.reading()
     monkeypatch.setattr(Trust, "_read", None)
     assert progress.trust.reading() is reading
+    restored: Progress = pickle.loads(pickle.dumps(progress))
+    assert restored.trust.reading() == reading
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(runs())
+def test_reading_includes_latest_results(monkeypatch: pytest.MonkeyPatch, ran: Workers) -> None:
+    monkeypatch.setattr(Trust, "_read", Trust._results)
+    progress = Progress(ran.spec)
+    for entry in ran.entries:
+        progress.apply(entry)
+        # NaN differs from itself, so texts are compared.
+        assert repr(progress.trust.reading()) in ("None", repr(progress.trust._results()))
 
 
 def test_extended_search_has_a_reading_with_its_new_rungs() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ashwood.engine import Home
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.fold_cache import read_progress
+from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import ValidationReported

@@ -19,11 +19,9 @@ from ashwood.api.tables import read_trials
 from ashwood.checkpoints import Storage
 from ashwood.checkpoints.limited import read_pieces
 from ashwood.checkpoints.regular import open_to_read
-from ashwood.config import tree_of, with_overrides
-from ashwood.engine import Home, open_home
-from ashwood.engine.provenance import dirt
 from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
 from ashwood.eventlog.fold_cache import fold, read_progress
+from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.sizes import format_size
@@ -212,6 +210,8 @@ def describe_experiments(home: str | None, experiments: Sequence[int], *, json: 
 
 def show_config(home: str | None, experiment: int, *, json: bool) -> None:
     """Run ``ashwood config``."""
+    from ashwood.config import tree_of, with_overrides  # imported here, because `ashwood list` doesn't need it
+
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
     overrides = spec.provenance.get("overrides", ())
@@ -608,6 +608,8 @@ def _code(provenance: Mapping[str, Any]) -> Iterator[str]:
     commit = f", commit {git['commit'][:10]}" if git else ""
     branch = f" of {git['branch']}" if git and git["branch"] else ""
     yield f"run {source}with Ashwood {provenance['ashwood']}, Python {provenance['python']}{commit}{branch}"
+    from ashwood.engine.provenance import dirt  # imported here, because the engine is slow to import
+
     if (unrecorded := dirt(provenance)) is not None:
         yield f"at that time, {unrecorded}"
 

@@ -317,6 +317,9 @@ class Session:
             )
             with _interruptible(engine, observer.interrupted, self._home.store.hurry):
                 state = engine.run()
+            if state.ended:
+                # In a large search this takes seconds.  Everything that shows the result finds it in the snapshot.
+                folded.progress.trust.reading()
             # No snapshot is saved after an error, because the state in memory may contain events that could not be
             # recorded.
             snapshots.save()

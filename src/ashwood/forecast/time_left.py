@@ -221,13 +221,13 @@ class Forecaster:
         """Return the expected total length of all replicates, with those of a former max_length."""
         ladder, longest = self.progress.ladder, self._settings.max_length
         wanted = ladder.replicates_wanted
-        if ladder.is_compared:  # Only finite results are replicated.
+        if wanted and ladder.is_compared:  # Only finite results are replicated.
             finals = [each for trial, each in ladder.finals.items() if trial not in ladder.originals]
             wanted = min(wanted, sum(each.length == longest and isfinite(each.metric) for each in finals))
         return replicate_length(wanted, longest, arrivals) + sum(
             final.length
-            for trial, final in ladder.finals.items()
-            if trial in ladder.originals and final.length != longest
+            for final in map(ladder.finals.get, ladder.originals)
+            if final is not None and final.length != longest
         )
 
     def _arrivals_to_come(self) -> list[list[float]]:

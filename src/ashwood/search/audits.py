@@ -32,7 +32,7 @@ class AuditedRung(Rung):
     address (seed, bracket, rung, number of promotions from the rung before it).
     """
 
-    __slots__ = ("_address", "_audits", "_in_line")
+    __slots__ = ("_address", "_audits", "_gone")
 
     def __init__(
         self, length: int, divisor: Fraction, least: int, share: Fraction, address: tuple[int, int, int]
@@ -50,8 +50,9 @@ class AuditedRung(Rung):
         self._address = address
         # Draws are integers, so a draw is below the exact product if it is below the product rounded up.
         self._audits = -(-share.numerator * _DRAWS // share.denominator)
-        # The keys of all waiting trials in order. `Rung` needs only the best of them, for which its heap is faster.
-        self._in_line: SortedList[Key] = SortedList()
+        # The keys of the promoted trials in order. Few trials are promoted, so this costs less than the keys of those
+        # that wait.
+        self._gone: SortedList[Key] = SortedList()
 
     def audited(self) -> Candidate | None:
         """Return the waiting trial that is promoted next if the next promotion is an audit, otherwise None.
@@ -61,35 +62,41 @@ class AuditedRung(Rung):
         seed, *where = self._address
         if bits(seed, "audit", *where, self.promoted) >= self._audits:
             return None
-        position = bits(seed, "audited", *where, self.promoted) * len(self._in_line) // _DRAWS
-        trial = self._in_line[position][2]
+        waiting = len(self) - self.failed - len(self._gone)
+        trial = self._waiting_at(bits(seed, "audited", *where, self.promoted) * waiting // _DRAWS)
         return Candidate(trial, self.rank(trial), len(self), self.quota)
 
-    def add(self, trial: TrialId, loss: float) -> int:
-        """Add a result and return its rank, from 1."""
-        rank = super().add(trial, loss)
-        self._in_line.add(self._keys[trial])
-        return rank
+    def _waiting_at(self, position: int) -> TrialId:
+        """Return the waiting trial at a position among the waiting ones, the best first, in O(log^2 n) time."""
+        ranking, gone = self._ranking, self._gone
+        # As many waiting trials rank before the trial at index i as i minus the number of promoted ones before it.
+        low, high = position, position + len(gone)
+        while low < high:
+            middle = (low + high) // 2
+            if middle + 1 - gone.bisect_right(ranking[middle]) <= position:
+                low = middle + 1
+            else:
+                high = middle
+        trial: TrialId = ranking[low][2]
+        return trial
 
     def fail(self, trial: TrialId) -> None:
         """Rank a trial as the worst of this rung, so that it is never promoted."""
-        self._leave_line(trial)
+        if trial in self._promoted:
+            self._gone.discard(self._keys[trial])
         super().fail(trial)
 
     def remove(self, trial: TrialId) -> None:
         """Remove a trial as if it had never had a result here."""
-        self._leave_line(trial)
+        if trial in self._promoted:
+            self._gone.discard(self._keys[trial])
         super().remove(trial)
 
     def promote(self, trial: TrialId) -> None:
         """Record that a trial was promoted to the next rung."""
-        self._leave_line(trial)
         super().promote(trial)
-
-    def _leave_line(self, trial: TrialId) -> None:
-        if trial in self._keys:
-            self._in_line.discard(self._keys[trial])
+        self._gone.add(self._keys[trial])
 
     def _fill(self, keys: Sequence[Key]) -> None:
         super()._fill(keys)
-        self._in_line = SortedList(self._waiting)
+        self._gone = SortedList(key for key in keys if key[2] in self._promoted and not self.has_failed(key[2]))

@@ -28,7 +28,7 @@ from typing import Any
 from ashwood.search.asha import AshaBracket
 from ashwood.search.plan import BracketPlan
 from ashwood.search.rung import Key
-from ashwood.search.trust import weighted_tau
+from ashwood.search.trust import kendall_tau
 from ashwood.search.vocabulary import Created, CreatedHedged, CreatedHigher, Job, New, Snapshot, TrialId, Verdict
 
 ENOUGH = 12
@@ -153,7 +153,7 @@ class LearningBracket(AshaBracket):
         lower, upper = [a[:2] for a, _ in pairs], [b[:2] for _, b in pairs]
         # Promoted trials that are all equal at one of the rungs show nothing.
         comparable = len(pairs) >= ENOUGH and len(set(lower)) > 1 and len(set(upper)) > 1
-        return comparable and weighted_tau(lower, upper) <= MISLEADS
+        return comparable and kendall_tau(lower, upper) <= MISLEADS
 
     def _is_tied(self, at: int) -> bool:
         """Return whether at least 4 of 5 results at a rung are equal, and chance decides which are promoted."""

@@ -183,6 +183,11 @@ class Rung:
         key = self._keys.get(trial)
         return key is not None and key[0] == _FAILED
 
+    @property
+    def failed(self) -> int:
+        """Number of trials that count as failed here."""
+        return len(self._ranking) - int(self._ranking.bisect_left((_FAILED,)))
+
     def has_live_results(self) -> bool:
         """Return whether a trial has a result here and has not failed."""
         return bool(self._ranking) and self._ranking[0][0] != _FAILED

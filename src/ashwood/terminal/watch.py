@@ -10,9 +10,9 @@ from itertools import islice
 from rich.console import Console
 from rich.live import Live
 
-from ashwood.engine import Home, open_home
 from ashwood.errors import IllegalEvent
 from ashwood.eventlog.fold_cache import load, load_progress
+from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId, Seq
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment

@@ -86,6 +86,10 @@ def importance(progress: Progress) -> Importance | None:
     Arbitrary Subspaces" (arXiv:2304.10255), with the treatment of conditional hyperparameters of "Conditional
     PED-ANOVA" (arXiv:2601.20800).  Grid and kernels are those of Optuna 5, so that the numbers are the same.
     """
+    return progress.once("importance", lambda: _importance(progress))
+
+
+def _importance(progress: Progress) -> Importance | None:
     compared = comparable(progress.ladder, ENOUGH)
     if compared is None or len(compared.results) < FEWEST:
         return None

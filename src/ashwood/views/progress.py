@@ -6,10 +6,10 @@ How long the rest takes is a forecast: `ashwood.forecast.time_left`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
 from math import nan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ashwood.experiment.changes import invalid_limit
 from ashwood.experiment.decisions import (
@@ -44,6 +44,8 @@ from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialRow, TrialTable
 from ashwood.views.trust import Trust
 from ashwood.views.wording import describe_seen, format_length, format_value, known_length
+
+T = TypeVar("T")
 
 VIEWS = ("timeline", "checkpoints")
 """Attributes of `Progress` that few readers need, so each of them is a separate part of a snapshot."""
@@ -133,6 +135,8 @@ class Progress:
         self.trust = Trust(self.ladder)
         self.improvements: list[Improvement] = []
         self._noted: float | None = None
+        # What was computed from all trials since the latest entry; see `once`.
+        self._computed: dict[Hashable, Any] = {}
         self.reports = 0
         self.failed_attempts = 0
         self.warnings = 0
@@ -150,7 +154,7 @@ class Progress:
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the search, which belongs to an experiment, and without the views in `VIEWS`."""
         kept = {name: value for name, value in self.__dict__.items() if name not in VIEWS}
-        return {**kept, "search": None, "_views": []}
+        return {**kept, "search": None, "_views": [], "_computed": {}}
 
     def parts(self) -> dict[str, Any]:
         """Return the progress and its views as parts of a snapshot."""
@@ -170,6 +174,7 @@ class Progress:
 
     def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        self._computed.clear()
         self.trials.apply(entry)
         self.ladder.apply(entry)
         self.trust.apply(entry)
@@ -193,6 +198,16 @@ class Progress:
         if (metric := None if leader is None else leader.metric) != self._noted:
             self._noted = metric
             self._note_best(entry.at)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what ``compute`` returns.  With the same key, it is called once until the next entry is applied.
+
+        Use it for values that take O(n) time for n trials, and that several figures or parts of a page need.
+        """
+        if key not in self._computed:
+            self._computed[key] = compute()
+        value: T = self._computed[key]
+        return value
 
     def _take(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
@@ -269,10 +284,15 @@ class Progress:
 
         The list is empty as long as other trials can reach the end, and if the search was canceled or has reached its
         goal: then the trial with the best result is the one to use.  If the experiment saves checkpoints, trials
-        without one are left out.
+        without one are left out.  This takes O(n) time for n trials, and is computed once until the next entry.
         """
+        return self.once(("recommendations", most), lambda: self._recommend(most))
+
+    def _recommend(self, most: int) -> list[Recommendation]:
         reached_goal = self.leaving is not None and isinstance(self.leaving.why, GoalReached)
         if self.state is ExperimentState.CANCELED or reached_goal or not self.ladder.is_compared:
+            return []
+        if not self.state.ended and any(each.created < each.planned for each in self.ladder.brackets):
             return []
         rows, needed = self.trials.rows, self.trials.by_checkpoint
         return recommend(self.ladder, most, lambda trial: not needed or rows[trial].best_checkpoint is not None)
@@ -280,11 +300,14 @@ class Progress:
     @property
     def recommended(self) -> TrialRow | None:
         """The trial to use: the first of the `recommendations`, or that with the best result, or None."""
-        return next(iter(self.best_trials(1)), None)
+        first = next(iter(self.recommendations()), None)
+        return self.trials.leader if first is None else self.trials.rows[first.trial]
 
     def best_trials(self, n: int) -> list[TrialRow]:
         """Return ``n`` trials: those of the `recommendations`, and then those with the best results."""
         first = [self.trials.rows[each.trial] for each in self.recommendations(n)]
+        if len(first) == n:
+            return first
         known = {row.id for row in first}
         others = (row for row in self.trials.best(n + len(first)) if row.id not in known)
         return [*first, *islice(others, n - len(first))]

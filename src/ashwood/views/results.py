@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import NamedTuple
@@ -43,21 +42,23 @@ def comparable(ladder: Ladder, enough: int) -> Comparable | None:
     If no length has enough results, return those at the length with the most.  The trials at a long length are a
     selection of the better ones, but all of them trained equally long.
     """
-    counts = Counter(length for _, length, _ in _results(ladder))
-    if not counts:
+    found: dict[int, list[Result]] = {}
+    for result in _results(ladder):
+        found.setdefault(result.length, []).append(result)
+    if not found:
         return None
-    length = max((length for length, count in counts.items() if count >= enough), default=None)
+    length = max((length for length, results in found.items() if len(results) >= enough), default=None)
     if length is None:
-        length = max(counts, key=lambda each: (counts[each], each))
-    return Comparable(length, [Result(*result) for result in _results(ladder) if result[1] == length])
+        length = max(found, key=lambda each: (len(found[each]), each))
+    return Comparable(length, found[length])
 
 
-def _results(ladder: Ladder) -> Iterator[tuple[TrialId, int, float]]:
-    """Yield the fields of the finite results of valid trials at all rungs."""
+def _results(ladder: Ladder) -> Iterator[Result]:
+    """Yield the finite results of valid trials at all rungs."""
     for trial, path in enumerate(ladder.paths):
         if path.state is TrialState.INVALID:
             continue
         lengths = ladder.brackets[path.bracket].lengths
         for _, rung, _, metric in path.arrivals[ladder.first_rung(trial) :]:
             if isfinite(metric):
-                yield trial, lengths[rung], metric
+                yield Result(trial, lengths[rung], metric)

@@ -115,7 +115,9 @@ class Rows(Sequence[Row], Generic[Row]):
         return self._made([column[index] for column in self._columns])
 
     def __iter__(self) -> Iterator[Row]:
-        return map(self.__getitem__, range(len(self)))
+        for index, values in enumerate(zip(*self._columns, strict=True)):
+            row = self.changing.get(index)
+            yield self._made(list(values)) if row is None else row
 
     def _made(self, values: list[Any]) -> Row:
         for number in self._optional:

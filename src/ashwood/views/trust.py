@@ -205,14 +205,14 @@ class Trust:
         self._promotions = array("q")
         # Metrics of trials at the lengths of rungs that they skip, by trial and rung.
         self._direct: dict[tuple[TrialId, int], float] = {}
-        self._known: tuple[object, TrustReading] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the latest reading, which can be computed again."""
-        return {**self.__dict__, "_known": None}
+        # The latest reading, or None if it does not include the latest entries.  It is part of snapshots, because it
+        # takes seconds to compute for a large search.
+        self._known: TrustReading | None = None
 
     def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        if entry.decisions:  # Reports without decisions change no rung.
+            self._known = None
         for decision in entry.decisions:
             if type(decision) in _PROMOTE:
                 self._note(decision)
@@ -230,30 +230,22 @@ class Trust:
         lengths = self.ladder.brackets[self.ladder.paths[trial].bracket].lengths
         if metric is not None and event.length in lengths[: self.ladder.first_rung(trial)]:
             self._direct[trial, lengths.index(event.length)] = metric
+            self._known = None
 
     def applies(self) -> bool:
         """Return whether the search compares trials at lengths before the last one."""
         return self.ladder.spec.search.method.is_halving and any(len(each.lengths) > 1 for each in self.ladder.brackets)
 
-    def size(self) -> object:
-        """Return a value that changes with the results that a reading depends on."""
-        return tuple(
-            (rung.length, rung.arrived, rung.promoted, rung.failed)
-            for bracket in self.ladder.brackets
-            for rung in bracket.rungs
-        )
-
     def reading(self) -> TrustReading | None:
         """Return the present reading, or None if the search stops no trial early.
 
-        It takes O(n log n) time for n trials, and is computed once for the same results.
+        It takes O(n log n) time for n trials, and is computed once until the next decision.
         """
         if not self.applies():
             return None
-        size = self.size()
-        if self._known is None or self._known[0] != size:
-            self._known = size, self._read()
-        return self._known[1]
+        if self._known is None:
+            self._known = self._read()
+        return self._known
 
     def pairs(self) -> list[RungPair]:
         """Return all pairs of rungs of each bracket, neighbours first, or none if no trial is stopped early."""
@@ -338,7 +330,7 @@ class Trust:
             [
                 RungResults(
                     rung.length,
-                    {trial: loss for _, trial, loss, _ in sorted(found, key=lambda each: each[:2])},
+                    {trial: loss for _, trial, loss, _ in sorted(found)},
                     {trial for _, trial, _, failed in found if failed},
                     audited.get((bracket.number, number), set()),
                     promoted[bracket.number][number],
@@ -380,7 +372,7 @@ class Trust:
     def _price(self, rungs: Sequence[RungResults], pair: Pair) -> Stopped:
         here = rungs[pair.lower]
         promoted = {trial for trial in here.losses if self.ladder.rung(trial) > pair.lower}
-        return price_of_stopping(pair, here.losses, promoted, rungs[pair.upper].losses.values())
+        return price_of_stopping(pair, here, promoted, rungs[pair.upper].losses.values())
 
 
 def _ranks(rung: RungResults) -> Mapping[TrialId, int]:

@@ -17,7 +17,6 @@ from ashwood.dashboard.answers import ExperimentHeader, header
 from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, responses_of
 from ashwood.dashboard.experiment_cache import CachedExperiment
 from ashwood.errors import NotFound
-from ashwood.figures.report import ReportHeader, render_report
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.table import Record
 
@@ -30,6 +29,8 @@ _HTML, _CSV, _YAML = "text/html", "text/csv", "application/yaml"
 @router.get("/experiments/{experiment}/report.html", responses=responses_of(None, 404, media=_HTML))
 async def report(context: Context, experiment: ExperimentNumber) -> Response:
     """Return a report of an experiment: one file that works without a network."""
+    # Imported here, so that `ashwood ui` starts faster.
+    from ashwood.figures.report import ReportHeader, render_report
 
     def read(cached: CachedExperiment) -> tuple[CachedExperiment, ExperimentHeader]:
         return cached, header(cached)

@@ -8,9 +8,8 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ashwood.config.wording import MOST_WHOLE
 from ashwood.dashboard.answers import ExperimentHeader, header
-from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
+from ashwood.dashboard.context import LARGEST, Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     AddTrialRequested,
@@ -83,7 +82,7 @@ class Extension(_Changes):
     """Numbers of trials and replicates, and length, of the extended search; null leaves a value unchanged."""
 
     max_trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
-    max_length: int | None = Field(None, ge=1, le=MOST_WHOLE, description="Length in the unit of the experiment.")
+    max_length: int | None = Field(None, ge=1, le=LARGEST, description="Length in the unit of the experiment.")
     replicates: int | None = Field(
         None, ge=1, le=MOST_TRIALS, description="Number of the best trials that train again with another seed."
     )
