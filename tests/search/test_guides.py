@@ -22,10 +22,12 @@ TRIALS = 96
 weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=16).map(normalized)
 
 
-# Momentum of the trials after those of `learned`, as versions with rules 4 drew them.
+# Momentum of the trials after those of `learned`, as versions with rules 4 and 5 drew them.
 FORMER = {
-    "prior": [0.838678, 0.952442, 0.828546, 0.891427, 0.437805, 0.699659, 0.891045, 0.922599],
-    "past trials": [0.838678, 0.946681, 0.882555, 0.895983, 0.437805, 0.906538, 0.986006, 0.922599],
+    (4, "prior"): [0.838678, 0.952442, 0.828546, 0.891427, 0.437805, 0.699659, 0.891045, 0.922599],
+    (4, "past trials"): [0.838678, 0.946681, 0.882555, 0.895983, 0.437805, 0.906538, 0.986006, 0.922599],
+    (5, "prior"): [0.838678, 0.594643, 0.763767, 0.968259, 0.437805, 0.699659, 0.891045, 0.705381],
+    (5, "past trials"): [0.838678, 0.946681, 0.896005, 0.986263, 0.437805, 0.879306, 0.951054, 0.881271],
 }
 
 
@@ -57,14 +59,13 @@ def learned(sampler: DensitySampler, *, sign: int) -> list[int]:
 
 
 SAMPLERS = {
-    "prior": lambda **former: DensitySampler(with_prior(0.9), 1, **former),
-    "past trials": lambda **former: DensitySampler(SPACE, 1, (past(0.9),), **former),
+    "prior": lambda **rules: DensitySampler(with_prior(0.9), 1, **rules),
+    "past trials": lambda **rules: DensitySampler(SPACE, 1, (past(0.9),), **rules),
 }
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_half_of_the_first_trials_are_drawn_by_the_guide(kind: str) -> None:
-    sampler = SAMPLERS[kind]()
+def test_half_of_the_first_trials_are_drawn_by_the_prior() -> None:
+    sampler = SAMPLERS["prior"]()
     settings = [sampler.sample(trial, 0, trial, ()) for trial in range(400)]
     guided = [each for n, each in enumerate(settings) if each != SPACE.sample(1, 0, n)]
     others = [each for n, each in enumerate(settings) if each == SPACE.sample(1, 0, n)]
@@ -116,9 +117,8 @@ def test_guide_that_misleads_is_given_up(kind: str) -> None:
     assert equal_draws(SAMPLERS[kind](), lowest) == 200
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_trials_that_followed_a_guide_are_ignored_after_it_is_given_up(kind: str) -> None:
-    sampler, plain = SAMPLERS[kind](), DensitySampler(SPACE, 1)
+def test_trials_that_followed_a_guide_are_ignored_after_it_is_given_up() -> None:
+    sampler, plain = SAMPLERS["prior"](), DensitySampler(SPACE, 1)
     values = [sampler.sample(trial, 0, trial, ()) for trial in range(TRIALS)]
     for trial in range(TRIALS):
         sampler.note(trial)
@@ -150,12 +150,35 @@ def test_one_of_many_guides_that_agrees_is_followed_by_its_part_of_the_trials() 
     assert 200 - equal_draws(one, highest) > 3 * (200 - equal_draws(five, highest)) > 0
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
-def test_draws_before_rules_5_stay(kind: str) -> None:
-    sampler = SAMPLERS[kind](former=True)
+def test_past_search_is_not_followed_before_there_are_results() -> None:
+    sampler = DensitySampler(SPACE, 1, (past(0.9),))
+    assert [sampler.sample(n, 0, n, ()) for n in range(40)] == [SPACE.sample(1, 0, n) for n in range(40)]
+
+
+def test_prior_has_its_full_share_of_the_first_trials_beside_past_searches() -> None:
+    alone, beside = DensitySampler(with_prior(0.9), 1), DensitySampler(with_prior(0.9), 1, (past(0.1),) * 5)
+    assert [alone.sample(n, 0, n, ()) for n in range(40)] == [beside.sample(n, 0, n, ()) for n in range(40)]
+
+
+@pytest.mark.parametrize(("start", "is_followed"), [(0.9, True), (0.05, False)])
+def test_past_search_is_followed_only_if_its_settings_are_among_the_good_ones(start: float, is_followed: bool) -> None:
+    values = {"lr": 0.01, "optimizer.momentum": start}
+    sampler = DensitySampler(SPACE, 1, (PastTrials("1", [*past(0.9).good, values], past(0.9).others),))
+    trials = range(TRIALS)
+    settings = [sampler.sample(trial, 0, trial, (), given=values if trial < 4 else {}) for trial in trials]
+    for trial in trials:
+        sampler.note(trial)
+    good = sorted(trials, key=lambda trial: -momentum(settings[trial]))[: TRIALS // 4]
+    sampler.sample(TRIALS, 0, 1, (), good)
+    assert sampler._ignores_followers is not is_followed
+
+
+@pytest.mark.parametrize(("rules", "kind"), FORMER)
+def test_draws_of_former_rules_stay(rules: int, kind: str) -> None:
+    sampler = SAMPLERS[kind](rules=rules)
     judges = learned(sampler, sign=1)
     drawn = [sampler.sample(TRIALS + n, 0, n, range(0, TRIALS, 10), judges) for n in range(8)]
-    assert [round(momentum(each), 6) for each in drawn] == FORMER[kind]
+    assert [round(momentum(each), 6) for each in drawn] == FORMER[rules, kind]
 
 
 def test_past_trials_without_a_common_hyperparameter_change_no_setting_much() -> None:

@@ -74,7 +74,7 @@ class Experiment:
         self.trials: dict[TrialId, TrialRecord] = {}
         self.search = Tournament(spec.search, spec.seed)
         self._sampler = (
-            DensitySampler(spec.space, spec.seed, spec.warm_start, former=spec.rules < 5)
+            DensitySampler(spec.space, spec.seed, spec.warm_start, rules=spec.rules)
             if spec.search.sampler is Sampler.DENSITY
             else None
         )

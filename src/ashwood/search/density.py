@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from ashwood.search.draw import LARGEST_DRAW, unit_draw, unit_draws
 from ashwood.search.given import position_of
-from ashwood.search.guides import Guide, PastTrials, Ratios, normalized, prior_weights, warped
+from ashwood.search.guides import Guide, PastTrials, Ratios, Scores, normalized, prior_weights, warped
 from ashwood.search.space import ABSENT, NOTHING, Categorical, Const, Hyperparameter, Int, Space, Value
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
@@ -69,14 +69,15 @@ _NO_BIN = 255
 class DensitySampler:
     """Chooses the values of new trials near the values of good trials, and near those that guides recommend."""
 
-    def __init__(self, space: Space, seed: int, past: Sequence[PastTrials] = (), *, former: bool = False) -> None:
+    def __init__(self, space: Space, seed: int, past: Sequence[PastTrials] = (), *, rules: int = 6) -> None:
         """Draw from ``space`` for an experiment with ``seed``; ``past`` are results of other searches.
 
-        If ``former``, guides change draws as before rules 5: each draw, and also guides that agree only by chance.
+        Before ``rules`` 5, guides change each draw, and also guides that agree only by chance.  Before rules 6, past
+        searches are followed before there are results to judge them.
         """
         self._space = space
         self._seed = seed
-        self._former = former
+        self._former = rules < 5
         leaves = list(space.leaves())
         conditional = {path for path, _, _ in space.conditional()}
         self._free = [index for index, (_, leaf) in enumerate(leaves) if not isinstance(leaf, Const)]
@@ -104,7 +105,13 @@ class DensitySampler:
         self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
         self._ratios: Ratios = []
-        self._guides = [*self._prior_guide(), *map(self._past_guide, past)]
+        self._guides = [*self._prior_guide(), *(self._past_guide(each, must_be_tested=rules >= 6) for each in past)]
+        # Trials that guides proposed: those that followed them, and those that were given a good setting of a past
+        # search.
+        settings = [setting for each in past for setting in each.good]
+        self._recommended = [{name: each[name] for name in self._names if name in each} for each in settings]
+        self._proposed: set[TrialId] = set()
+        self._proposals = Scores()
         self._trusts = [1.0] * len(self._guides)
 
     def good(self, search: Tournament) -> list[TrialId]:
@@ -148,6 +155,8 @@ class DensitySampler:
             units = next(self._candidates(bracket, index, 1, given), ())
         if is_guided and units and not self._former:
             self._followers.add(trial)
+        if trial in self._followers or (given and dict(given) in self._recommended):
+            self._proposed.add(trial)
         units = units or self._space.units(self._seed, bracket, index, given)
         if None not in self._given_positions(given):
             self._cells[trial] = self._cells_of(units, given)
@@ -163,6 +172,8 @@ class DensitySampler:
         self._count(cells, self._all, self._having)
         if trial in self._followers:
             self._count(cells, self._followed, self._followers_having)
+        if self._guides:
+            self._proposals.note(trial, float(trial in self._proposed))
         for guide in self._guides:
             guide.note(trial, self._product(guide.weights, cells))
 
@@ -283,14 +294,17 @@ class DensitySampler:
         """Set the trust in each guide for a new trial, and return whether the trial follows guides.
 
         A share of the trials follows guides, which is the mean trust in them; all other trials are drawn as if there
-        were none.  So guides that mislead cost little, also if one of many agrees with the results by chance.
+        were none.  So guides that mislead cost little, also if one of many agrees with the results by chance.  A guide
+        without a trust, because it must be tested before, does not count.
         """
         if self._former:
             self._trusts = [guide.former_trust(judges or good) for guide in self._guides]
             return bool(self._guides) and index % GUIDED_EVERY == 0
         if not self._guides:
             return False
-        trusts = [guide.trust(judges) for guide in self._guides]
+        tested = self._proposals.agreement(judges) if self._proposals.total else None
+        judged = [guide.trust(judges, tested) for guide in self._guides]
+        trusts = [trust or 0.0 for trust in judged]
         total = most = 0.0
         for trust in trusts:  # sum() rounds floats differently since Python 3.12.
             total += trust
@@ -298,7 +312,7 @@ class DensitySampler:
         if self._ignores_followers != (total == 0):
             self._ignores_followers = not self._ignores_followers
             self._ratios = []
-        is_guided = unit_draw(self._seed, "guides", bracket, index) < total / len(trusts)
+        is_guided = unit_draw(self._seed, "guides", bracket, index) < total / max(1, len(judged) - judged.count(None))
         self._trusts = [trust / most if is_guided else 0.0 for trust in trusts]
         return is_guided
 
@@ -342,13 +356,14 @@ class DensitySampler:
                 weights.append(prior_weights(leaf.prior.confidence, unit, size, ordered=ordered))
         return (Guide(weights),)
 
-    def _past_guide(self, past: PastTrials) -> Guide:
+    def _past_guide(self, past: PastTrials, *, must_be_tested: bool) -> Guide:
         """Return the guide by the results of another search."""
         everyone, having = [[0.0] * size for size in self._sizes], [0] * len(self._sizes)
         cells = [self._cells_in(setting) for setting in (*past.good, *past.others)]
         for each in cells:
             self._count(each, everyone, having)
-        return Guide([normalized(of_bins) for of_bins in self._compare(cells[: len(past.good)], everyone, having)])
+        weights = [normalized(of_bins) for of_bins in self._compare(cells[: len(past.good)], everyone, having)]
+        return Guide(weights, must_be_tested=must_be_tested)
 
     def _cells_in(self, setting: Mapping[str, Value]) -> Sequence[int]:
         """Return the bins of a setting of another search, or -1 for values that are outside the space."""
