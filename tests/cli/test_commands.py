@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from ashwood.cli.main import app
 from ashwood.config import read_experiment
 from ashwood.engine import open_home
 
@@ -288,6 +290,27 @@ def test_logs(finished: Workplace) -> None:
     assert "has no trial 99; its trials are 0 to 23" in finished.ashwood("logs", "1", "99", code=1)
 
 
+def test_logs_as_json_have_an_object_for_each_line(finished: Workplace) -> None:
+    lines = [json.loads(line) for line in finished.ashwood("logs", "1", "0", "--json", "--tail", "1").splitlines()]
+    assert [line["trial"] for line in lines] == [0]
+    assert lines[0]["text"].startswith("epoch ")
+    whole = [json.loads(line) for line in finished.ashwood("logs", "1", "--json").splitlines()]
+    assert [line["text"] for line in whole if line["trial"] == 3] == finished.ashwood("logs", "1", "3").splitlines()
+    assert {line["trial"] for line in whole} == set(range(24))
+
+
+WITHOUT_JSON = {"schema": "its output is JSON"}
+"""Commands without ``--json``, each with the reason."""
+
+
+def test_every_command_has_json_output() -> None:
+    commands: Any = get_command(app)
+    without = {
+        name for name, each in commands.commands.items() if not any("--json" in option.opts for option in each.params)
+    }
+    assert without == WITHOUT_JSON.keys()
+
+
 def test_export(finished: Workplace) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     finished.ashwood("export", "1", "--out", "trials.csv")
@@ -351,10 +374,11 @@ def test_preview_is_deterministic_and_runs_nothing(workplace: Workplace) -> None
 
 
 def test_init_creates_working_example_and_overwrites_nothing(workplace: Workplace) -> None:
-    workplace.ashwood("init", "mine")
+    assert workplace.json("init", "mine") == {"files": ["mine/experiment.yaml", "mine/train.py"]}
     assert "already exists" in workplace.ashwood("init", "mine", code=1)
     output = workplace.ashwood("run", "mine/experiment.yaml", "--set", "searcher.max_trials=4")
     assert "completed" in output
+    assert all(len(line) <= 80 for line in workplace.ashwood("init", "other").splitlines())
 
 
 def test_version_and_schema(workplace: Workplace) -> None:

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from json import dumps
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -469,7 +471,7 @@ def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
     return describe_seen(row.seen or 0.0, row.seen_length or 0, spec.unit, smaller_is_better=spec.smaller_is_better)
 
 
-def show_all_logs(home: str | None, experiment: int, *, tail: int | None) -> None:
+def show_all_logs(home: str | None, experiment: int, *, tail: int | None, json: bool) -> None:
     """Run ``ashwood logs`` for all trials: the output of each, that of the newest trial first."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
@@ -478,8 +480,9 @@ def show_all_logs(home: str | None, experiment: int, *, tail: int | None) -> Non
     with suppress(KeyboardInterrupt):
         for trial in sorted(table.rows, reverse=True):
             with suppress(FileNotFoundError), _opened_log(logs / f"trial-{trial}.log", trial) as log:
-                say(f"{chr(10) * (shown > 0)}=== trial {trial}, {table.rows[trial].state} ===", bold=True)
-                _show_log(log, spec, tail=tail, follow=False)
+                if not json:
+                    say(f"{chr(10) * (shown > 0)}=== trial {trial}, {table.rows[trial].state} ===", bold=True)
+                _show_log(log, spec, trial, tail=tail, follow=False, json=json)
                 shown += 1
     if not shown:
         say(f"experiment {experiment} has no logs: no trial has started, or it was imported without logs", err=True)
@@ -500,7 +503,7 @@ def _opened_log(path: Path, trial: int) -> BinaryIO:
         raise AshwoodError(f"cannot read the log of trial {trial}: {path} {error.strerror}") from None
 
 
-def show_logs(home: str | None, experiment: int, trial: int, *, tail: int | None, follow: bool) -> None:
+def show_logs(home: str | None, experiment: int, trial: int, *, tail: int | None, follow: bool, json: bool) -> None:
     """Run ``ashwood logs`` for one trial."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
@@ -517,12 +520,12 @@ def show_logs(home: str | None, experiment: int, trial: int, *, tail: int | None
         )
         return
     with log, suppress(KeyboardInterrupt):
-        _show_log(log, spec, tail=tail, follow=follow)
+        _show_log(log, spec, trial, tail=tail, follow=follow, json=json)
 
 
-def _show_log(log: BinaryIO, spec: ExperimentSpec, *, tail: int | None, follow: bool) -> None:
-    """Print a log, or only its last ``tail`` lines, and new output if ``follow``."""
-    is_terminal = sys.stdout.isatty()
+def _show_log(log: BinaryIO, spec: ExperimentSpec, trial: int, *, tail: int | None, follow: bool, json: bool) -> None:
+    """Print a log, or only its last ``tail`` lines, and new output if ``follow``; with ``json``, an object per line."""
+    write = partial(_write_json, trial) if json else _write
     decoder, position, rest = codecs.getincrementaldecoder("utf-8")("replace"), 0, ""
     if tail is not None:
         kept: deque[str] = deque(maxlen=tail)
@@ -532,23 +535,30 @@ def _show_log(log: BinaryIO, spec: ExperimentSpec, *, tail: int | None, follow: 
             kept.extend(whole)
         if rest:
             kept.append(rest)
-        _write("".join(f"{line}\n" for line in kept), is_terminal)
+        write("".join(f"{line}\n" for line in kept))
         rest = ""
     while follow or tail is None:
         for data, end in read_pieces(log, spec.max_log_size, position):
             position = end
             # Only whole lines are written, so that no escape sequence is split before it is removed.
             lines, newline, rest = (rest + decoder.decode(data)).rpartition("\n")
-            _write(lines + newline, is_terminal)
-        _write(rest, is_terminal)
-        rest = ""
+            write(lines + newline)
+        if not (json and follow):  # An object holds a whole line.
+            write(rest)
+            rest = ""
         if not follow:
             break
         time.sleep(_FOLLOW_SECONDS)
 
 
-def _write(text: str, is_terminal: bool) -> None:
-    sys.stdout.write(without_sequences(text) if is_terminal else text)
+def _write(text: str) -> None:
+    sys.stdout.write(without_sequences(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _write_json(trial: int, text: str) -> None:
+    lines = text.removesuffix("\n").split("\n") if text else []
+    sys.stdout.write("".join(f"{dumps({'trial': trial, 'text': line})}\n" for line in lines))
     sys.stdout.flush()
 
 
