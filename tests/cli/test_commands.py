@@ -238,6 +238,9 @@ def test_trials_are_sorted_and_filtered(finished: Workplace) -> None:
     filtered = finished.json("trials", "1", "--filter", "state=completed", "--filter", "optimizer.name=sgd")
     assert filtered
     assert all(t["state"] == "completed" and t["hparams.optimizer.name"] == "sgd" for t in filtered)
+    assert "no column 'optimizer' (did you mean 'optimizer.name'?)" in finished.ashwood(
+        "trials", "1", "--sort", "optimizer", code=1
+    )
     assert "there is no column 'lr'; there are: trial, state" in finished.ashwood("trials", "1", "--sort", "lr", code=1)
     table = finished.ashwood("trials", "1")
     assert len(table.splitlines()) == 25

@@ -71,6 +71,25 @@ def test_trials_fit_a_terminal_and_everything_goes_into_a_pipe(failing: Workplac
     assert losses == sorted(losses)
 
 
+EXTENSION = ["extend", "--max-trials", "80", "--dry-run"]
+
+
+@pytest.mark.parametrize("command", [["describe"], ["best"], ["checkpoints"], ["wait"], EXTENSION])
+def test_lines_fit_a_terminal_without_broken_words(failing: Workplace, command: list[str]) -> None:
+    with on_terminal(failing, *command, columns=80) as screen:
+        lines = [line.rstrip() for line in screen.left().splitlines()]
+    # Only a path that is longer than a line is broken.
+    assert all(cell_len(line) <= 80 or " " not in line.removeprefix("logs: ").strip("# ") for line in lines), lines
+
+
+def test_describe_begins_with_the_result_and_ends_with_the_origin(failing: Workplace) -> None:
+    described = failing.ashwood("describe")
+    parts = ["experiment 1", "# trial ", "hyperparameters:", "100% done", "arly stopping", "failed: ", "diverged: "]
+    parts += ["adaptive_asha (standard)", "bracket 0", " checkpoints", "created ", "with Ashwood", "logs: "]
+    places = [described.index(part) for part in parts]
+    assert places == sorted(places)
+
+
 def test_filter_that_matches_nothing_offers_known_values(failing: Workplace) -> None:
     output = failing.ashwood("trials", "--filter", "state=erored")
     assert "state=erored (did you mean 'errored'?): values of state are completed, errored, stopped" in output

@@ -56,7 +56,7 @@ def extend_experiment(
             return 0
         ask(home, experiment, ExtendRequested(max_trials, length, replicates))
         if not run or home.is_driven(experiment):
-            say(_next(home, experiment))
+            say(_next(home, experiment), wrap=True)
             return 0
         say(f"experiment {experiment} is extended", err=True)  # The driver may refuse to run the rest.
     return resume_experiment(experiment, options, workdir=None, retry_failed=False)

@@ -1317,7 +1317,7 @@ def _usage_message(error: Any) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    lines = [part for line in message.splitlines() for part in fitted(line, indent=len(_ERROR))] or [""]
+    lines = [part for line in message.splitlines() for part in fitted(line, indent=len(_ERROR), err=True)] or [""]
     typer.secho(_ERROR, fg="red", bold=True, nl=False, err=True)
     say(lines[0], err=True)
     for line in lines[1:]:

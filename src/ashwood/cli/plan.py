@@ -118,9 +118,9 @@ def plan_search_for(options: TrainingOptions, plan_options: PlanOptions, *, json
         say("\nFor your experiment file (--out FILE writes a complete one):\n")
         say(section_text(section), nl=False)
         return
-    say(f"\nWrote {plan_options.out}. Next: ashwood preview {plan_options.out}")
+    say(f"\nWrote {plan_options.out}. Next: ashwood preview {plan_options.out}", wrap=True)
     if plan_options.file is None:
-        say("Its entrypoint, metric and hyperparameters are examples: replace them first.")
+        say("Its entrypoint, metric and hyperparameters are examples: replace them first.", wrap=True)
 
 
 # -- options ------------------------------------------------------------------------------------

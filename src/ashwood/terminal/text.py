@@ -77,9 +77,15 @@ def say(
     file: TextIO | None = None,
     fg: str | None = None,
     bold: bool = False,
+    wrap: bool = False,
 ) -> None:
-    """Print a text of one or more lines without control characters."""
+    """Print a text of one or more lines without control characters.
+
+    On a terminal, messages on standard error and texts with ``wrap`` are wrapped at words.
+    """
     shown = printable(text)
+    if wrap or err:
+        shown = "\n".join(part for line in shown.split("\n") for part in fitted(line, err=err))
     # The stream is passed explicitly.  Otherwise click would write UTF-8 even to a terminal with another encoding.
     out = file if file is not None else sys.stderr if err else sys.stdout
     typer.echo(typer.style(shown, fg=fg, bold=bold or None) if fg or bold else shown, out, nl=nl)
@@ -90,15 +96,17 @@ def warn(message: str) -> None:
     say(f"warning: {message}", fg="yellow", err=True)
 
 
-def fitted(line: str, *, indent: int = 0) -> list[str]:
-    """Return a line of standard error in lines that fit the terminal beside an indent, without breaking words.
+def fitted(line: str, *, indent: int = 0, err: bool = False) -> list[str]:
+    """Return a line in lines that fit the terminal beside an indent, without breaking words.
 
-    If standard error is not a terminal, the line stays whole.
+    All lines begin with the spaces and the ``#`` of the first.  If the output is not a terminal, the line stays whole.
     """
-    if not sys.stderr.isatty():
+    if not (sys.stderr if err else sys.stdout).isatty():
         return [line]
     width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
-    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    margin = line[: len(line) - len(line.lstrip(" #"))]
+    wrapped = textwrap.wrap(line, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
+    return wrapped or [""]
 
 
 class OutputLost(Exception):
