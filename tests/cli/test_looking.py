@@ -74,7 +74,7 @@ def test_trials_fit_a_terminal_and_everything_goes_into_a_pipe(failing: Workplac
 EXTENSION = ["extend", "--max-trials", "80", "--dry-run"]
 
 
-@pytest.mark.parametrize("command", [["describe"], ["best"], ["checkpoints"], ["wait"], EXTENSION])
+@pytest.mark.parametrize("command", [["describe"], ["best"], ["checkpoints"], ["wait"], ["preview"], EXTENSION])
 def test_lines_fit_a_terminal_without_broken_words(failing: Workplace, command: list[str]) -> None:
     with on_terminal(failing, *command, columns=80) as screen:
         lines = [line.rstrip() for line in screen.left().splitlines()]

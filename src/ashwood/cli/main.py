@@ -362,7 +362,7 @@ def extend(
     ] = False,
     cost_per_worker_hour: Annotated[
         str | None,
-        typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10."),
+        typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10 or '2.10 EUR'."),
     ] = None,
 ) -> None:
     """Add trials, longer training or replicates to a search, also after it has ended, and run the rest.
