@@ -51,6 +51,18 @@ _AGAIN = d.Retried | d.Preempted | d.Recovered | d.FellBack
 _NO_REPORT = "ended without a report, so it has no result"
 
 
+_IMPOSSIBLE: Mapping[type, str] = {
+    e.PauseRequested: "it can't be paused",
+    e.CancelRequested: "it can't be canceled",
+    e.KillRequested: "it can't be killed",
+    e.TrialKillRequested: "its trials can't be killed",
+    e.TrialStopRequested: "its trials can't be stopped",
+    e.SettingsChanged: "of its settings, only max_size can change",
+    e.AddTrialRequested: "no trial can be added",
+}
+"""Why the requests that an experiment refuses after its end are refused."""
+
+
 class Experiment:
     """The state of an experiment, which events change, and which determines the decisions.
 
@@ -151,8 +163,7 @@ class Experiment:
             IllegalEvent: the event is not possible in this state; nothing has changed.
         """
         if self.state.ended and not self._is_possible_after_end(event):
-            only = "; of its settings, only max_size can change" if isinstance(event, e.SettingsChanged) else ""
-            raise IllegalEvent(f"the experiment is {self.state}: it has ended{only}")
+            raise IllegalEvent(f"the experiment is {self.state}, so {_IMPOSSIBLE.get(type(event), 'it has ended')}")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
             existing = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
