@@ -110,6 +110,10 @@ def test_events_are_short_on_a_terminal(failing: Workplace) -> None:
         lines = screen.left().splitlines()
     assert max(map(cell_len, lines)) <= 200
     assert any(re.fullmatch(r"\s+→ bracket \d finished: \d+ waiting trials stopped", line) for line in lines)
+    with on_terminal(failing, "events", "--only", "decisions", columns=60) as screen:
+        shown = screen.left()
+    assert max(map(cell_len, shown.splitlines())) <= 60
+    assert re.search(r"→ pause trial \d+ \(rank \d+ of \d+ at rung 0; .* promoted( yet)?\)", " ".join(shown.split()))
 
 
 def test_events_can_be_limited_to_kinds_and_to_the_last_ones(failing: Workplace) -> None:
