@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import Any
 
-from ashwood.errors import IllegalEvent, SearchError
+from ashwood.errors import IllegalEvent, SearchError, singular
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.changes import invalid_limit, problem_of
@@ -667,9 +667,16 @@ class Experiment:
                 )
         elif trial.checkpoint is None and lost > 0 and not self._warned_of_lost_work:
             self._warned_of_lost_work = True
+            if self.spec.rules >= 6:
+                training = f"{lost} {singular(self.spec.unit) if lost == 1 else self.spec.unit}"
+                what = f"trial {trial.id} restarts from 0 because it saved no checkpoint ({training} repeated)."
+            else:
+                what = (
+                    f"trial {trial.id} starts again from 0 and repeats {lost} {self.spec.unit} of training: no "
+                    "checkpoint of it had been saved."
+                )
             yield d.Warn(
-                f"trial {trial.id} starts again from 0 and repeats {lost} {self.spec.unit} of training: no checkpoint "
-                "of it had been saved. If its code saves none, pass checkpoint= to trial.report(), or set "
+                f"{what} If its code saves none, pass checkpoint= to trial.report(), or set "
                 "searcher.stop_once: true, which pauses no trial; min_checkpoint_period saves more often"
             )
 
@@ -819,7 +826,9 @@ class Experiment:
         if self._works(trial, event):
             self._last_error = headline
             return self._failed(trial, headline, event.cause)
-        return (d.Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
+        if self.spec.rules < 6:
+            return (d.Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
+        return (d.Warn(f"trial {trial.id} failed while it released its worker; its results count: {headline}"),)
 
     def _failed(self, trial: TrialRecord, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1

@@ -116,7 +116,7 @@ class RayCluster:
 IMPORTED: Final = "imported"
 """Key of `ExperimentSpec.provenance` for the number of log entries with which the experiment was imported."""
 
-RULES: Final = 5
+RULES: Final = 6
 """Number of the rules by which new experiments decide.
 
 A change of a decision or a draw must increase it.  An experiment keeps the number with which it was created, so old
@@ -136,6 +136,8 @@ logs replay to the decisions that they hold.  The changes of each number:
    skipped, and so is one whose ranking hardly agrees with the next (`SearchSettings.hedged`, which the spec records).
    Priors and past searches change only the draws of some trials, and only if the good trials of this search agree with
    them better than by chance; see `ashwood.search.density`.
+6. Two warnings have other words: about a trial that restarts without a checkpoint, and about one that failed while it
+   released its worker.
 """
 
 
