@@ -211,6 +211,7 @@ def test_missing_experiments_trials_and_homes_are_named(workplace: Workplace) ->
 
 def test_number_that_is_none_is_named(finished: Workplace) -> None:
     assert "there is no experiment 'toi'" in finished.ashwood("best", "toi", code=1)
+    assert "; the only experiment is 1 (see: ashwood list)" in finished.ashwood("best", "7", code=1)
     assert "must be a whole number, not '-1'" in finished.ashwood("events", "1", "--after", "-1", code=2)
     assert f"must be at most {2**63 - 1}" in " ".join(finished.ashwood("describe", str(2**63), code=2).split())
 

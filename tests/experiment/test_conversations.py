@@ -245,6 +245,21 @@ def test_failure_of_ended_attempt_changes_nothing(begin: Begin) -> None:
     assert world.experiment.trials[0].failures == 1
 
 
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        (Retried(1, 1), "restarted after failure 1 (at most 1 restart)"),
+        (Retried(2, 5), "restarted after failure 2 (at most 5 restarts)"),
+        (GaveUp(1), "failed once"),
+        (GaveUp(2), "failed twice"),
+        (GaveUp(2, is_same=True), "failed twice with the same error at the same place"),
+        (GaveUp(4, is_same=True), "failed 4 times, the last two times with the same error at the same place"),
+    ],
+)
+def test_failures_are_counted_in_words(why: Retried | GaveUp, words: str) -> None:
+    assert str(why) == words
+
+
 def test_restarted_trial_resumes_from_latest_checkpoint(begin: Begin) -> None:
     world = begin(max_length=100)
     process = world.processes[0]
