@@ -26,6 +26,8 @@ _CONTROL = re.compile(
 )
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 """An escape sequence that colors text, moves the cursor or sets the title."""
+_PATH = re.compile(r"[ #]*[\w.~-]*:?/")
+"""The beginning of a line whose first word is a path or a URL."""
 _PLAIN = {"…": ".", "–": "-", "—": "-", "·": "-", "→": ">", "×": "x", "≤": "<", "≥": ">", "✓": "v", "✗": "x", "▸": ">"}
 _PLAIN |= {"↑": "^", "━": "=", "╸": "=", "╺": "-", "─": "-", "│": "|", "“": '"', "”": '"', "‘": "'", "’": "'"}
 _ERRORS = "ashwood.plain"
@@ -99,14 +101,19 @@ def warn(message: str) -> None:
 def fitted(line: str, *, indent: int = 0, err: bool = False) -> list[str]:
     """Return a line in lines that fit the terminal beside an indent, without breaking words.
 
-    All lines begin with the spaces and the ``#`` of the first.  If the output is not a terminal, the line stays whole.
+    All lines begin with the spaces and the ``#`` of the first.  A word that is longer than a line is broken, unless it
+    is a path or a URL, which users copy.  If the output is not a terminal, the line stays whole.
     """
     if not (sys.stderr if err else sys.stdout).isatty():
         return [line]
     width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
     margin = line[: len(line) - len(line.lstrip(" #"))]
     wrapped = textwrap.wrap(line, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
-    return wrapped or [""]
+    parts = (
+        [part] if len(part) <= width or _PATH.match(part) else textwrap.wrap(part, width, subsequent_indent=margin)
+        for part in wrapped
+    )
+    return [each for part in parts for each in part] or [""]
 
 
 class OutputLost(Exception):
