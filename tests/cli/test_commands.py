@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from ashwood.cli.main import app
 from ashwood.config import read_experiment
 from ashwood.engine import open_home
 
@@ -209,6 +211,7 @@ def test_missing_experiments_trials_and_homes_are_named(workplace: Workplace) ->
 
 def test_number_that_is_none_is_named(finished: Workplace) -> None:
     assert "there is no experiment 'toi'" in finished.ashwood("best", "toi", code=1)
+    assert "; the only experiment is 1 (see: ashwood list)" in finished.ashwood("best", "7", code=1)
     assert "must be a whole number, not '-1'" in finished.ashwood("events", "1", "--after", "-1", code=2)
     assert f"must be at most {2**63 - 1}" in " ".join(finished.ashwood("describe", str(2**63), code=2).split())
 
@@ -236,6 +239,9 @@ def test_trials_are_sorted_and_filtered(finished: Workplace) -> None:
     filtered = finished.json("trials", "1", "--filter", "state=completed", "--filter", "optimizer.name=sgd")
     assert filtered
     assert all(t["state"] == "completed" and t["hparams.optimizer.name"] == "sgd" for t in filtered)
+    assert "no column 'optimizer' (did you mean 'optimizer.name'?)" in finished.ashwood(
+        "trials", "1", "--sort", "optimizer", code=1
+    )
     assert "there is no column 'lr'; there are: trial, state" in finished.ashwood("trials", "1", "--sort", "lr", code=1)
     table = finished.ashwood("trials", "1")
     assert len(table.splitlines()) == 25
@@ -286,6 +292,27 @@ def test_logs_show_the_beginning_and_the_end_of_a_log_that_was_limited(workplace
 def test_logs(finished: Workplace) -> None:
     assert "epoch 0" in finished.ashwood("logs", "1", "0")
     assert "has no trial 99; its trials are 0 to 23" in finished.ashwood("logs", "1", "99", code=1)
+
+
+def test_logs_as_json_have_an_object_for_each_line(finished: Workplace) -> None:
+    lines = [json.loads(line) for line in finished.ashwood("logs", "1", "0", "--json", "--tail", "1").splitlines()]
+    assert [line["trial"] for line in lines] == [0]
+    assert lines[0]["text"].startswith("epoch ")
+    whole = [json.loads(line) for line in finished.ashwood("logs", "1", "--json").splitlines()]
+    assert [line["text"] for line in whole if line["trial"] == 3] == finished.ashwood("logs", "1", "3").splitlines()
+    assert {line["trial"] for line in whole} == set(range(24))
+
+
+WITHOUT_JSON = {"schema": "its output is JSON"}
+"""Commands without ``--json``, each with the reason."""
+
+
+def test_every_command_has_json_output() -> None:
+    commands: Any = get_command(app)
+    without = {
+        name for name, each in commands.commands.items() if not any("--json" in option.opts for option in each.params)
+    }
+    assert without == WITHOUT_JSON.keys()
 
 
 def test_export(finished: Workplace) -> None:
@@ -351,10 +378,11 @@ def test_preview_is_deterministic_and_runs_nothing(workplace: Workplace) -> None
 
 
 def test_init_creates_working_example_and_overwrites_nothing(workplace: Workplace) -> None:
-    workplace.ashwood("init", "mine")
+    assert workplace.json("init", "mine") == {"files": ["mine/experiment.yaml", "mine/train.py"]}
     assert "already exists" in workplace.ashwood("init", "mine", code=1)
     output = workplace.ashwood("run", "mine/experiment.yaml", "--set", "searcher.max_trials=4")
     assert "completed" in output
+    assert all(len(line) <= 80 for line in workplace.ashwood("init", "other").splitlines())
 
 
 def test_version_and_schema(workplace: Workplace) -> None:

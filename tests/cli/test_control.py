@@ -190,6 +190,10 @@ def test_paused_experiment_takes_requests(paused: Workplace) -> None:
     assert "experiment 1 is canceled" in paused.ashwood("cancel", "1")
     assert state(paused) == "canceled"
     assert paused.ashwood("cancel", "1") == "experiment 1 is already canceled\n"
+    assert "error: experiment 1 is canceled, so it can't be paused\n" in paused.ashwood("pause", "1", code=1)
+    assert "error: experiment 1 is canceled, so no trial can be added\n" in paused.ashwood(
+        "add-trial", "1", "x=1", code=1
+    )
     assert paused.json("kill", "1") == {"experiment": 1, "state": "canceled", "changed": False}
     assert paused.json("replay", "1")["state"] == "canceled"
 

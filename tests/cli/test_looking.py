@@ -71,6 +71,25 @@ def test_trials_fit_a_terminal_and_everything_goes_into_a_pipe(failing: Workplac
     assert losses == sorted(losses)
 
 
+EXTENSION = ["extend", "--max-trials", "80", "--dry-run"]
+
+
+@pytest.mark.parametrize("command", [["describe"], ["best"], ["checkpoints"], ["wait"], ["preview"], EXTENSION])
+def test_lines_fit_a_terminal_without_broken_words(failing: Workplace, command: list[str]) -> None:
+    with on_terminal(failing, *command, columns=80) as screen:
+        lines = [line.rstrip() for line in screen.left().splitlines()]
+    # Only a path that is longer than a line is broken.
+    assert all(cell_len(line) <= 80 or " " not in line.removeprefix("logs: ").strip("# ") for line in lines), lines
+
+
+def test_describe_begins_with_the_result_and_ends_with_the_origin(failing: Workplace) -> None:
+    described = failing.ashwood("describe")
+    parts = ["experiment 1", "# trial ", "hyperparameters:", "100% done", "arly stopping", "failed: ", "diverged: "]
+    parts += ["adaptive_asha (standard)", "bracket 0", " checkpoints", "created ", "with Ashwood", "logs: "]
+    places = [described.index(part) for part in parts]
+    assert places == sorted(places)
+
+
 def test_filter_that_matches_nothing_offers_known_values(failing: Workplace) -> None:
     output = failing.ashwood("trials", "--filter", "state=erored")
     assert "state=erored (did you mean 'errored'?): values of state are completed, errored, stopped" in output
@@ -91,6 +110,10 @@ def test_events_are_short_on_a_terminal(failing: Workplace) -> None:
         lines = screen.left().splitlines()
     assert max(map(cell_len, lines)) <= 200
     assert any(re.fullmatch(r"\s+→ bracket \d finished: \d+ waiting trials stopped", line) for line in lines)
+    with on_terminal(failing, "events", "--only", "decisions", columns=60) as screen:
+        shown = screen.left()
+    assert max(map(cell_len, shown.splitlines())) <= 60
+    assert re.search(r"→ pause trial \d+ \(rank \d+ of \d+ at rung 0; .* promoted( yet)?\)", " ".join(shown.split()))
 
 
 def test_events_can_be_limited_to_kinds_and_to_the_last_ones(failing: Workplace) -> None:

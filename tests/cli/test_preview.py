@@ -33,13 +33,24 @@ def test_preview_compares_time_and_cost_with_other_searches(small: Workplace) ->
     output = small.ashwood("preview-search", "toy.yaml", "--workers", "4", "--unit-time", "40s", *PRICED)
     lines = output.splitlines()
     row = next(line for line in lines if line.startswith("search "))
-    assert row.split()[1] in ("minutes", "hours")
+    assert row.split()[:6] == ["search", "time", "10–90", "%", "worker-h", "cost"]
     rows = [line.split("  ")[0] for line in lines[lines.index(row) + 1 :]]
     assert rows[:6] == ["standard", "aggressive", "conservative", "auto", "sync_halving", "random"]
     assert "On 4 workers, with 40 s for 1 epoch on average" in output
     assert "random search would train" in output
     assert "checkpoints at once" in output
-    assert len(lines) < 40
+    assert len(lines) < 41
+
+
+def test_times_of_a_forecast_have_one_unit_for_each_column(small: Workplace) -> None:
+    priced = ("--cost-per-worker-hour", "2.10 EUR")
+    output = small.ashwood("preview", "--workers", "4", "--unit-time", "9min", *priced)
+    header, *rows = [line for line in output.splitlines() if re.match(r"(search|standard|auto|random) ", line)]
+    assert "  cost (EUR)  " in header
+    units = [re.findall(r" (d|h|min|s)\b", row) for row in rows]
+    assert len(units) == 3
+    assert units[0] == units[1] == units[2]
+    assert len(units[0]) == 3
 
 
 def test_preview_prints_json(small: Workplace) -> None:

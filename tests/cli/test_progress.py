@@ -25,9 +25,11 @@ from ashwood.experiment.events import (
     AttemptFailed,
     AttemptStarted,
     CapacityChanged,
+    CheckpointSaved,
     DriverStarted,
     Event,
     PauseRequested,
+    ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
@@ -84,6 +86,30 @@ def entries() -> Iterator[Sequence[Entry]]:
     for at, event in enumerate(events):
         odd = (Warn("odd"),) if at == 1 else ()
         yield [Entry(float(at), event, (*experiment.handle(event), *odd))]
+
+
+def test_plain_reporter_shows_a_leader_once_if_its_checkpoint_is_saved_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    experiment = Experiment(SPEC)
+    length, metric = 1, SPEC.metric
+    worse, better = ({metric: value} for value in ((0.9, 0.5) if SPEC.smaller_is_better else (0.5, 0.9)))
+    events: list[Event] = [
+        DriverStarted(2),
+        AttemptStarted(0, 1, 0, 0),
+        AttemptStarted(1, 1, 0, 0),
+        ValidationReported(0, 1, length, worse),
+        ValidationReported(1, 1, length, better),
+        CheckpointSaved(0, 1, length, "trial-0/length-1-attempt-1", worse),
+        CheckpointSaved(1, 1, length, "trial-1/length-1-attempt-1", better),
+    ]
+    output = io.StringIO()
+    monkeypatch.setattr("sys.stdout", output)
+    with PlainReporter(1, SPEC) as reporter:
+        reporter.ready(2)
+        for at, event in enumerate(events):
+            reporter.observe([Entry(float(at), event, experiment.handle(event))])
+    assert re.findall(r"best so far: trial (\d)", output.getvalue()) == ["0", "1"]
 
 
 @REPORTERS

@@ -25,7 +25,7 @@ def test_replicates_train_after_all_trials_and_decide_what_is_recommended(workpl
     go(workplace)
     output = workplace.ashwood("run", "toy.yaml", "--workers", "2")
     assert "random, 6 trials up to 2 epochs, 2 replicates, 2 workers" in output
-    assert re.search(r"^recommended: trial \d, loss trained 2 times: \S+ ± \S+ at 2 epochs", output, re.MULTILINE)
+    assert re.search(r"^recommended: trial \d, loss \S+ ± \S+ at 2 epochs, the mean of 2", output, re.MULTILINE)
     trials = workplace.json("trials", "1")
     results = {trial["trial"]: trial["last.loss"] for trial in trials}
     best = sorted(range(6), key=results.__getitem__)[:2]
@@ -46,7 +46,7 @@ def test_replicates_train_after_all_trials_and_decide_what_is_recommended(workpl
     assert described["best"]["trial"] == described["recommended"]["trial"] == recommended["trial"]
     assert described["recommended"]["seeds"] == 2
     assert f"trial {recommended['trial']} at" in workplace.ashwood("download", "1", "--out", "best")
-    assert "# recommended: loss trained 2 times: " in workplace.ashwood("best", "1")
+    assert " at 2 epochs, the mean of 2 trainings" in workplace.ashwood("best", "1")
     assert "trains the settings of trial" in workplace.ashwood("events", "1")
 
 

@@ -63,6 +63,19 @@ def test_ui_serves_page_and_api(workplace: Workplace) -> None:
         assert ui.ask("/api/v1/experiments/1/kill", {}, Origin="http://evil.example")[0] == 403
 
 
+def test_ui_prints_its_address_as_json(workplace: Workplace) -> None:
+    with workplace.start("ui", "--port", "0", "--no-open", "--json") as process:
+        try:
+            assert process.stdout is not None
+            started = json.loads(process.stdout.readline())
+            assert started["pid"] == process.pid
+            assert started["url"].startswith("http://127.0.0.1:")
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=30)[0] == ""
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 def test_ui_controls_home_in_postgresql(workplace: Workplace, postgres: PostgresServer) -> None:
     home = postgres.fresh_database()

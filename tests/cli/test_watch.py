@@ -106,6 +106,11 @@ def test_watch_shows_progress_rungs_best_trials_and_latest_events() -> None:
     assert re.search(r"trial \d+ reported at \d+ epochs?: loss .* → ", table[-1])
 
 
+def test_watch_folds_trials_that_a_bracket_stops_into_one_event() -> None:
+    output = drawn(watcher(simulated(200)), width=200)
+    assert re.search(r"→ .*bracket \d finished: \d+ waiting trials stopped", output)
+
+
 def test_watch_shows_whether_early_stopping_can_be_believed() -> None:
     early = drawn(watcher(simulated(stop_after=20, crash=True)))
     assert re.search(r"Early stopping: too early to judge; \d of 12 trials needed have reached rung 1", early)
@@ -115,6 +120,8 @@ def test_watch_shows_whether_early_stopping_can_be_believed() -> None:
     ran = Workers(spec_of(asha(20, max_rungs=1)), power_law(3))
     ran.run()
     assert "arly stopping" not in drawn(watcher(ran))
+    printed = drawn(watcher(simulated(stop_after=20, crash=True)), width=80, height=None)
+    assert re.search(r"have reached rung 1 \(\d+ epochs\)\.", " ".join(printed.split()))
 
 
 def test_trust_meter_is_read_again_after_a_multiple_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

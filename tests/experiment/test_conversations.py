@@ -240,9 +240,24 @@ def test_failure_of_ended_attempt_changes_nothing(begin: Begin) -> None:
     world = begin()
     dead = world.processes[0]
     world.fail(dead)
-    assert messages(world.fail(dead)) == ["trial 0 failed while it was let go, its results stand: Boom"]
+    assert messages(world.fail(dead)) == ["trial 0 failed while it released its worker; its results count: Boom"]
     assert world.end(dead) == world.reject(dead) == world.give_up(dead) == ()
     assert world.experiment.trials[0].failures == 1
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        (Retried(1, 1), "restarted after failure 1 (at most 1 restart)"),
+        (Retried(2, 5), "restarted after failure 2 (at most 5 restarts)"),
+        (GaveUp(1), "failed once"),
+        (GaveUp(2), "failed twice"),
+        (GaveUp(2, is_same=True), "failed twice with the same error at the same place"),
+        (GaveUp(4, is_same=True), "failed 4 times, the last two times with the same error at the same place"),
+    ],
+)
+def test_failures_are_counted_in_words(why: Retried | GaveUp, words: str) -> None:
+    assert str(why) == words
 
 
 def test_restarted_trial_resumes_from_latest_checkpoint(begin: Begin) -> None:
@@ -254,6 +269,21 @@ def test_restarted_trial_resumes_from_latest_checkpoint(begin: Begin) -> None:
     world.fail(process)
     trial = world.experiment.trials[0]
     assert (trial.checkpoint, trial.checkpoint_length) == ("trial-0/length-20-attempt-1", 20)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (5, "trial 0 starts again from 0 and repeats 1 steps of training: no checkpoint of it had been saved. If"),
+        (6, "trial 0 restarts from 0 because it saved no checkpoint (1 step repeated). If its code saves none, pass"),
+    ],
+)
+def test_first_restart_without_a_checkpoint_causes_a_warning(begin: Begin, rules: int, expected: str) -> None:
+    world = begin(slots=1, max_length=100, rules=rules)
+    world.report(world.processes[0], 1, loss=0.5)
+    world.fail(world.processes[0])
+    (message,) = messages(world.begin(world.processes[0]))
+    assert message.startswith(expected)
 
 
 # -- workers that are lost ---------------------------------------------------------------------

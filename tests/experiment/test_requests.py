@@ -367,7 +367,7 @@ def test_size_of_checkpoints_can_change_after_the_end(begin: Begin) -> None:
     (changed,) = world.set(max_size=20)
     assert isinstance(changed, ChangeSettings)
     assert (changed.max_size, world.experiment.state) == (20, ExperimentState.COMPLETED)
-    with pytest.raises(IllegalEvent, match="it has ended; of its settings, only max_size can change"):
+    with pytest.raises(IllegalEvent, match="is completed, so of its settings, only max_size can change"):
         world.set(max_concurrent_trials=2, max_size=30)
     assert world.experiment.max_size == 20
 
@@ -733,7 +733,7 @@ def test_grid_and_ended_experiments_get_no_trials(begin: Begin) -> None:
         ended.add(x=0.5, extra=True)
     ended.report(ended.processes[0], 4, loss=0.1)
     ended.stop()
-    with pytest.raises(IllegalEvent, match="the experiment is completed: it has ended"):
+    with pytest.raises(IllegalEvent, match="the experiment is completed, so no trial can be added"):
         ended.add(x=0.5)
 
 

@@ -111,7 +111,7 @@ def test_heatmap_needs_two_hyperparameters(known: History) -> None:
 
 
 def dimensions(figure: Any) -> dict[str, Any]:
-    return {dimension.label: dimension for dimension in figure.data[0].dimensions}
+    return {dimension.name: dimension for dimension in figure.data[0].dimensions}
 
 
 def test_parallel_line_has_values_of_its_trial(known: History) -> None:
@@ -124,6 +124,7 @@ def test_parallel_line_has_values_of_its_trial(known: History) -> None:
     assert shown["lr"]["values"] == pytest.approx([log10(value(known, trial, "lr")) for trial in trials], abs=1e-5)
     assert shown["drop"]["values"] == pytest.approx([value(known, trial, "drop") for trial in trials], abs=1e-5)
     trained = shown["trained (epochs)"]
+    assert trained.label == "trained<br>(epochs)"  # On one line it would overlap with its neighbours.
     assert trained["values"] == pytest.approx([log10(results[trial].length) for trial in trials], abs=1e-5)
 
 

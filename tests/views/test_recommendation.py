@@ -175,7 +175,7 @@ def test_results_at_former_length_and_without_replicates_do_not_count() -> None:
 
 def test_description_has_mean_spread_and_seeds() -> None:
     found = Recommendation(12, 64, (0.09, 0.095, 0.088), 0.091, 0.0036, 0.0913)
-    assert describe_results(found, "epochs") == "trained 3 times: 0.091 ± 0.0036 at 64 epochs"
+    assert describe_results(found, "epochs") == "0.091 ± 0.0036 at 64 epochs, the mean of 3 trainings"
     assert describe_results(found._replace(results=(0.091,)), "epochs") == "0.091 at 64 epochs"
 
 
@@ -199,7 +199,7 @@ def test_recommended_trial_is_not_that_with_lowest_report() -> None:
     assert progress.best.trial == 2
     assert progress.recommended is progress.trials.rows[1]
     assert progress.describe_recommendation() == (
-        "trained 2 times: 0.25 ± 0.071 at 8 epochs (lowest seen 0.1 by trial 2 at 3 epochs)"
+        "0.25 ± 0.071 at 8 epochs, the mean of 2 trainings (lowest seen 0.1 by trial 2 at 3 epochs)"
     )
     assert [row.id for row in progress.best_trials(9)] == [1, 2, 0, 3]
     assert progress.summary()["recommended"]["trial"] == 1

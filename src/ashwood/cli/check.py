@@ -45,7 +45,7 @@ def check_file(file: Path, *, length: int | None, overrides: Sequence[str], shar
         print_json({"name": spec.name, "ok": result.ok, **plain(result)})
     else:
         for line in _lines(result, spec):
-            say(line)
+            say(line, wrap=True)
     return result.ok
 
 

@@ -86,25 +86,29 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, limit: int |
         say(f"Experiment {experiment} has no checkpoints.")
         return
     most = (_FEW if fits else 0) if limit is None else limit
-    columns = ("trial", "length", spec.metric, "size", "saved", "kept as", "path")
+    columns = ("trial", "length", spec.metric, "size", "path", "kept as", "saved")
     cells = [
         (
             row.trial,
             row.length,
             row.metric,
             _size_of(place, there),
-            format_time(row.saved_at),
+            row.name if fits else place,
             ", ".join(reasons[row.name]),
-            near(place) if fits else place,
+            format_time(row.saved_at),
         )
         for row, place in islice(zip(rows, places, strict=True), most or None)
     ]
-    print_table(columns, cells, right=("trial", "length", spec.metric, "size"))
-    if limit is None and len(rows) > len(cells):
-        say(f"{len(rows) - len(cells):,} more checkpoints: --all")
+    right = ("trial", "length", spec.metric, "size")
+    narrow = print_table(columns, cells, right=right, least=columns.index("path") + 1 if fits else None)
+    more = [f"{len(rows) - len(cells):,} more checkpoints"] if limit is None and len(rows) > len(cells) else []
+    more += [format_length(narrow, "more columns")] if narrow else []
+    if more:
+        say(f"{' and '.join(more)}: --all")
     size = format_size(sum(there.get(place, 0) for place in places))
     bound = "" if table.max_size is None else f" of at most {format_size(table.max_size)} (max_size)"
-    say(f"{format_length(len(rows), 'checkpoints')}, {size}{bound}")
+    directory = f", in {near(storage.locate('').rstrip('/'))}" if fits else ""
+    say(f"{format_length(len(rows), 'checkpoints')}, {size}{bound}{directory}", wrap=True)
 
 
 def _size_of(place: str, there: dict[str, int]) -> str:
@@ -191,7 +195,7 @@ def _copy_all(
         copied.append({"trial": trial, "length": checkpoint.length, "metric": checkpoint.metric, "path": str(place)})
         metric = "" if checkpoint.metric is None else f", {spec.metric} {format_value(checkpoint.metric)}"
         if not json:
-            say(f"trial {trial} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}")
+            say(f"trial {trial} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}", wrap=True)
     if json:
         print_json(copied)
     return damaged
@@ -260,10 +264,10 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
     verb = "Would delete" if dry_run else "Deleted"
     noun = "checkpoint or leftover of one" if len(garbage) == 1 else "checkpoints or leftovers of some"
     result = f"{verb} {len(garbage)} {noun}, {total}" if garbage else "Nothing to delete"
-    say(f"{result}; {format_length(len(table.rows), 'checkpoints')} kept.")
+    say(f"{result}; {format_length(len(table.rows), 'checkpoints')} kept.", wrap=True)
     if unneeded:
         noun = "directory of a trial that has ended" if len(unneeded) == 1 else "directories of trials that have ended"
-        say(f"{verb} {len(unneeded)} {noun}.")
+        say(f"{verb} {len(unneeded)} {noun}.", wrap=True)
 
 
 def _unneeded_directories(top: Path, progress: Progress, state: ExperimentState) -> Iterator[Path]:

@@ -22,7 +22,7 @@ Words: TypeAlias = list[tuple[str, str]]
 
 def complete_experiments(ctx: typer.Context, incomplete: str) -> Words:
     """Return the numbers and names of experiments, the newest first."""
-    from ashwood.engine import open_home
+    from ashwood.eventlog.home import open_home
 
     words = complete_settings() if ctx.info_name == "set" else []
     params: dict[str, Any] = {"home": ctx.params.get("home"), "json": True}
@@ -38,8 +38,8 @@ def complete_experiments(ctx: typer.Context, incomplete: str) -> Words:
 
 def complete_trials(ctx: typer.Context) -> Words:
     """Return the numbers of the trials of the experiment, each with its state and result."""
-    from ashwood.engine import open_home
     from ashwood.eventlog.fold_cache import read_progress
+    from ashwood.eventlog.home import open_home
     from ashwood.views.wording import format_value
 
     with suppress(AshwoodError, OSError):
@@ -78,7 +78,7 @@ def complete_keys() -> Words:
 
 def _columns(ctx: typer.Context) -> Iterable[str]:
     from ashwood.api.tables import read_trials
-    from ashwood.engine import open_home
+    from ashwood.eventlog.home import open_home
     from ashwood.views.table import trial_records
 
     with suppress(AshwoodError, OSError):

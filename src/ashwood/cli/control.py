@@ -309,7 +309,7 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
         for record in records:
             remove_experiment(opened, record.id)
             if not json:
-                say(f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}) is deleted")
+                say(f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}) is deleted", wrap=True)
     if json:
         print_json({"deleted": [record.id for record in records]})
 

@@ -26,7 +26,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.messages import is_over, warn_of_damage
 from ashwood.terminal.output import print_json
-from ashwood.terminal.text import cut, printable, say
+from ashwood.terminal.text import brief, cut, fitted, printable, say
 from ashwood.views.descriptions import describe_event, is_routine, trials_of
 from ashwood.views.event_groups import group_decisions, kinds_of
 from ashwood.views.event_kinds import EventKind
@@ -154,7 +154,8 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         return
     say(
         f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s; "
-        "every decision matches the event log"
+        "every decision matches the event log",
+        wrap=True,
     )
     if unverified is not None:
         say(f"warning: {unverified}", err=True)
@@ -212,4 +213,4 @@ def _short_lines(entries: Iterable[_Numbered], spec: ExperimentSpec, width: int)
         yield cut(" ".join(f"{seq:>6}  {at:%H:%M:%S}  {describe_event(entry.event, spec.unit)}".splitlines()), width)
         worth_showing = [decision for decision in entry.decisions if not is_routine(decision)]
         for group in group_decisions(worth_showing, spec.unit):
-            yield cut(f"{'':{_INDENT}}→ {' '.join(group.text.splitlines())}", width)
+            yield from fitted(f"{'':{_INDENT}}→ {brief(group.text, _WIDEST - _INDENT - 2)}")

@@ -51,12 +51,14 @@ def extend_experiment(
             replicates=replicates,
             workers=options.workers,
         )
-        _show(forecast, spec, experiment, price, is_json=options.json and dry_run, is_longer=length is not None)
+        currency = quantities.currency(cost_per_worker_hour)
+        is_json = options.json and dry_run
+        _show(forecast, spec, experiment, price, currency, is_json=is_json, is_longer=length is not None)
         if dry_run:
             return 0
         ask(home, experiment, ExtendRequested(max_trials, length, replicates))
         if not run or home.is_driven(experiment):
-            say(_next(home, experiment))
+            say(_next(home, experiment), wrap=True)
             return 0
         say(f"experiment {experiment} is extended", err=True)  # The driver may refuse to run the rest.
     return resume_experiment(experiment, options, workdir=None, retry_failed=False)
@@ -73,6 +75,7 @@ def _show(
     spec: ExperimentSpec,
     experiment: int,
     price: float | None,
+    currency: str,
     *,
     is_json: bool,
     is_longer: bool,
@@ -80,7 +83,7 @@ def _show(
     if is_json:
         say(json.dumps(_data(forecast, price)))
         return
-    for line in _lines(forecast, spec, experiment, price):
+    for line in _lines(forecast, spec, experiment, price, currency):
         say(line, err=True)
     if is_longer and not spec.search.open_ended:
         warn(
@@ -109,7 +112,9 @@ def _data(forecast: ExtensionForecast, price: float | None) -> dict[str, Any]:
     }
 
 
-def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, price: float | None) -> Iterator[str]:
+def _lines(
+    forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, price: float | None, currency: str
+) -> Iterator[str]:
     settings, unit = forecast.settings, spec.unit
     yield (
         f"experiment {experiment}, extended: {format_length(settings.max_trials, 'trials')} "
@@ -134,7 +139,7 @@ def _lines(forecast: ExtensionForecast, spec: ExperimentSpec, experiment: int, p
     if settings.stop_once:
         yield "trials that the search has stopped stay stopped (stop_once): only those at the last rung can train on"
     if (seconds := forecast.seconds) is not None and (hours := forecast.worker_hours) is not None:
-        cost = "" if price is None else f", a cost of about {hours * price:,.2f}"
+        cost = "" if price is None else f", a cost of about {f'{hours * price:,.2f} {currency}'.rstrip()}"
         yield (
             f"about {format_duration(seconds.middle)} ({format_duration(seconds.low)} to "
             f"{format_duration(seconds.high)}) with {format_length(forecast.workers, 'workers')}, "

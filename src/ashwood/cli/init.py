@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ashwood.errors import AshwoodError
+from ashwood.terminal.output import print_json
 from ashwood.terminal.text import say
 
 EXPERIMENT = """\
@@ -98,8 +99,8 @@ if __name__ == "__main__":
 '''
 
 
-def make_starter(directory: Path) -> None:
-    """Write the files of the example.
+def make_starter(directory: Path, *, json: bool) -> None:
+    """Write the files of the example, and print which files they are and what to do next.
 
     Raises:
         AshwoodError: a file already exists, or the directory cannot be written to.
@@ -115,10 +116,13 @@ def make_starter(directory: Path) -> None:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise AshwoodError(f"cannot write to {directory}: {error.strerror}") from error
+    if json:
+        print_json({"files": [str(path) for path in files]})
+        return
     say(f"Created {' and '.join(str(path) for path in files)}.")
     say("Next:")
     if directory.absolute() != Path.cwd():
         say(f"  cd {directory}")
-    say("  ashwood check experiment.yaml            # try the training code: one trial, with and without pauses")
-    say("  ashwood preview experiment.yaml   # show what the search will do")
-    say("  ashwood run experiment.yaml              # run it")
+    say("  ashwood check     # try the training code: one trial, with and without pauses")
+    say("  ashwood preview   # show what the search will do")
+    say("  ashwood run       # run it")

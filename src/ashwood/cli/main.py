@@ -198,11 +198,13 @@ def _ashwood(
 
 
 @command("Run", examples=("ashwood init my-search",))
-def init(directory: Annotated[Path, typer.Argument(help="Directory for the files.", metavar="DIR")]) -> None:
+def init(
+    directory: Annotated[Path, typer.Argument(help="Directory for the files.", metavar="DIR")], json: JsonOption = False
+) -> None:
     """Create a working example: an experiment file and training code to adapt."""
     from ashwood.cli.init import make_starter
 
-    make_starter(directory)
+    make_starter(directory, json=json)
 
 
 @command(
@@ -360,7 +362,7 @@ def extend(
     ] = False,
     cost_per_worker_hour: Annotated[
         str | None,
-        typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10."),
+        typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10 or '2.10 EUR'."),
     ] = None,
 ) -> None:
     """Add trials, longer training or replicates to a search, also after it has ended, and run the rest.
@@ -831,16 +833,17 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="With TRIAL: continue with new output until Ctrl-C.")
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON per line of output.")] = False,
 ) -> None:
     """Print the output of the training code of a trial, or of all trials."""
     from ashwood.cli.show import show_all_logs, show_logs
 
     if trial is not None:
-        show_logs(home, experiment, trial, tail=tail, follow=follow)
+        show_logs(home, experiment, trial, tail=tail, follow=follow, json=json)
     elif follow:
         raise typer.BadParameter("needs the number of a trial", param_hint="--follow")
     else:
-        show_all_logs(home, experiment, tail=tail)
+        show_all_logs(home, experiment, tail=tail, json=json)
 
 
 @command(
@@ -1116,11 +1119,14 @@ def ui(
         str | None, typer.Argument(metavar="HOME", help="Home of the experiments, instead of --home.")
     ] = None,
     home: HomeOption = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON with the URL and the process ID instead of text.")
+    ] = False,
 ) -> None:
     """Start the dashboard: watch and control experiments in a browser."""
     from ashwood.cli.ui import serve_dashboard
 
-    serve_dashboard(directory or home, options)
+    serve_dashboard(directory or home, options, json=json)
 
 
 @command(
@@ -1311,7 +1317,7 @@ def _usage_message(error: Any) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    lines = [part for line in message.splitlines() for part in fitted(line, indent=len(_ERROR))] or [""]
+    lines = [part for line in message.splitlines() for part in fitted(line, indent=len(_ERROR), err=True)] or [""]
     typer.secho(_ERROR, fg="red", bold=True, nl=False, err=True)
     say(lines[0], err=True)
     for line in lines[1:]:

@@ -244,7 +244,7 @@ class TrainingOptions:
     ] = None
     cost_per_worker_hour: Annotated[
         str | None,
-        typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10."),
+        typer.Option("--cost-per-worker-hour", metavar="N", help="Cost per worker-hour, e.g. 2.10 or '2.10 EUR'."),
     ] = None
     like: Annotated[
         int | None,

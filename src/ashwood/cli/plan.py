@@ -113,14 +113,14 @@ def plan_search_for(options: TrainingOptions, plan_options: PlanOptions, *, json
             }
         )
         return
-    _print(plan, base, conditions, budget)
+    _print(plan, base, conditions, budget, quantities.currency(options.cost_per_worker_hour))
     if plan_options.out is None:
         say("\nFor your experiment file (--out FILE writes a complete one):\n")
         say(section_text(section), nl=False)
         return
-    say(f"\nWrote {plan_options.out}. Next: ashwood preview {plan_options.out}")
+    say(f"\nWrote {plan_options.out}. Next: ashwood preview {plan_options.out}", wrap=True)
     if plan_options.file is None:
-        say("Its entrypoint, metric and hyperparameters are examples: replace them first.")
+        say("Its entrypoint, metric and hyperparameters are examples: replace them first.", wrap=True)
 
 
 # -- options ------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def _bound(budget: Budget, workers: int) -> str:
     return f"{budget.worker_hours:g} worker-hours"
 
 
-def _print(plan: Plan, base: _Base, conditions: Conditions, budget: Budget) -> None:
+def _print(plan: Plan, base: _Base, conditions: Conditions, budget: Budget, currency: str) -> None:
     console = make_console()
     search = plan.proposal.settings
     console.print(
@@ -233,14 +233,14 @@ def _print(plan: Plan, base: _Base, conditions: Conditions, budget: Budget) -> N
             f"  {' → '.join(map(str, bracket.lengths))} {base.unit}: {format_length(bracket.trials, 'trials')}"
         )
     workers = format_length(conditions.workers or 0, "workers")
-    console.print()
-    console.print(f"On {workers}, with {describe_conditions(conditions, base.unit)}:", markup=False)
-    console.print()
-    print_forecasts(plan.proposal, plan.alternatives)
-    console.print()
-    console.print(forecast_legend(plan.proposal, base.unit), markup=False)
+    say()
+    say(f"On {workers}, with {describe_conditions(conditions, base.unit)}:", wrap=True)
+    say()
+    print_forecasts(plan.proposal, plan.alternatives, currency)
+    say()
+    say(forecast_legend(plan.proposal, base.unit), wrap=True)
     for line in _reasons(plan, conditions.workers or 0, budget):
-        console.print(line, markup=False)
+        say(line, wrap=True)
 
 
 def _reasons(plan: Plan, workers: int, budget: Budget) -> Iterator[str]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from ashwood.cli.forecast import forecast_lines, print_forecasts
 from ashwood.cli.options import PreviewOptions
-from ashwood.cli.quantities import OptionParser
+from ashwood.cli.quantities import OptionParser, currency
 from ashwood.cli.training_times import (
     conditions_of,
     describe_conditions,
@@ -82,7 +82,7 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
         }
         print_json({"name": spec.name, "unit": unit, **guides, **shown.to_json(), **assumed})
         return
-    _print(shown, spec, conditions, workers_given=options.workers is not None)
+    _print(shown, spec, conditions, options)
 
 
 def _with_past_trials(spec: ExperimentSpec, home: str | None) -> ExperimentSpec:
@@ -93,17 +93,17 @@ def _with_past_trials(spec: ExperimentSpec, home: str | None) -> ExperimentSpec:
         return with_past_trials(None, spec)
 
 
-def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
+def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, options: PreviewOptions) -> None:
     console = make_console()
     console.print(f"[bold]{escape(brief(spec.name, LONGEST_NAME))}[/bold]: {escape(_headline(spec))}")
     for line in _settings(spec, shown):
-        console.print(f"  {line}", markup=False)
+        say(f"  {line}", wrap=True)
     if spec.search.open_ended:
         console.print("  The training code decides how long each trial trains: a trial ends when its code returns.")
     else:
         _print_rungs(shown, spec)
     if shown.forecast is not None:
-        _print_forecast(shown, spec, conditions, workers_given=workers_given)
+        _print_forecast(shown, spec, conditions, options)
     if shown.storage is not None:
         for line in _storage(shown.storage, spec.unit):
             make_console().print(line, markup=False)
@@ -121,6 +121,7 @@ def _print_rungs(shown: Preview, spec: ExperimentSpec) -> None:
         rungs = ", ".join(map(str, shown.dropped))
         console.print(f"Brackets of {rungs} rungs are left out, because max_trials is too small for them.")
     console.print()
+    console.print("Trials at each length:")
     _print_lengths(shown, spec.unit)
     console.print()
     for line in _totals(shown, spec.unit):
@@ -134,19 +135,18 @@ def _print_rungs(shown: Preview, spec: ExperimentSpec) -> None:
         )
 
 
-def _print_forecast(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
-    console = make_console()
+def _print_forecast(shown: Preview, spec: ExperimentSpec, conditions: Conditions, options: PreviewOptions) -> None:
     if shown.forecast is not None:
-        here = "" if workers_given else f" ({_whose_workers(spec)}; change it with --workers)"
-        console.print()
+        here = f" ({_whose_workers(spec)}; change it with --workers)" if options.workers is None else ""
+        say()
         workers = _count(conditions.workers or 0, "worker")
         unit = "trials" if spec.search.open_ended else spec.unit
-        console.print(f"On {workers}{here}, with {describe_conditions(conditions, unit)}:", markup=False)
-        console.print()
-        print_forecasts(shown.forecast, shown.beside)
-        console.print()
+        say(f"On {workers}{here}, with {describe_conditions(conditions, unit)}:", wrap=True)
+        say()
+        print_forecasts(shown.forecast, shown.beside, currency(options.cost_per_worker_hour))
+        say()
         for line in forecast_lines(shown, spec):
-            console.print(line, markup=False)
+            say(line, wrap=True)
 
 
 def _storage(storage: StorageForecast, unit: Unit) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _halving(search: SearchSettings) -> Iterator[str]:
 def _print_lengths(shown: Preview, unit: Unit) -> None:
     if shown.exact:
         rows = [(row.length, _number(row.end.middle), _number(row.reach.middle)) for row in shown.lengths]
-        columns = [f"length ({unit})", "trials that stop here", "reach it"]
+        columns = [f"length ({unit})", "stop here", "reach it"]
         print_table(columns, rows, right=columns)
         return
     ranges = [
@@ -216,13 +216,14 @@ def _print_lengths(shown: Preview, unit: Unit) -> None:
             row.length,
             _number(row.end.middle),
             _range(row.end),
-            _number(row.reach.least or 0),
             _number(row.reach.middle),
             _range(row.reach),
+            _number(row.reach.least or 0),
         )
         for row in shown.lengths
     ]
-    columns = [f"length ({unit})", "trials that stop here", "5–95 %", "reach it: at least", "median", "5–95 % "]
+    # Names of columns must differ, so the second range has a space more.
+    columns = [f"length ({unit})", "stop here", "5–95 %", "reach it", "5–95 % ", "at least"]
     print_table(columns, ranges, right=columns)
 
 

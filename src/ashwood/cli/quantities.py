@@ -72,6 +72,21 @@ def _factor(text: str) -> float | None:
     return _number(text.strip().lower().removesuffix("x").removesuffix("×"))
 
 
+_CURRENCY = r"[A-Z]{3}|[^\w\s.,+-]"
+_MONEY = re.compile(rf"\s*(?P<before>{_CURRENCY})?\s*(?P<number>[0-9][^\sA-Z]*?)\s*(?P<after>{_CURRENCY})?\s*")
+
+
+def _without_currency(text: str) -> float | None:
+    found = _MONEY.fullmatch(text)
+    return None if found is None or (found["before"] and found["after"]) else _number(found["number"])
+
+
+def currency(text: str | None) -> str:
+    """Return the code or the symbol of the currency of an amount, or an empty text if it has none."""
+    found = _MONEY.fullmatch(text or "")
+    return "" if found is None else found["before"] or found["after"] or ""
+
+
 duration = _parser(parse_duration, lambda value: value > 0, "a duration above 0, such as 40s, 250ms, 15min or 1.5h")
 """Parse a duration above 0 to seconds."""
 
@@ -89,7 +104,7 @@ factor = _parser(
 size = _parser(parse_size, lambda value: value > 0, "a size above 0, such as 300MB, 1.5GB or 2GiB")
 """Parse a size above 0 to bytes."""
 
-money = _parser(_number, lambda value: value >= 0, "an amount of at least 0, such as 2.10, without a currency")
+money = _parser(_without_currency, lambda value: value >= 0, "an amount of at least 0, such as 2.10 or 2.10 EUR")
 """Parse an amount of money of at least 0, in any currency."""
 
 amount = _parser(_number, lambda value: value > 0, "a number above 0, such as 40")

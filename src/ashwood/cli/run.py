@@ -85,7 +85,7 @@ def resume_experiment(experiment: int, options: RunOptions, *, workdir: Path | N
         if retry_failed:
             ask(opened, experiment, RetryFailedRequested())
             if opened.is_driven(experiment):
-                say(f"experiment {experiment} is running: its driver retries the failed trials")
+                say(f"experiment {experiment} is running: its driver retries the failed trials", wrap=True)
                 return 0
         return _resume(opened, experiment, options, workdir)
 

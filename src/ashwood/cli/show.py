@@ -6,13 +6,14 @@ import codecs
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from json import dumps
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from rich.console import Console
 from rich.markup import escape
 
 from ashwood.api.tables import read_trials
@@ -131,7 +132,7 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
         return
     if not listed and label is not None:
         labels = dict.fromkeys(each for record in experiments for each in record.labels)
-        say(f"No experiment has the label {label!r}; labels are: {', '.join(labels) or 'none'}.")
+        say(f"No experiment has the label {label!r}; labels are: {', '.join(labels) or 'none'}.", wrap=True)
         return
     now = time.time() if sys.stdout.isatty() else None
     rows: list[Sequence[Any]] = [
@@ -157,11 +158,11 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
     print_table(columns, rows, right=right, cut=("labels", "name"), least=len(_LIST_COLUMNS) - 1)
     for record, state, damage, waits, _, _ in listed:
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
-            say(f"experiment {record.id} is {state}: waiting for {named_trials(trials)}")
+            say(f"experiment {record.id} is {state}: waiting for {named_trials(trials)}", wrap=True)
         if waits is not None:
-            say(f"experiment {record.id} is waiting for {brief(waits, LONGEST_ERROR)}")
+            say(f"experiment {record.id} is waiting for {brief(waits, LONGEST_ERROR)}", wrap=True)
         if damage is not None:
-            say(f"experiment {record.id} is damaged: {damage}", fg="red")
+            say(f"experiment {record.id} is damaged: {damage}", fg="red", wrap=True)
 
 
 def _csv_row(listed: _Listed) -> Sequence[Any]:
@@ -294,47 +295,48 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     name = brief(record.name, max(_SHORTEST_NAME, console.width - _BESIDE_NAME))
     console.print(f"[bold]experiment {record.id}[/bold]  {escape(name)}  [bold]{state}[/bold]")
     if spec.description:
-        console.print(spec.description, markup=False)
-    search = progress.spec.search
-    console.print(f"{describe_method(search)}, {plan(progress)}, seed {spec.seed}")
-    labels = [brief(line, console.width) for line in _notes(record)]
-    for line in (
-        *describe_guides(spec),
-        *_backend(spec),
-        *_bounds(stop_when, spec),
-        *_code(spec.provenance),
-        *labels,
-    ):
-        console.print(line, markup=False)
-    console.print(f"created {format_time(record.created_at)}; {status_line(forecaster, now)}", markup=False)
-    _print_nodes(console, capacity)
-    requests = [f"requested, not done yet: {_describe_request(request, spec.unit)}" for request in pending]
-    if progress.pending and not progress.state.ended:
-        requests.append(f"trials with given hyperparameters that are not created yet: {progress.pending}")
-    without = [no_best(progress)] if best is None and progress.reports else []
-    for line in (
-        *_checkpoints(progress),
-        *_waits(state, progress, waits),
-        *_ends(record.id, state, progress),
-        *requests,
-        *without,
-    ):
-        console.print(line, markup=False)
-    for line in failure_lines(progress):
-        console.print(line, style="red", markup=False)
-    for warning in progress.recent_warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
-    console.print(f"logs: {logs}", markup=False, soft_wrap=True)
-    console.print()
-    console.print(render_ladder(spec, progress.ladder, width=console.width))
-    console.print()
-    if reading is not None:
-        for line in trust_lines(reading, experiment):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        console.print()
+        say(spec.description, wrap=True)
+    say()
     if best is not None:
         _print_trial(best, spec, storage, seen, results)
+    elif progress.reports:
+        say(no_best(progress), wrap=True)
+    if best is not None or progress.reports:
+        say()
+    say(status_line(forecaster, now), wrap=True)
+    _print_nodes(capacity)
+    requests = _requests(pending, progress)
+    trust = () if reading is None else trust_lines(reading, experiment)
+    for line in (*_waits(state, progress, waits), *_ends(record.id, state, progress), *requests, *trust):
+        say(line, wrap=True)
+    _print_problems(progress)
+    say()
+    search = f"{describe_method(progress.spec.search)}, {plan(progress)}, seed {spec.seed}"
+    for line in (search, *describe_guides(spec), *_backend(spec)):
+        say(line, wrap=True)
+    console.print(render_ladder(spec, progress.ladder, width=console.width))
+    say()
+    created = f"created {format_time(record.created_at)}"
+    labels = [brief(line, console.width) for line in _notes(record)]
+    for line in (*_bounds(stop_when, spec), *_checkpoints(progress), *labels, created, *_code(spec.provenance)):
+        say(line, wrap=True)
+    say(f"logs: {logs}")
     return None
+
+
+def _requests(pending: Iterable[PendingRequest], progress: Progress) -> Iterator[str]:
+    """Yield lines about what users have requested and the driver has not done yet."""
+    for request in pending:
+        yield f"requested, not done yet: {_describe_request(request, progress.spec.unit)}"
+    if progress.pending and not progress.state.ended:
+        yield f"trials with given hyperparameters that are not created yet: {progress.pending}"
+
+
+def _print_problems(progress: Progress) -> None:
+    for line in failure_lines(progress):
+        say(line, fg="red", wrap=True)
+    for warning in progress.recent_warnings:
+        say(f"warning: {warning}", fg="yellow", wrap=True)
 
 
 def _checkpoints(progress: Progress) -> Iterator[str]:
@@ -394,7 +396,7 @@ def show_trials(
         return
     if not records:
         why = f"; {explain_no_match(everything, where)}" if everything and where else ""
-        say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}{why}.")
+        say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}{why}.", wrap=True)
         return
     columns = _columns(shown, spec.metric, by_use=fits)
     left_out = len(columns) - _MOST_COLUMNS
@@ -451,7 +453,7 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
         return
     if not best:
         metric = brief(spec.metric, LONGEST_NAME)
-        say(f"No trial of experiment {experiment} has reported a {metric} that is a finite number.")
+        say(f"No trial of experiment {experiment} has reported a {metric} that is a finite number.", wrap=True)
     for position, row in enumerate(best):
         if position:
             say()
@@ -469,7 +471,7 @@ def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
     return describe_seen(row.seen or 0.0, row.seen_length or 0, spec.unit, smaller_is_better=spec.smaller_is_better)
 
 
-def show_all_logs(home: str | None, experiment: int, *, tail: int | None) -> None:
+def show_all_logs(home: str | None, experiment: int, *, tail: int | None, json: bool) -> None:
     """Run ``ashwood logs`` for all trials: the output of each, that of the newest trial first."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
@@ -478,8 +480,9 @@ def show_all_logs(home: str | None, experiment: int, *, tail: int | None) -> Non
     with suppress(KeyboardInterrupt):
         for trial in sorted(table.rows, reverse=True):
             with suppress(FileNotFoundError), _opened_log(logs / f"trial-{trial}.log", trial) as log:
-                say(f"{chr(10) * (shown > 0)}=== trial {trial}, {table.rows[trial].state} ===", bold=True)
-                _show_log(log, spec, tail=tail, follow=False)
+                if not json:
+                    say(f"{chr(10) * (shown > 0)}=== trial {trial}, {table.rows[trial].state} ===", bold=True)
+                _show_log(log, spec, trial, tail=tail, follow=False, json=json)
                 shown += 1
     if not shown:
         say(f"experiment {experiment} has no logs: no trial has started, or it was imported without logs", err=True)
@@ -500,7 +503,7 @@ def _opened_log(path: Path, trial: int) -> BinaryIO:
         raise AshwoodError(f"cannot read the log of trial {trial}: {path} {error.strerror}") from None
 
 
-def show_logs(home: str | None, experiment: int, trial: int, *, tail: int | None, follow: bool) -> None:
+def show_logs(home: str | None, experiment: int, trial: int, *, tail: int | None, follow: bool, json: bool) -> None:
     """Run ``ashwood logs`` for one trial."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
@@ -517,12 +520,12 @@ def show_logs(home: str | None, experiment: int, trial: int, *, tail: int | None
         )
         return
     with log, suppress(KeyboardInterrupt):
-        _show_log(log, spec, tail=tail, follow=follow)
+        _show_log(log, spec, trial, tail=tail, follow=follow, json=json)
 
 
-def _show_log(log: BinaryIO, spec: ExperimentSpec, *, tail: int | None, follow: bool) -> None:
-    """Print a log, or only its last ``tail`` lines, and new output if ``follow``."""
-    is_terminal = sys.stdout.isatty()
+def _show_log(log: BinaryIO, spec: ExperimentSpec, trial: int, *, tail: int | None, follow: bool, json: bool) -> None:
+    """Print a log, or only its last ``tail`` lines, and new output if ``follow``; with ``json``, an object per line."""
+    write = partial(_write_json, trial) if json else _write
     decoder, position, rest = codecs.getincrementaldecoder("utf-8")("replace"), 0, ""
     if tail is not None:
         kept: deque[str] = deque(maxlen=tail)
@@ -532,23 +535,30 @@ def _show_log(log: BinaryIO, spec: ExperimentSpec, *, tail: int | None, follow: 
             kept.extend(whole)
         if rest:
             kept.append(rest)
-        _write("".join(f"{line}\n" for line in kept), is_terminal)
+        write("".join(f"{line}\n" for line in kept))
         rest = ""
     while follow or tail is None:
         for data, end in read_pieces(log, spec.max_log_size, position):
             position = end
             # Only whole lines are written, so that no escape sequence is split before it is removed.
             lines, newline, rest = (rest + decoder.decode(data)).rpartition("\n")
-            _write(lines + newline, is_terminal)
-        _write(rest, is_terminal)
-        rest = ""
+            write(lines + newline)
+        if not (json and follow):  # An object holds a whole line.
+            write(rest)
+            rest = ""
         if not follow:
             break
         time.sleep(_FOLLOW_SECONDS)
 
 
-def _write(text: str, is_terminal: bool) -> None:
-    sys.stdout.write(without_sequences(text) if is_terminal else text)
+def _write(text: str) -> None:
+    sys.stdout.write(without_sequences(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _write_json(trial: int, text: str) -> None:
+    lines = text.removesuffix("\n").split("\n") if text else []
+    sys.stdout.write("".join(f"{dumps({'trial': trial, 'text': line})}\n" for line in lines))
     sys.stdout.flush()
 
 
@@ -560,11 +570,11 @@ def _capacity(progress: Progress, *, runs: bool) -> dict[str, Any]:
     return {"slots": spending.slots, "slots_in_use": len(spending.live), "nodes": nodes}
 
 
-def _print_nodes(console: Console, capacity: Mapping[str, Any]) -> None:
+def _print_nodes(capacity: Mapping[str, Any]) -> None:
     if not (nodes := capacity["nodes"]):
         return
     there = format_length(capacity["slots"], "slots")
-    console.print(f"{there} on {format_length(len(nodes), 'nodes')}, {capacity['slots_in_use']} in use", markup=False)
+    say(f"{there} on {format_length(len(nodes), 'nodes')}, {capacity['slots_in_use']} in use", wrap=True)
     rows = [(node["node"], node["slots"], " ".join(map(str, node["trials"])) or None) for node in nodes]
     print_table(("node", "slots", "trials"), rows, right=("slots",))
 
@@ -672,18 +682,20 @@ def _print_trial(
         result = f"{metric} {row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
     else:
         result = f"no checkpoint with a {metric}" if checkpoint is None else f"{metric} of its checkpoint is unknown"
-    say(f"# trial {row.id}, {row.state}: {result}")
+    comments = [f"trial {row.id}, {row.state}: {result}"]
     if results is not None:
-        say(f"# recommended: {metric} {results}")
+        comments.append(f"recommended: {metric} {results}")
     if seen is not None:
-        say(f"# {seen}")
+        comments.append(seen)
     if row.given:
-        say(f"# given settings: {describe_given(row.given)}")
+        comments.append(f"given settings: {describe_given(row.given)}")
     if checkpoint is None:
-        say("# no checkpoint")
+        comments.append("no checkpoint")
     else:
         place = storage.locate(checkpoint.path)
         missing = "" if "://" in place or Path(place).is_dir() else " (missing)"
         shown = near(place) if sys.stdout.isatty() else place
-        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {shown}{missing}")
+        comments.append(f"checkpoint at {format_length(checkpoint.length, spec.unit)}: {shown}{missing}")
+    for comment in comments:
+        say(f"# {comment}", wrap=True)
     say(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import webbrowser
+from json import dumps
 from threading import Lock
 
 from ashwood.cli.options import DashboardOptions, DriverOptions
@@ -18,7 +19,7 @@ from ashwood.terminal.text import say
 PORT = 8642
 
 
-def serve_dashboard(home: str | None, ui: DashboardOptions) -> None:
+def serve_dashboard(home: str | None, ui: DashboardOptions, *, json: bool) -> None:
     """Run ``ashwood ui``.
 
     Raises:
@@ -44,7 +45,7 @@ def serve_dashboard(home: str | None, ui: DashboardOptions) -> None:
     url = address(own_names[0] if own_names else host, port, rules.token)
 
     def ready() -> None:
-        say(f"The dashboard of {name} is at {url}")
+        say(dumps({"url": url, "pid": os.getpid()}) if json else f"The dashboard of {name} is at {url}")
         say("Ctrl-C ends the dashboard; experiments continue.", err=True)
         if rules.token is not None:
             what = "see everything" if ui.read_only else "see and change everything"
@@ -95,7 +96,7 @@ class HomeSteering:
         # One at a time: a second request for the same experiment is then refused because it is running.
         with self._activating:
             message = activate_experiment(experiment, DriverOptions(home=self._home))
-        say(str(message))  # After the lock is released: the output may block.
+        say(str(message), err=True)  # After the lock is released: the output may block.
 
     def annotate(
         self,

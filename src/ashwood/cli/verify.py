@@ -61,7 +61,7 @@ class _Report:
             return
         whose = "" if experiment is None else f"experiment {experiment}: "
         after = "" if done is None else f". Repaired: {done}"
-        say(on_one_line(f"{whose}{'note: ' if finding.is_harmless else ''}{finding.problem}{why}{after}"))
+        say(on_one_line(f"{whose}{'note: ' if finding.is_harmless else ''}{finding.problem}{why}{after}"), wrap=True)
 
     def end(self, experiments: int) -> bool:
         """Print the totals of the checks of ``experiments`` experiments; return whether no problem is left."""
@@ -69,7 +69,7 @@ class _Report:
             print_json({"experiments": experiments, "problems": self.left, "findings": self._records})
         elif self.left:
             advice = "; to repair what can be repaired, add --repair" if self.repairable else ""
-            say(f"{format_length(self.left, 'problems')} left, {self.repaired} repaired{advice}")
+            say(f"{format_length(self.left, 'problems')} left, {self.repaired} repaired{advice}", wrap=True)
         return self.left == 0
 
 
@@ -104,4 +104,4 @@ def _verify_experiment(home: Home, experiment: ExperimentId, report: _Report) ->
         left = report.take(experiment, check.findings())
     if not left and not report.json:
         checked = ", ".join(format_length(count, noun) for noun, count in check.counts.items())
-        say(f"experiment {experiment}: no problem ({checked})")
+        say(f"experiment {experiment}: no problem ({checked})", wrap=True)

@@ -5,6 +5,7 @@ Its driver carries them out.  If no driver runs, the process that sends the requ
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 
@@ -54,7 +55,7 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
             )
         time.sleep(_POLL_SECONDS)
     if answer.refused is not None:
-        raise RequestRefused(answer.refused)
+        raise RequestRefused(re.sub("^the experiment ", f"experiment {experiment} ", answer.refused))
 
 
 def _check_size(request: Request) -> None:

@@ -391,6 +391,8 @@ class SqlStore(ABC):
             return rows[0]
         known = [number for (number,) in self._query("SELECT id FROM experiments ORDER BY id")]
         others = f"experiments are numbered {known[0]} to {known[-1]}" if known else "there are no experiments yet"
+        if len(known) == 1:
+            others = f"the only experiment is {known[0]}"
         raise NotFound(
             f"there is no experiment {experiment} in {self.name}; {others} (see: ashwood list){self._hint(experiment)}"
         )

@@ -21,7 +21,8 @@ class Retried(NamedTuple):
     max_restarts: int
 
     def __str__(self) -> str:
-        return f"restarted after failure {self.failure} (at most {self.max_restarts} restarts)"
+        restarts = "1 restart" if self.max_restarts == 1 else f"{self.max_restarts} restarts"
+        return f"restarted after failure {self.failure} (at most {restarts})"
 
 
 class Preempted(NamedTuple):
@@ -106,8 +107,10 @@ class GaveUp(NamedTuple):
     is_same: bool = False
 
     def __str__(self) -> str:
-        times = "failed once" if self.failures == 1 else f"failed {self.failures} times"
-        return f"{times}, the last two times with the same error at the same place" if self.is_same else times
+        times = {1: "failed once", 2: "failed twice"}.get(self.failures, f"failed {self.failures} times")
+        if not self.is_same:
+            return times
+        return f"{times}{', the last two times' if self.failures > 2 else ''} with the same error at the same place"
 
 
 class ExperimentEnded(NamedTuple):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import Any
 
-from ashwood.errors import IllegalEvent, SearchError
+from ashwood.errors import IllegalEvent, SearchError, singular
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.changes import invalid_limit, problem_of
@@ -49,6 +49,18 @@ _AGAIN = d.Retried | d.Preempted | d.Recovered | d.FellBack
 """Reasons for another attempt at the same job."""
 
 _NO_REPORT = "ended without a report, so it has no result"
+
+
+_IMPOSSIBLE: Mapping[type, str] = {
+    e.PauseRequested: "it can't be paused",
+    e.CancelRequested: "it can't be canceled",
+    e.KillRequested: "it can't be killed",
+    e.TrialKillRequested: "its trials can't be killed",
+    e.TrialStopRequested: "its trials can't be stopped",
+    e.SettingsChanged: "of its settings, only max_size can change",
+    e.AddTrialRequested: "no trial can be added",
+}
+"""Why the requests that an experiment refuses after its end are refused."""
 
 
 class Experiment:
@@ -151,8 +163,7 @@ class Experiment:
             IllegalEvent: the event is not possible in this state; nothing has changed.
         """
         if self.state.ended and not self._is_possible_after_end(event):
-            only = "; of its settings, only max_size can change" if isinstance(event, e.SettingsChanged) else ""
-            raise IllegalEvent(f"the experiment is {self.state}: it has ended{only}")
+            raise IllegalEvent(f"the experiment is {self.state}, so {_IMPOSSIBLE.get(type(event), 'it has ended')}")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
             existing = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
@@ -656,9 +667,16 @@ class Experiment:
                 )
         elif trial.checkpoint is None and lost > 0 and not self._warned_of_lost_work:
             self._warned_of_lost_work = True
+            if self.spec.rules >= 6:
+                training = f"{lost} {singular(self.spec.unit) if lost == 1 else self.spec.unit}"
+                what = f"trial {trial.id} restarts from 0 because it saved no checkpoint ({training} repeated)."
+            else:
+                what = (
+                    f"trial {trial.id} starts again from 0 and repeats {lost} {self.spec.unit} of training: no "
+                    "checkpoint of it had been saved."
+                )
             yield d.Warn(
-                f"trial {trial.id} starts again from 0 and repeats {lost} {self.spec.unit} of training: no checkpoint "
-                "of it had been saved. If its code saves none, pass checkpoint= to trial.report(), or set "
+                f"{what} If its code saves none, pass checkpoint= to trial.report(), or set "
                 "searcher.stop_once: true, which pauses no trial; min_checkpoint_period saves more often"
             )
 
@@ -808,7 +826,9 @@ class Experiment:
         if self._works(trial, event):
             self._last_error = headline
             return self._failed(trial, headline, event.cause)
-        return (d.Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
+        if self.spec.rules < 6:
+            return (d.Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
+        return (d.Warn(f"trial {trial.id} failed while it released its worker; its results count: {headline}"),)
 
     def _failed(self, trial: TrialRecord, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1

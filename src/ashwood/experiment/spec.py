@@ -137,7 +137,8 @@ logs replay to the decisions that they hold.  The changes of each number:
    Priors and past searches change only the draws of some trials, and only if the good trials of this search agree with
    them better than by chance; see `ashwood.search.density`.
 6. Past searches are followed only after there are results to judge them, and only if the trials that they proposed are
-   among the good ones more often than by chance.
+   among the good ones more often than by chance.  Two warnings have other words: about a trial that restarts without a
+   checkpoint, and about one that failed while it released its worker.
 """
 
 

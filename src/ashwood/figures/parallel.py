@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import ceil, floor, log10, nan
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -35,6 +36,9 @@ _PLAIN_TICKS = 10
 # With more lines than this, only the best tenth is selected at first.
 _CROWDED = 1_000
 _NAME = 200
+_SHORT = 12
+"""Largest number of characters of a title of an axis that is always on one line."""
+_JOINT = re.compile(r"[._/ -]+")
 # Zero-width characters for the digits 0 and 1, to make labels unique without a visible change.
 _INVISIBLE = {ord("0"): "\u200b", ord("1"): "\u200c"}
 
@@ -103,7 +107,7 @@ def draw_parallel_coordinates(history: History, *, log_metric: bool | None = Non
                 "line": {"color": narrow(order), "colorscale": theme.scale(), "cmin": 0, "cmax": 1},
                 "dimensions": [
                     {
-                        "label": label if len(label) <= WORD else f"{label[: WORD - 1]}…",
+                        "label": _on_two_lines(label),
                         "name": label,
                         "visible": place < _MOST_AXES or place >= len(shown),
                         "values": narrow(scale.values[drawable]),
@@ -237,6 +241,20 @@ def _log_ticks(begin: float, end: float) -> tuple[list[float], list[str]]:
                 ticks.append(tick)
                 labels.append(f"{float(f'{factor}e{power}'):.3g}" if factor in named and not power % stride else "")
     return ticks, _unique(labels)
+
+
+def _on_two_lines(label: str) -> str:
+    """Return the title of an axis, on two lines if it is long: titles of neighbours must not overlap on paper."""
+    if len(label) > _SHORT:
+        ends = [found.end() for found in _JOINT.finditer(label, 1, len(label) - 1)]
+        if ends:
+            cut = min(ends, key=lambda end: abs(end - len(label) / 2))
+            return f"{_shortened(label[:cut].rstrip())}<br>{_shortened(label[cut:])}"
+    return _shortened(label)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= WORD else f"{line[: WORD - 1]}…"
 
 
 def _unique(labels: Sequence[str]) -> list[str]:

@@ -151,7 +151,7 @@ def tell(text: str, *, json: bool, **data: Any) -> None:
     if json:
         print_json(data)
     else:
-        say(text)
+        say(text, wrap=True)
 
 
 def format_moment(seconds: float) -> str:

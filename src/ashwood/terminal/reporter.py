@@ -208,6 +208,7 @@ class PlainReporter(Reporter):
     def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
         super().__init__(experiment, spec)
         self._leader: TrialId | None = None
+        self._shown_bests: set[tuple[TrialId, float]] = set()
         self._next_line: float | None = None
 
     def write(self, message: str, style: str = "", *, err: bool = False) -> None:  # noqa: ARG002 lines have no style
@@ -220,8 +221,14 @@ class PlainReporter(Reporter):
     def _show(self, entry: Entry) -> None:
         super()._show(entry)
         best, seen = self.progress.best, self.progress.describe_seen()
-        if best is not None and best.trial != self._leader:
+        # Before the checkpoint of a new leader is saved, the lead can return to the former one for a moment.
+        if (
+            best is not None
+            and best.trial != self._leader
+            and (shown := (best.trial, best.metric)) not in self._shown_bests
+        ):
             self._leader = best.trial
+            self._shown_bests.add(shown)
             result = best_so_far(self.progress)
             self.write(f"{clock_time(entry.at)}  best so far: {result}{'' if seen is None else f'; {seen}'}")
         if self._next_line is None:

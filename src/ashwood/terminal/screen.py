@@ -38,7 +38,8 @@ from ashwood.terminal.messages import (
 )
 from ashwood.terminal.reporter import Reporter
 from ashwood.terminal.text import brief, on_one_line
-from ashwood.views.descriptions import describe_decisions, describe_event, is_routine
+from ashwood.views.descriptions import describe_event, is_routine
+from ashwood.views.event_groups import group_decisions
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.trials import TrialRow
@@ -54,7 +55,7 @@ _MOST_TRIALS = 10
 _MOST_INLINE_TRIALS = 5
 _MOST_NEWS = 3
 _MOST_DECISIONS = 5
-"""Decisions of an entry that are shown: the last entry of a search can stop thousands of trials."""
+"""Groups of decisions of an entry that are shown."""
 _FEWEST_LATEST = 2
 _PRINTED_LATEST = 5
 _LONGEST = 500
@@ -169,7 +170,7 @@ def render(
     notices, bar = list(_notices(screen, mode)), _render_bar(screen.forecaster, now, width)
     ladder: RenderableType = render_ladder(progress.spec, progress.ladder, width=width, moved=moved)
     if (reading := screen.trust()) is not None and progress.reports:
-        ladder = Group(ladder, _render_trust(reading))
+        ladder = Group(ladder, _render_trust(reading, mode))
     gap = [Text()] if mode == "printed" or height >= _ROOMY else []
     narrow = width < _NARROW
     if mode == "printed":
@@ -250,9 +251,9 @@ def _latest(screen: Screen, lines: int, *, narrow: bool) -> list[Text]:
 
 def _summary(entry: Entry, spec: ExperimentSpec, *, narrow: bool) -> str:
     """Return the event and the decisions of an entry; if ``narrow``, only the decisions unless there are none."""
-    worth_showing = _worth_showing(entry.decisions)
-    more = len(worth_showing) - _MOST_DECISIONS
-    decided = describe_decisions(worth_showing[:_MOST_DECISIONS], spec.unit)
+    groups = group_decisions(_worth_showing(entry.decisions), spec.unit)
+    more = sum(len(group.decisions) for group in groups[_MOST_DECISIONS:])
+    decided = "; ".join(group.text for group in groups[:_MOST_DECISIONS])
     decided += f"; and {more} more" if more > 0 else ""
     if narrow and decided:
         return decided
@@ -298,9 +299,9 @@ def _render_bar(forecaster: Forecaster, now: float | None, width: int) -> Render
     return Group(row, facts)
 
 
-def _render_trust(reading: TrustReading) -> Text:
+def _render_trust(reading: TrustReading, mode: Mode) -> Text:
     style = {Level.TRUSTWORTHY: "green", Level.TOO_EARLY: "dim"}.get(reading.level, "yellow")
-    return Text(reading.sentence, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(reading.sentence, style=style, no_wrap=mode != "printed", overflow="ellipsis")
 
 
 def _workers(progress: Progress, now: float | None) -> str:

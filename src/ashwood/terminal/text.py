@@ -26,6 +26,8 @@ _CONTROL = re.compile(
 )
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 """An escape sequence that colors text, moves the cursor or sets the title."""
+_PATH = re.compile(r"[ #]*[\w.~-]*:?/")
+"""The beginning of a line whose first word is a path or a URL."""
 _PLAIN = {"…": ".", "–": "-", "—": "-", "·": "-", "→": ">", "×": "x", "≤": "<", "≥": ">", "✓": "v", "✗": "x", "▸": ">"}
 _PLAIN |= {"↑": "^", "━": "=", "╸": "=", "╺": "-", "─": "-", "│": "|", "“": '"', "”": '"', "‘": "'", "’": "'"}
 _ERRORS = "ashwood.plain"
@@ -77,9 +79,15 @@ def say(
     file: TextIO | None = None,
     fg: str | None = None,
     bold: bool = False,
+    wrap: bool = False,
 ) -> None:
-    """Print a text of one or more lines without control characters."""
+    """Print a text of one or more lines without control characters.
+
+    On a terminal, messages on standard error and texts with ``wrap`` are wrapped at words.
+    """
     shown = printable(text)
+    if wrap or err:
+        shown = "\n".join(part for line in shown.split("\n") for part in fitted(line, err=err))
     # The stream is passed explicitly.  Otherwise click would write UTF-8 even to a terminal with another encoding.
     out = file if file is not None else sys.stderr if err else sys.stdout
     typer.echo(typer.style(shown, fg=fg, bold=bold or None) if fg or bold else shown, out, nl=nl)
@@ -90,15 +98,22 @@ def warn(message: str) -> None:
     say(f"warning: {message}", fg="yellow", err=True)
 
 
-def fitted(line: str, *, indent: int = 0) -> list[str]:
-    """Return a line of standard error in lines that fit the terminal beside an indent, without breaking words.
+def fitted(line: str, *, indent: int = 0, err: bool = False) -> list[str]:
+    """Return a line in lines that fit the terminal beside an indent, without breaking words.
 
-    If standard error is not a terminal, the line stays whole.
+    All lines begin with the spaces and the ``#`` of the first.  A word that is longer than a line is broken, unless it
+    is a path or a URL, which users copy.  If the output is not a terminal, the line stays whole.
     """
-    if not sys.stderr.isatty():
+    if not (sys.stderr if err else sys.stdout).isatty():
         return [line]
     width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
-    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    margin = line[: len(line) - len(line.lstrip(" #"))]
+    wrapped = textwrap.wrap(line, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
+    parts = (
+        [part] if len(part) <= width or _PATH.match(part) else textwrap.wrap(part, width, subsequent_indent=margin)
+        for part in wrapped
+    )
+    return [each for part in parts for each in part] or [""]
 
 
 class OutputLost(Exception):

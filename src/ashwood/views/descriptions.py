@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -106,11 +106,6 @@ def describe_repeats(repeats: int, unit: Unit) -> str:
 def is_routine(decision: d.Decision) -> bool:
     """Return whether a decision only deletes a checkpoint that the policy does not keep, which lists leave out."""
     return isinstance(decision, d.DeleteCheckpoint) and decision.why is None
-
-
-def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
-    """Return a short description of all decisions of an entry."""
-    return "; ".join(describe_decision(decision, unit) for decision in decisions)
 
 
 def describe_decision(decision: d.Decision, unit: Unit) -> str:

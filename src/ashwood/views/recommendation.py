@@ -116,7 +116,7 @@ def recommend(ladder: Ladder, most: int, is_usable: Callable[[TrialId], bool]) -
 
 
 def describe_results(setting: Recommendation, unit: str) -> str:
-    """Return the results of a setting, such as ``trained 3 times: 0.091 ± 0.004 at 64 epochs``."""
+    """Return the results of a setting, such as ``0.091 ± 0.004 at 64 epochs, the mean of 3 trainings``."""
     at = f"at {format_length(setting.length, unit)}"
     if setting.noise:
         at += ", without the noise of single validations"
@@ -124,7 +124,7 @@ def describe_results(setting: Recommendation, unit: str) -> str:
         return f"{format_value(setting.mean)} {at}"
     if setting.mean is None or setting.spread is None:
         return f"trained {setting.seeds} times, and not every result {at} is a finite number"
-    return f"trained {setting.seeds} times: {format_value(setting.mean)} ± {setting.spread:.2g} {at}"
+    return f"{format_value(setting.mean)} ± {setting.spread:.2g} {at}, the mean of {setting.seeds} trainings"
 
 
 def recommendation_record(setting: Recommendation | None) -> dict[str, Any] | None:

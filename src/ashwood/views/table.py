@@ -100,6 +100,7 @@ _LONGEST_ERROR = 200
 _MOST_VALUES = 12
 _HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
 """First words of the headings of metric columns, by the prefixes of the column names."""
+_METRIC_PREFIXES = tuple(f"{kind}." for kind in _HEADINGS)
 _SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
 """Spellings of these prefixes in a name that a user writes: as in a heading, or with an underscore."""
 TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "audits", "failures", "preempted", "node", "seconds")
@@ -254,8 +255,9 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
     if not records:
         return key
     names = [column.removeprefix("hparams.") for column in columns]
-    metrics = [column.removeprefix("last.") for column in columns]
-    hint = did_you_mean(key, [*names, *metrics])
+    # A metric has up to three columns, so its name alone is the first guess: validation_loss for loss.
+    plain = [name.partition(".")[2] if name.startswith(_METRIC_PREFIXES) else name for name in names]
+    hint = did_you_mean(key, dict.fromkeys(plain)) or did_you_mean(key, names)
     more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
     there = f"there is no column {key[:200]!r}{hint}"
     if hint:
