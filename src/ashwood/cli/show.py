@@ -243,6 +243,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
         # Only a running experiment has a forecast, which needs the state of its search.
         progress = _read(opened, experiment, spec, runs=state == ExperimentState.RUNNING)
         pending = [request for _, request in opened.store.pending(experiment)]
+        notes = dict(opened.store.notes(experiment))
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
     forecaster = Forecaster(progress)
     now = time.time() if state == ExperimentState.RUNNING else None
@@ -259,6 +260,8 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
             "id": record.id,
             "name": record.name,
             "labels": record.labels,
+            "note": notes.pop(None, None),
+            "trial_notes": notes,
             "archived": record.archived,
             "damage": record.damage,
             "created_at": record.created_at,
@@ -304,6 +307,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
         *_bounds(stop_when, spec),
         *_code(spec.provenance),
         *labels,
+        *_note_lines(experiment, notes, console.width),
     ):
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {status_line(forecaster, now)}", markup=False)
@@ -625,6 +629,15 @@ def _notes(record: ExperimentRecord) -> Iterator[str]:
         yield f"archived; to undo: ashwood archive {record.id} --undo"
     if record.damage is not None:
         yield f"damaged: {record.damage}"
+
+
+def _note_lines(experiment: int, notes: Mapping[int | None, str], width: int) -> Iterator[str]:
+    """Yield the beginning of the note on an experiment, and which trials have notes."""
+    if (note := notes.get(None)) is not None:
+        first, *more = note.strip().splitlines() or [""]
+        yield brief(f"note: {first.lstrip('# ')}", width) + (f" … (ashwood note {experiment})" if more else "")
+    if trials := [str(trial) for trial in notes if trial is not None]:
+        yield brief(f"notes on trials: {', '.join(trials)}", width)
 
 
 def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
