@@ -204,7 +204,7 @@ class Experiment:
 
         Raises:
             NotFound: there is no such trial.
-            EventLogError: the text is too long or contains a NUL character.
+            AshwoodError: the text is too long or contains a NUL character.
         """
         write_note(self._home, self.id, trial, text)
 
