@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ashwood
-from ashwood.errors import EventLogError, NotFound
+from ashwood.errors import AshwoodError, NotFound
 
 from .conftest import RANDOM, Workplace
 from .terminal import on_terminal
@@ -92,7 +92,7 @@ def test_python_api_reads_and_writes_notes(noted: Workplace) -> None:
     assert experiment.trial_notes == {}
     with pytest.raises(NotFound, match="no trial 6"):
         experiment.set_note("x", trial=6)
-    with pytest.raises(EventLogError, match="65,537 bytes"):
+    with pytest.raises(AshwoodError, match="65,537 bytes"):
         experiment.set_note("x" * 65_537)
     assert experiment.note == "good"
 

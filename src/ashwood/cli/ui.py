@@ -13,6 +13,7 @@ from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import Request
+from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import say
 
 PORT = 8642
@@ -96,6 +97,13 @@ class HomeSteering:
         with self._activating:
             message = activate_experiment(experiment, DriverOptions(home=self._home))
         say(str(message))  # After the lock is released: the output may block.
+
+    def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+        """Replace the note on a trial or on the experiment; an empty text removes it."""
+        from ashwood.engine.control import write_note
+
+        with open_home(self._home) as opened:
+            write_note(opened, experiment, trial, text)
 
     def annotate(
         self,

@@ -198,7 +198,8 @@ class ExperimentHeader(ExperimentSummary):
 
     ``seen`` is the best report if it is better than the best result, because no checkpoint was saved at its length.
     ``recommended`` is null until all trials have been compared.  ``diverged`` counts the trials whose latest report has
-    a metric that is NaN or infinite.  ``can`` says which actions its state allows.
+    a metric that is NaN or infinite.  ``can`` says which actions its state allows.  ``notes`` has a version of the note
+    on the experiment (key empty) and of each note on a trial (key: its number), which differs after a change.
     """
 
     seen: MetricValue | None
@@ -218,6 +219,7 @@ class ExperimentHeader(ExperimentSummary):
     brackets: list[BracketCounts]
     settings: CurrentSettings
     can: dict[str, bool]
+    notes: dict[str, str]
     seq: int
     read: float
 
@@ -460,6 +462,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         ],
         "settings": _settings(cached),
         "can": {action: action in allowed for action in _OFFERED},
+        "notes": _note_versions(cached),
         "seq": cached.seq,
         "read": cached.fraction_read,
     }
@@ -468,6 +471,11 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
 def _recommended(progress: Progress) -> RecommendedSetting | None:
     record = recommendation_record(next(iter(progress.recommendations()), None))
     return None if record is None else RecommendedSetting(**record, words=progress.describe_recommendation())
+
+
+def _note_versions(cached: CachedExperiment) -> dict[str, str]:
+    digests = cached.cache.home.store.note_digests(cached.id)
+    return {"" if trial is None else str(trial): str(digest) for trial, digest in digests.items()}
 
 
 def _settings(cached: CachedExperiment) -> CurrentSettings:

@@ -63,7 +63,7 @@ def write_note(home: Home, experiment: ExperimentId, trial: TrialId | None, text
 
     Raises:
         NotFound: there is no such experiment or trial.
-        EventLogError: the text is too long, or no database can store it.
+        AshwoodError: the text is too long, or no database can store it.
     """
     if trial is not None and trial not in (rows := read_progress(home, experiment).trials.rows):
         there = f"it has trials 0 to {len(rows) - 1}" if rows else "it has none yet"

@@ -240,7 +240,7 @@ class Store(Protocol):
 
         Raises:
             NotFound: there is no such experiment.
-            EventLogError: the text is too long, or no database can store it.
+            AshwoodError: the text is too long, or no database can store it.
         """
 
     # -- deletion -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from ashwood.errors import EventLogError
+from ashwood.errors import AshwoodError, EventLogError
 from ashwood.eventlog.codec import check_digest, decode_request, digest_of
 from ashwood.eventlog.port import (
     Driver,
@@ -94,12 +94,12 @@ def check_note(text: str) -> str:
     """Return the text of a note unchanged if every database can store it.
 
     Raises:
-        EventLogError: it is too long, contains a NUL character or is not valid Unicode.
+        AshwoodError: it is too long, contains a NUL character or is not valid Unicode.
     """
     if storable(text) != text:
-        raise EventLogError("the note contains a NUL character or is not valid Unicode text: remove these characters")
+        raise AshwoodError("the note contains a NUL character or is not valid Unicode text: remove these characters")
     if (size := len(text.encode())) > MOST_NOTE_BYTES:
-        raise EventLogError(
+        raise AshwoodError(
             f"the note has {size:,} bytes, and at most {MOST_NOTE_BYTES:,} are stored: shorten it, or put the text "
             "elsewhere and link to it"
         )
