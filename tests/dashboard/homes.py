@@ -98,6 +98,10 @@ class Steered:
     def activate(self, experiment: ExperimentId) -> None:
         self.asked.append((experiment, "activate"))
 
+    def fork(self, experiment: ExperimentId, text: str) -> ExperimentId:
+        self.asked.append((experiment, "fork", text))
+        return experiment
+
     def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
         self.asked.append((experiment, trial, text))
 

@@ -703,6 +703,32 @@ def test_notes_are_read_written_and_versioned(tmp_path: Path) -> None:
         assert get(client, "experiments/1/note")["text"] == "b"
 
 
+FORK = """\
+name: fork
+entrypoint: train:train
+hyperparameters: {x: {type: double, minval: 0, maxval: 1}}
+searcher: {name: random, metric: loss, max_length: 4, max_trials: 3}
+"""
+
+
+def test_fork_reaches_steering_only_if_the_file_is_right(client: TestClient, steered: Steered, home: Path) -> None:
+    steered.asked.clear()
+    answer = client.post("/api/v1/experiments/2/fork", json={"text": FORK})
+    assert (answer.status_code, answer.json()["id"]) == (200, 2)
+    assert steered.asked == [(2, "fork", FORK)]
+    steered.asked.clear()
+    answer = client.post("/api/v1/experiments/2/fork", json={"text": FORK.replace("max_length", "max_lenght")})
+    assert answer.status_code == 422
+    assert "4: searcher.max_lenght: unknown key" in answer.json()["error"]["what"]
+    assert client.post("/api/v1/experiments/2/fork", json={}).status_code == 422
+    assert client.post("/api/v1/experiments/2/fork", json={"text": "x" * 300_000}).status_code == 422
+    assert steered.asked == []
+    assert NASTY in get(client, "experiments/1/fork")["text"]
+    app = create_app(lambda: open_home(home), name="home")
+    with TestClient(app, base_url="http://localhost") as read_only:
+        assert read_only.post("/api/v1/experiments/2/fork", json={"text": FORK}).status_code == 409
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -98,6 +98,14 @@ class HomeSteering:
             message = activate_experiment(experiment, DriverOptions(home=self._home))
         say(str(message))  # After the lock is released: the output may block.
 
+    def fork(self, experiment: ExperimentId, text: str) -> ExperimentId:
+        """Start a new search from the changed file of an experiment in the background."""
+        from ashwood.cli.run import fork_experiment
+
+        message = fork_experiment(self._home, experiment, text)
+        say(str(message))
+        return message.experiment
+
     def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
         """Replace the note on a trial or on the experiment; an empty text removes it."""
         from ashwood.engine.control import write_note

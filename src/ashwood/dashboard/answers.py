@@ -21,7 +21,7 @@ from ashwood.errors import AshwoodError, EventLogError
 from ashwood.eventlog.port import Seq
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec, source_of
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.conditions import parse_test
 from ashwood.search.settings import Method
@@ -93,6 +93,7 @@ class ExperimentSummary:
 
     ``driven``: whether a driver runs it; ``mode`` is empty if the method has no modes, or its brackets are given;
     ``max_length`` is null if training code decides how long it trains;
+    ``source`` is the experiment from whose file it was started, or null;
     ``damage`` says what is damaged and what to do, if the state is ``damaged``.
     """
 
@@ -116,6 +117,7 @@ class ExperimentSummary:
     trials_created: int = 0
     trials_planned: int | None = None
     best: MetricValue | None = None
+    source: int | None = None
     damage: str | None = None
 
 
@@ -386,6 +388,7 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
         # The search may have been extended.
         common["max_length"] = summary.get("max_length", known_length(spec.search.max_length))
         common |= {"metric": spec.metric, "smaller_is_better": spec.smaller_is_better, "unit": spec.unit}
+        common["source"] = source_of(spec.provenance)
     if damage is not None:
         return ExperimentSummary(**common | {"state": DAMAGED, "damage": damage})
     state = INTERRUPTED if record.state.active and not listed.driven else record.state

@@ -30,6 +30,15 @@ class Steering(Protocol):
         """
         ...
 
+    def fork(self, experiment: ExperimentId, text: str) -> ExperimentId:
+        """Start a new search from the changed file of an experiment, in a driver that outlives the dashboard.
+
+        Raises:
+            ConfigError: the file is wrong, or changes something that a fork may not change.
+            AshwoodError: the new driver ended at once.
+        """
+        ...
+
     def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
         """Replace the note on a trial, or on the experiment if ``trial`` is None; an empty text removes it.
 
