@@ -1,7 +1,7 @@
 """Forks: searches that the dashboard starts from the changed file of another experiment.
 
-Whoever may resume an experiment from the dashboard may start a fork of it, so a fork must not be able to do more: it
-runs the same training code in the same directory with the same environment.  Only the keys that are listed here may
+A user who may resume an experiment from the dashboard may start a fork of it, so a fork must not be able to do more.
+It runs the same training code in the same directory with the same environment.  Only the keys that are listed here may
 differ.  A key that a later version adds is refused until it is listed.
 """
 
