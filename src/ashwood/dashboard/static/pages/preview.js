@@ -77,7 +77,13 @@ export default async function previewPage(place) {
       if (answer.ok && answer.plan) showPlan(plan, answer);
       else if (answer.too_large) instead(answer.too_large);
       else instead("The plan appears here when the problems are solved.");
-      if (answer.ok) plan.append(runCard(text, answer, source), deadline.element);
+      if (answer.ok) {
+        plan.append(deadline.element);
+        // A search that can be started here is started near its plan.
+        const run = runCard(text, answer, source);
+        if (source) plan.firstElementChild.after(run);
+        else deadline.element.before(run);
+      }
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       put(messages, failure(error, { again: () => look(text) }));
@@ -186,7 +192,7 @@ function runCard(text, answer, source) {
   const start = button("Start this search…", () => confirmStart(text, answer, source), "primary");
   return card(
     "Run this search",
-    mayStart ? h("p", { class: "copies" }, start) : null,
+    mayStart ? h("p", { class: "copies start" }, start) : null,
     h("p", null, mayStart ? `Or ${save}` : `${save[0].toUpperCase()}${save.slice(1)}`),
     h("p", { class: "copies" }, h("a", { class: "button small", href: url, download: file }, `Download ${file}`)),
     commandLine(`${change}ashwood run ${file}`),
