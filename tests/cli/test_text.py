@@ -41,6 +41,7 @@ COMMANDS = [
     ["watch", "1", "--once"],
     ["checkpoints", "1"],
     ["label", "1", "x"],
+    ["note", "1"],
     ["list", "--json"],
     ["describe", "1", "--json"],
     ["trials", "1", "--json"],
@@ -57,6 +58,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     assert not CONTROL.search(printed)
     assert "[bold]e[/nothing]" in printed
     workplace.ashwood("label", "1", NASTY, "wide" * 500)
+    workplace.ashwood("note", "1", f"# {NASTY}\n\n[link](javascript:{NASTY})\n\n    {NASTY}\n")
     return workplace
 
 

@@ -165,6 +165,10 @@ def add_directory(workplace: Workplace) -> None:
             'INSERT INTO requests (experiment, at, version, body) VALUES (2, 1, 5, \'{"is":"SomethingNew"}\')',
             "request 1 cannot be read",
         ),
+        (
+            "INSERT INTO notes (experiment, trial, text, digest) VALUES (2, 1, 'goo', 5)",
+            "the note on trial 1 is damaged",
+        ),
     ],
 )
 def test_verify_names_damage_and_repairs_it(

@@ -14,6 +14,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import SearchSettings
 from ashwood.search.space import Categorical, Double, Log, Space
+from ashwood.search.vocabulary import TrialId
 from ashwood.views.progress import Progress
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
@@ -96,6 +97,13 @@ class Steered:
 
     def activate(self, experiment: ExperimentId) -> None:
         self.asked.append((experiment, "activate"))
+
+    def fork(self, experiment: ExperimentId, text: str) -> ExperimentId:
+        self.asked.append((experiment, "fork", text))
+        return experiment
+
+    def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+        self.asked.append((experiment, trial, text))
 
     def annotate(
         self,

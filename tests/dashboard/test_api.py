@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from ashwood.checkpoints.limited import trim
+from ashwood.cli.ui import HomeSteering
 from ashwood.dashboard import experiment_cache
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.live import experiment_events, message, resume_position, until_failure
@@ -663,6 +664,69 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, AddTrialRequested({"x": 0.5}, extra=True)),
         (1, ExtendRequested(60)),
     ]
+
+
+def test_notes_are_read_written_and_versioned(tmp_path: Path) -> None:
+    a_home(tmp_path)
+    app = create_app(lambda: open_home(tmp_path), name="home", steering=HomeSteering(str(tmp_path)))
+    with TestClient(app, base_url="http://localhost") as client:
+        assert get(client, "experiments/1")["notes"] == {}
+        assert get(client, "experiments/1/note") == {"text": "", "version": "", "content": []}
+        answer = client.put("/api/v1/experiments/1/note", json={"text": "**a** <b>"})
+        strong = {"tag": "strong", "attributes": {}, "children": ["a"]}
+        paragraph = {"tag": "p", "attributes": {}, "children": [strong, " <b>"]}
+        version = get(client, "experiments/1")["notes"][""]
+        expected = {"text": "**a** <b>", "version": version, "content": [paragraph]}
+        assert answer.json() == get(client, "experiments/1/note") == expected
+        client.put("/api/v1/experiments/1/trials/2/note", json={"text": "two"}).raise_for_status()
+        before = get(client, "experiments/1")["notes"]
+        assert before.keys() == {"", "2"}
+        client.put("/api/v1/experiments/1/note", json={"text": "b"}).raise_for_status()
+        after = get(client, "experiments/1")["notes"]
+        assert (after[""] == before[""], after["2"] == before["2"]) == (False, True)
+        client.put("/api/v1/experiments/1/trials/2/note", json={"text": " "}).raise_for_status()
+        assert get(client, "experiments/1")["notes"].keys() == {""}
+        for path, text, status in (
+            ("9/note", "x", 404),
+            ("1/trials/99/note", "x", 404),
+            ("1/note", "é" * 40_000, 400),
+            ("1/note", "x" * 70_000, 422),
+            ("1/note", "\0", 400),
+        ):
+            assert client.put(f"/api/v1/experiments/{path}", json={"text": text}).status_code == status
+        get(client, "experiments/9/note", 404)
+        get(client, "experiments/1/trials/99/note", 404)
+        assert get(client, "experiments/1/note")["text"] == "b"
+    with TestClient(create_app(lambda: open_home(tmp_path), name="home"), base_url="http://localhost") as client:
+        answer = client.put("/api/v1/experiments/1/note", json={"text": "c"})
+        assert answer.status_code == 409
+        assert get(client, "experiments/1/note")["text"] == "b"
+
+
+FORK = """\
+name: fork
+entrypoint: train:train
+hyperparameters: {x: {type: double, minval: 0, maxval: 1}}
+searcher: {name: random, metric: loss, max_length: 4, max_trials: 3}
+"""
+
+
+def test_fork_reaches_steering_only_if_the_file_is_right(client: TestClient, steered: Steered, home: Path) -> None:
+    steered.asked.clear()
+    answer = client.post("/api/v1/experiments/2/fork", json={"text": FORK})
+    assert (answer.status_code, answer.json()["id"]) == (200, 2)
+    assert steered.asked == [(2, "fork", FORK)]
+    steered.asked.clear()
+    answer = client.post("/api/v1/experiments/2/fork", json={"text": FORK.replace("max_length", "max_lenght")})
+    assert answer.status_code == 422
+    assert "4: searcher.max_lenght: unknown key" in answer.json()["error"]["what"]
+    assert client.post("/api/v1/experiments/2/fork", json={}).status_code == 422
+    assert client.post("/api/v1/experiments/2/fork", json={"text": "x" * 300_000}).status_code == 422
+    assert steered.asked == []
+    assert NASTY in get(client, "experiments/1/fork")["text"]
+    app = create_app(lambda: open_home(home), name="home")
+    with TestClient(app, base_url="http://localhost") as read_only:
+        assert read_only.post("/api/v1/experiments/2/fork", json={"text": FORK}).status_code == 409
 
 
 @pytest.mark.parametrize(

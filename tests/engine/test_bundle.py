@@ -69,6 +69,8 @@ def record(home: Home, spec: ExperimentSpec = SPEC) -> int:
     entries = [Entry(100.1 + i / 3, event, state.handle(event)) for i, event in enumerate(events)]
     home.store.log(experiment).append(entries, summary={"fraction": 0.25})
     home.store.annotate(experiment, name="renamed", labels=["good", "vision"])
+    home.store.set_note(experiment, None, "# Why\né")
+    home.store.set_note(experiment, 0, "odd")
     storage = home.storage(experiment, spec)
     storage.save(NAME, write_checkpoint)
     storage.save("trial-0/length-6-attempt-1", write_checkpoint)  # which no entry knows of
@@ -101,6 +103,7 @@ def test_import_restores_exported_experiment(home: Home, elsewhere: Home, tmp_pa
     assert head is not None
     assert head.seq == 3
     assert elsewhere.store.record(2) == home.store.record(experiment)._replace(id=2)
+    assert elsewhere.store.notes(2) == {None: "# Why\né", 0: "odd"}
     assert elsewhere.is_interrupted(elsewhere.store.record(2))
     storage = elsewhere.storage(2, SPEC)
     assert [stored.name for stored in storage.complete()] == [NAME]
@@ -410,6 +413,11 @@ def lie(about: str, value: object) -> Callable[[dict[str, bytes]], None]:
         ("experiment.labels", "text"),
         ("experiment.labels", [1]),
         ("experiment.archived", "no"),
+        ("experiment.notes", {}),
+        ("experiment.notes", [["0", "text"]]),
+        ("experiment.notes", [[0, None]]),
+        ("experiment.notes", [[0]]),
+        ("experiment.notes", [[0, "x" * 65_537]]),
         ("experiment", []),
         ("entries", "3"),
         ("entries", 1e400),

@@ -21,12 +21,13 @@ from ashwood.eventlog.port import (
     Token,
 )
 from ashwood.eventlog.refusals import busy, lost, moved_on
-from ashwood.eventlog.rows import check_name, storable
+from ashwood.eventlog.rows import check_name, check_note, note_digest, storable
 from ashwood.eventlog.state import state_after
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
 
 
 @dataclass
@@ -40,6 +41,7 @@ class _Stored:
     owner: Driver | None = None
     beat: int = 0
     seen: float = 0.0
+    notes: dict[TrialId | None, str] = field(default_factory=dict)
     requests: dict[RequestId, PendingRequest] = field(default_factory=dict)
     answers: dict[RequestId, Answer] = field(default_factory=dict)
 
@@ -98,6 +100,23 @@ class MemoryStore:
             labels=stored.record.labels if labels is None else tuple(labels),
             archived=stored.record.archived if archived is None else archived,
         )
+
+    def notes(self, experiment: ExperimentId) -> Mapping[TrialId | None, str]:
+        """Return the notes on an experiment and on its trials."""
+        return dict(self._find(experiment).notes)
+
+    def note_digests(self, experiment: ExperimentId) -> Mapping[TrialId | None, int]:
+        """Return the digests of the notes."""
+        notes = self._find(experiment).notes
+        return {trial: note_digest(trial, text) for trial, text in notes.items()}
+
+    def set_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+        """Replace the note on a trial or on the experiment; an empty text removes it."""
+        text = check_note(text)
+        notes = self._find(experiment).notes
+        notes[trial] = text
+        if not text:
+            del notes[trial]
 
     def delete(self, experiment: ExperimentId) -> None:
         """Delete an experiment, its log and its requests."""

@@ -53,6 +53,8 @@ class BesideTheModel(RuleBasedStateMachine):
                 self.same(lambda store, number: repr(list(store.log(number).read())), pair)
                 self.same(lambda store, number: [request for _, request in store.pending(number)], pair)
                 self.same(lambda store, number: owner_of(store.lease(number)), pair)
+                self.same(lambda store, number: store.notes(number), pair)
+                self.same(lambda store, number: store.note_digests(number), pair)
             for pair in self.requests:
                 self.same(lambda store, number: store.answer(number), pair)
         finally:
@@ -90,6 +92,12 @@ class BesideTheModel(RuleBasedStateMachine):
             lambda store, number: store.annotate(number, name=name, labels=labels, archived=put),
             pick(self.experiments, which),
         )
+
+    @precondition(lambda self: self.experiments)
+    @rule(which=_any, trial=st.none() | st.integers(0, 2), text=st.text(st.characters(codec="utf-8")))
+    def set_note(self, which: int, trial: int | None, text: str) -> None:
+        """Replace or remove a note on an experiment or a trial."""
+        self.same(lambda store, number: store.set_note(number, trial, text), pick(self.experiments, which))
 
     @precondition(lambda self: self.experiments)
     @rule(which=_any)

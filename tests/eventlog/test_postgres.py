@@ -113,7 +113,7 @@ def make_old_schema(url: str, version: int) -> ExperimentRecord:
     return ExperimentRecord(1, 1.0, "old", ExperimentState.ERRORED, {})
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_old_schema_is_migrated(url: str, version: int) -> None:
     """The rows have no digests, so they are read without a check."""
     record, log_entries = make_old_schema(url, version), edge_case_entries()
@@ -124,11 +124,13 @@ def test_old_schema_is_migrated(url: str, version: int) -> None:
         assert [request for _, request in store.pending(1)] == [KillRequested()]
         assert len(list(store.log(1).read())) == len(log_entries)
         store.annotate(1, name="new")
+        store.set_note(1, None, "note")
+        assert store.notes(1) == {None: "note"}
         assert store.log(1).append(log_entries, summary={"fraction": 1.0}) == 2 * len(log_entries)
         assert store.record(1) == record._replace(name="new", summary={"fraction": 1.0})
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_old_schema_can_be_read_without_privilege_to_upgrade(url: str, version: int) -> None:
     record = make_old_schema(url, version)
     with closing(PostgresStore(a_reader(url))) as store:
@@ -138,6 +140,7 @@ def test_old_schema_can_be_read_without_privilege_to_upgrade(url: str, version: 
         assert [request for _, request in store.pending(1)] == [KillRequested()]
         assert len(list(store.log(1).read())) == len(edge_case_entries())
         assert store.identity == ""
+        assert (store.notes(1), store.note_digests(1)) == ({}, {})
         with pytest.raises(EventLogError, match=rf"can only read version {version} of the schema, .* ashwood list"):
             store.annotate(1, name="new")
         PostgresStore(url).close()
@@ -482,6 +485,25 @@ def test_reserve_fills_table_once_and_leaves_no_rows(url: str, store: PostgresSt
     for _ in range(2):
         store.release()
         assert reserved(store) == 0
+
+
+def test_roles_with_grants_from_before_notes_can_use_notes(url: str) -> None:
+    make_old_schema(url, 3)
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS writer")
+        admin.execute("CREATE ROLE writer LOGIN")
+        admin.execute("GRANT USAGE ON SCHEMA ashwood TO writer")
+        admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA ashwood TO writer")
+    reader_url = a_reader(url)
+    PostgresStore(url).close()
+    with closing(PostgresStore(url.replace("//ashwood@", "//writer@"))) as writer:
+        writer.set_note(1, 3, "note")
+        writer.set_note(1, 4, "other")
+        writer.set_note(1, 4, "")
+    with closing(PostgresStore(reader_url)) as reader:
+        assert reader.notes(1) == {3: "note"}
+        with pytest.raises(EventLogError, match="permission denied"):
+            reader.set_note(1, 3, "")
 
 
 def test_role_with_grants_from_before_upgrade_can_reserve(url: str) -> None:

@@ -319,6 +319,8 @@ def test_home_of_schema_2_is_migrated(path: Path, version: int) -> None:
             log = store.log(record.id)
             assert sum(1 for _ in log.read()) == log.last() > 0
         store.annotate(1, name="new")
+        store.set_note(1, 2, "note")
+        assert store.notes(1) == {2: "note"}
         store.log(1).append([], summary={})
     with closing(SqliteStore(path)) as store:
         assert store.record(1) == records[0]._replace(name="new", summary={})

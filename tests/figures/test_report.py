@@ -28,7 +28,7 @@ from ashwood.views.history import History
 from tests.dashboard.homes import NASTY, nasty_spec, ran
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "hr"}
 
 
 class Page(HTMLParser):
@@ -107,6 +107,20 @@ def test_names_of_users_are_escaped(page: Page) -> None:
     assert f"# {NASTY}" in page.visible_text
     assert NASTY not in page.scripts[0][1]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_notes_are_shown_without_their_markup_and_load_nothing(nasty: History) -> None:
+    own = "# Why\n\n**better**, see [it](https://example.org/7)\n\n---\n\n![pixel](https://example.org/pixel.png)"
+    page = page_of(nasty, notes={None: own, 3: f"odd {NASTY} [x](javascript:alert(1)) <img src=//example.org/x>"})
+    assert (page.scripts[0][0], len(page.scripts)) == ({"id": "figures", "type": "application/json"}, 3)
+    assert not {tag for tag, _ in page.tags} & {"img", "iframe", "link", "object", "b"}
+    assert page.attribute("src") == []
+    assert page.attribute("href") == ["https://example.org/7", "https://example.org/pixel.png"]
+    assert page.attribute("rel") == ["noopener noreferrer nofollow"] * 2
+    assert page.texts.index("better") < page.texts.index("Trial 3")
+    assert page.texts.index("better") < page.texts.index("The best 20 trials")
+    assert "[x](javascript:alert(1)) <img src=//example.org/x>" in page.visible_text.replace("\n", "")
+    assert "Note" not in page_of(nasty).texts
 
 
 def test_report_replaces_lone_surrogates() -> None:

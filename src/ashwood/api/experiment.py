@@ -40,7 +40,7 @@ from ashwood.config import (
     plain_hparams,
 )
 from ashwood.engine import Home, Session, open_home
-from ashwood.engine.control import ask
+from ashwood.engine.control import ask, write_note
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
 from ashwood.errors import AshwoodError, ConfigError, NotFound, Problem
@@ -179,6 +179,34 @@ class Experiment:
                     print(advice.text, *advice.settings)
         """
         return read_progress(self._home, self.id).trust.reading()
+
+    @property
+    def note(self) -> str:
+        """The note on the experiment in Markdown, or an empty text; `set_note` writes it."""
+        return self._home.store.notes(self.id).get(None, "")
+
+    @property
+    def trial_notes(self) -> dict[TrialId, str]:
+        """The notes on trials in Markdown, by the ID of the trial; `set_note` writes them."""
+        return {trial: text for trial, text in self._home.store.notes(self.id).items() if trial is not None}
+
+    def set_note(self, text: str, *, trial: TrialId | None = None) -> None:
+        """Replace the note on the experiment, or on a trial; an empty text removes it.
+
+        The dashboard and reports show notes.  Example::
+
+            experiment.set_note("Good start. Next: a larger **batch size**.")
+            experiment.set_note("Diverged twice.", trial=7)
+
+        Args:
+            text: the text in Markdown, at most 64 KiB.
+            trial: ID of the trial, or None for the experiment.
+
+        Raises:
+            NotFound: there is no such trial.
+            AshwoodError: the text is too long or contains a NUL character.
+        """
+        write_note(self._home, self.id, trial, text)
 
     def trials(self) -> pd.DataFrame:
         """Return a data frame with one row for each trial: its state, lengths, metrics and hyperparameters.

@@ -48,5 +48,6 @@ def make_page(home: Home, experiment: int) -> str:
     record = store.record(experiment)
     is_interrupted = history.progress.state.active and home.is_interrupted(record)
     state = "interrupted" if is_interrupted else str(history.progress.state)
-    about = ReportHeader(experiment, record.name, state, record.created_at, time.time(), record.labels)
+    notes = store.notes(experiment)
+    about = ReportHeader(experiment, record.name, state, record.created_at, time.time(), record.labels, notes)
     return render_report(history, about)

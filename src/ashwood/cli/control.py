@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -12,10 +14,11 @@ from ashwood.cli.determined import NO_SCHEDULER
 from ashwood.config import BOUNDS, in_its_section, parse_hparams, parse_max_size
 from ashwood.config.wording import MOST_WHOLE, shown
 from ashwood.engine import open_home
-from ashwood.engine.control import ask
+from ashwood.engine.control import ask, write_note
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import AshwoodError, ConfigError, ExperimentBusy, Problem, RequestRefused, nearest
 from ashwood.eventlog.fold_cache import read_progress
+from ashwood.eventlog.rows import MOST_NOTE_BYTES
 from ashwood.experiment.events import (
     AddTrialRequested,
     CancelRequested,
@@ -31,7 +34,7 @@ from ashwood.experiment.sizes import format_size
 from ashwood.search.given import read_given
 from ashwood.search.settings import MOST_TRIALS
 from ashwood.terminal.messages import LONGEST_NAME
-from ashwood.terminal.output import print_json, tell
+from ashwood.terminal.output import print_json, print_markdown, tell
 from ashwood.terminal.text import brief, from_argument, say, warn
 from ashwood.views.descriptions import describe_given
 from ashwood.views.wording import any_of, format_duration, format_value
@@ -213,6 +216,7 @@ _INSTEAD = {
     "name": "use: ashwood rename {id} NAME",
     "label": "use: ashwood label {id} LABEL",
     "labels": "use: ashwood label {id} LABEL",
+    "note": "use: ashwood note {id} TEXT",
     "description": "a description is set in the file before the experiment starts",
     "gc_policy": "which checkpoints are kept is set in checkpoint_storage of the file; see: ashwood gc {id}",
     "max_length": "to train longer, extend the search: ashwood extend {id} --max-length {value}",
@@ -270,6 +274,53 @@ def label_experiment(
         if labels != before:
             opened.store.annotate(experiment, labels=labels)
     tell(f"experiment {experiment}: {_labels(labels)}", json=json, experiment=experiment, labels=labels)
+
+
+def note_on(home: str | None, experiment: int, trial: int | None, text: str | None, *, json: bool) -> None:
+    """Run ``ashwood note``: write a text, remove the note if the text is empty, or print the note if it is None."""
+    whose = f"experiment {experiment}" if trial is None else f"trial {trial} of experiment {experiment}"
+    with open_home(home) as opened:
+        if text is not None:
+            write_note(opened, experiment, trial, text)
+            done = f"the note on {whose} is {'written' if text else 'removed'}"
+            return tell(done, json=json, experiment=experiment, trial=trial, note=text or None)
+        found = opened.store.notes(experiment).get(trial)
+    if json:
+        print_json({"experiment": experiment, "trial": trial, "note": found})
+    elif found is None:
+        option = "" if trial is None else f" --trial {trial}"
+        say(f"{whose} has no note; to write one: ashwood note {experiment}{option} TEXT", err=True)
+    else:
+        print_markdown(found)
+    return None
+
+
+def note_text(text: str | None, file: Path | None) -> str | None:
+    """Return the text of a new note: ``text`` or that of a file, or None if both are None.
+
+    The file ``-`` is standard input.
+
+    Raises:
+        AshwoodError: the text is empty, or the file cannot be read.
+    """
+    given = _read_note(file) if file is not None else None if text is None else from_argument(text)
+    if given is not None and not given.strip():
+        raise AshwoodError("the text of the note is empty; to remove the note, use --clear")
+    return given
+
+
+def _read_note(file: Path) -> str:
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as opened:
+            raw = opened.read(MOST_NOTE_BYTES + 1)
+    except OSError as error:
+        raise AshwoodError(f"cannot read {file}: {error.strerror}") from None
+    if len(raw) > MOST_NOTE_BYTES:
+        raise AshwoodError(f"{file} has more than {MOST_NOTE_BYTES:,} bytes, which is too long for a note: shorten it")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise AshwoodError(f"{file} isn't text in UTF-8, so it can't be a note") from None
 
 
 def archive_experiment(home: str | None, experiment: int, *, archived: bool, json: bool) -> None:

@@ -566,6 +566,48 @@ def label(
 @command(
     "Organize",
     examples=(
+        "ashwood note 3 'Good start. Next: a larger **batch size**.'",
+        "ashwood note 3 --trial 7 'Diverged twice.'",
+        "ashwood note 3 --file notes.md",
+        "ashwood note 3",
+    ),
+)
+def note(
+    experiment: RunningArgument,
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TEXT", help="New text in Markdown, which replaces the whole note.", show_default="print the note"
+        ),
+    ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--trial",
+            metavar="TRIAL",
+            parser=whole_number,
+            autocompletion=complete_trials,
+            help="Trial to which the note belongs, instead of the experiment.",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="File with the new text; - is standard input.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the note.")] = False,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write or print the note on an experiment or a trial."""
+    from ashwood.cli.control import note_on, note_text
+
+    if (text is not None) + (file is not None) + clear > 1:
+        raise typer.BadParameter("give only one of TEXT, --file and --clear", param_hint="TEXT")
+    note_on(home, experiment, trial, "" if clear else note_text(text, file), json=json)
+
+
+@command(
+    "Organize",
+    examples=(
         "ashwood archive 3",
         "ashwood archive 3 --undo",
     ),

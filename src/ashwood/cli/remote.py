@@ -48,6 +48,7 @@ _STEERS: Final = frozenset(
             "set",
             "rename",
             "label",
+            "note",
             "archive",
             "unarchive",
         ),
@@ -74,7 +75,7 @@ def run_on_cluster(url: str, command: str, arguments: Sequence[str], options: Ma
     looks = options.get("like") is not None or options.get("experiment") is not None
     if command == "run" or (command in _HERE and not looks):
         return None
-    if command not in _LOOKS | _STEERS | _DRIVES:
+    if command not in _LOOKS | _STEERS | _DRIVES or (command == "note" and options.get("file") is not None):
         raise AshwoodError(
             f"ashwood {command} reads or writes files of the machine that it runs on, so --on cannot run it on the "
             "cluster: run it on the head itself; or keep experiments in PostgreSQL and checkpoints at a URL, and run "

@@ -23,6 +23,7 @@ from ashwood.config import (
     bound_overrides,
     parse_stop_when,
     read_experiment,
+    read_fork,
     reread_experiment,
 )
 from ashwood.engine import Home, Session, open_home
@@ -188,6 +189,32 @@ def rerun(source: int, options: RunOptions, overrides: Sequence[str], *, checkou
         if (unrecorded := dirt(now)) is not None:
             warnings.append(unrecorded)
         return _run_new(opened, replace(loaded, spec=spec, warnings=tuple(warnings)), options)
+
+
+def fork_experiment(home: str | None, source: int, text: str) -> Activated:
+    """Start a new search from the changed file of an experiment in the background, and return a description of it.
+
+    Raises:
+        ConfigError: the file is wrong, or changes something that a fork may not change; see `read_fork`.
+        AshwoodError: the search could not be started.
+    """
+    with open_home(home) as opened:
+        then = opened.store.spec(source)
+        loaded, changed = read_fork(then, text, default_seed=secrets.randbits(31))
+        workdir = Path(then.workdir)
+        if not workdir.is_dir():
+            raise AshwoodError(
+                f"the directory of the training code does not exist: {workdir}; if it was moved, save the file there "
+                "and run it in a terminal: ashwood run FILE"
+            )
+        check_room(loaded, None)
+        provenance = {**collect(workdir), "overrides": [], "from": source, "changed": changed}
+        spec = replace(loaded.spec, provenance=provenance)
+        experiment = Session.create(opened, spec, at=time.time()).id
+    try:
+        return activate_experiment(experiment, DriverOptions(home=home))
+    except AshwoodError as error:
+        raise AshwoodError(f"experiment {experiment} was created, but could not be started: {error}") from error
 
 
 # -- configuration ----------------------------------------------------------------------------------

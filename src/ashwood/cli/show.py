@@ -26,7 +26,7 @@ from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.sizes import format_size
-from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.experiment.spec import ExperimentSpec, Unit, source_of
 from ashwood.forecast.time_left import Forecaster
 from ashwood.terminal.ladder import render_ladder
 from ashwood.terminal.messages import (
@@ -84,6 +84,7 @@ class _Listed(NamedTuple):
         waits: what its driver waits for, or None.
         metric: name of its metric, or None if the spec cannot be read.
         search: its search method with the mode, or None.
+        source: number of the experiment from whose file it was started, or None.
     """
 
     record: ExperimentRecord
@@ -92,6 +93,7 @@ class _Listed(NamedTuple):
     waits: str | None
     metric: str | None
     search: str | None
+    source: int | None
 
 
 _LIST_COLUMNS = ("id", "name", "state", "done", "trials", "best", "created", "labels")
@@ -122,6 +124,7 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
                     "driver_waits": each.waits,
                     "metric": each.metric,
                     "search": each.search,
+                    "from": each.source,
                 }
                 for each in listed
             ]
@@ -147,16 +150,16 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
             metric,
             format_duration(record.summary.get("seconds")),
             search,
-            " ".join([*record.labels, *["(archived)"] * record.archived]) or None,
+            " ".join([*record.labels, *_from(source), *["(archived)"] * record.archived]) or None,
         )
-        for record, state, _, _, metric, search in listed
+        for record, state, _, _, metric, search, source in listed
     ]
     columns = ["id", "name", "state", "done", "trials", "best", "created", "metric", "run time", "search", "labels"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     right = ("id", "done", "trials", "best", "run time", "created")
     print_table(columns, rows, right=right, cut=("labels", "name"), least=len(_LIST_COLUMNS) - 1)
-    for record, state, damage, waits, _, _ in listed:
+    for record, state, damage, waits, *_ in listed:
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
             say(f"experiment {record.id} is {state}: waiting for {named_trials(trials)}", wrap=True)
         if waits is not None:
@@ -191,11 +194,15 @@ def _listed(home: Home, record: ExperimentRecord) -> _Listed:
         # The driver writes the summary at most once a second, so one that was killed leaves an older one.
         with suppress(EventLogError):
             record = record._replace(summary=Forecaster(read_progress(home, record.id)).summary())
-    metric = search = None
+    metric = search = source = None
     with suppress(EventLogError, NotFound):
         spec = home.store.spec(record.id)
-        metric, search = spec.metric, describe_method(spec.search)
-    return _Listed(record, state, damage, home.waits_for(record), metric, search)
+        metric, search, source = spec.metric, describe_method(spec.search), source_of(spec.provenance)
+    return _Listed(record, state, damage, home.waits_for(record), metric, search, source)
+
+
+def _from(source: int | None) -> list[str]:
+    return [] if source is None else [f"(from {source})"]
 
 
 def describe_experiments(home: str | None, experiments: Sequence[int], *, json: bool) -> None:
@@ -244,6 +251,7 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
         # Only a running experiment has a forecast, which needs the state of its search.
         progress = _read(opened, experiment, spec, runs=state == ExperimentState.RUNNING)
         pending = [request for _, request in opened.store.pending(experiment)]
+        notes = dict(opened.store.notes(experiment))
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
     forecaster = Forecaster(progress)
     now = time.time() if state == ExperimentState.RUNNING else None
@@ -260,6 +268,8 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
             "id": record.id,
             "name": record.name,
             "labels": record.labels,
+            "note": notes.pop(None, None),
+            "trial_notes": notes,
             "archived": record.archived,
             "damage": record.damage,
             "created_at": record.created_at,
@@ -296,6 +306,8 @@ def _describe(home: str | None, experiment: int, *, json: bool) -> dict[str, Any
     console.print(f"[bold]experiment {record.id}[/bold]  {escape(name)}  [bold]{state}[/bold]")
     if spec.description:
         say(spec.description, wrap=True)
+    for line in _note_lines(experiment, notes, console.width):
+        say(line)
     say()
     if best is not None:
         _print_trial(best, spec, storage, seen, results)
@@ -613,7 +625,9 @@ def _bounds(stop_when: Mapping[str, float | None], spec: ExperimentSpec) -> Iter
 def _code(provenance: Mapping[str, Any]) -> Iterator[str]:
     if not provenance:
         return
-    source = f"again, from experiment {provenance['from']}, " if "from" in provenance else ""
+    source = "" if (number := source_of(provenance)) is None else f"again, from experiment {number}, "
+    if source and (changed := provenance.get("changed")):
+        source = f"from experiment {number} with changes ({brief(', '.join(map(str, changed)), LONGEST_NAME)}), "
     git = provenance.get("git")
     commit = f", commit {git['commit'][:10]}" if git else ""
     branch = f" of {git['branch']}" if git and git["branch"] else ""
@@ -637,6 +651,15 @@ def _notes(record: ExperimentRecord) -> Iterator[str]:
         yield f"archived; to undo: ashwood archive {record.id} --undo"
     if record.damage is not None:
         yield f"damaged: {record.damage}"
+
+
+def _note_lines(experiment: int, notes: Mapping[int | None, str], width: int) -> Iterator[str]:
+    """Yield the beginning of the note on an experiment, and which trials have notes."""
+    if (note := notes.get(None)) is not None:
+        first, *more = note.strip().splitlines() or [""]
+        yield brief(f"note: {first.lstrip('# ')}", width) + (f" … (ashwood note {experiment})" if more else "")
+    if trials := [str(trial) for trial in notes if trial is not None]:
+        yield brief(f"notes on trials: {', '.join(trials)}", width)
 
 
 def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:

@@ -14,6 +14,7 @@ from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import Request
+from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import say
 
 PORT = 8642
@@ -97,6 +98,21 @@ class HomeSteering:
         with self._activating:
             message = activate_experiment(experiment, DriverOptions(home=self._home))
         say(str(message), err=True)  # After the lock is released: the output may block.
+
+    def fork(self, experiment: ExperimentId, text: str) -> ExperimentId:
+        """Start a new search from the changed file of an experiment in the background."""
+        from ashwood.cli.run import fork_experiment
+
+        message = fork_experiment(self._home, experiment, text)
+        say(str(message))
+        return message.experiment
+
+    def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+        """Replace the note on a trial or on the experiment; an empty text removes it."""
+        from ashwood.engine.control import write_note
+
+        with open_home(self._home) as opened:
+            write_note(opened, experiment, trial, text)
 
     def annotate(
         self,

@@ -1,6 +1,7 @@
 """Reads experiment files: YAML, compatible with Determined AI's, to the spec of an experiment."""
 
 from ashwood.config.backend import parse_backend
+from ashwood.config.fork import file_of_fork, read_fork
 from ashwood.config.kinds import parse_duration, parse_length, parse_max_length, parse_size
 from ashwood.config.overrides import parse_hparams, with_overrides
 from ashwood.config.plain import plain_hparams
@@ -24,6 +25,7 @@ __all__ = [
     "bound_overrides",
     "build_experiment",
     "experiment_schema",
+    "file_of_fork",
     "in_its_section",
     "parse_backend",
     "parse_duration",
@@ -36,6 +38,7 @@ __all__ = [
     "parse_stop_when",
     "plain_hparams",
     "read_experiment",
+    "read_fork",
     "replace_searcher",
     "reread_experiment",
     "searcher_of",

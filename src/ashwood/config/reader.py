@@ -75,18 +75,19 @@ def read_experiment(
     return _read(_read_text(path), str(path), directory, path.stem, overrides, default_seed, search_only=search_only)
 
 
-def parse_experiment(text: str, *, workdir: Path, name: str = "experiment") -> Loaded:
+def parse_experiment(text: str, *, workdir: Path, name: str = "experiment", default_seed: int = 0) -> Loaded:
     """Read the text of an experiment file without opening a file.
 
     Args:
         text: the text of the file.
         workdir: directory that relative paths in the text start at.
         name: name of the experiment if the text gives none.
+        default_seed: the experiment's seed if the text gives none.
 
     Raises:
         ConfigError: the text is wrong; the error lists all problems.
     """
-    return _read(text, name, workdir, name, (), 0)
+    return _read(text, name, workdir, name, (), default_seed)
 
 
 def reread_experiment(spec: ExperimentSpec, *, overrides: Sequence[str]) -> Loaded:

@@ -21,7 +21,7 @@ from ashwood.errors import AshwoodError, EventLogError
 from ashwood.eventlog.port import Seq
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec, source_of
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.conditions import parse_test
 from ashwood.search.settings import Method
@@ -93,6 +93,7 @@ class ExperimentSummary:
 
     ``driven``: whether a driver runs it; ``mode`` is empty if the method has no modes, or its brackets are given;
     ``max_length`` is null if training code decides how long it trains;
+    ``source`` is the experiment from whose file it was started, or null;
     ``damage`` says what is damaged and what to do, if the state is ``damaged``.
     """
 
@@ -116,6 +117,7 @@ class ExperimentSummary:
     trials_created: int = 0
     trials_planned: int | None = None
     best: MetricValue | None = None
+    source: int | None = None
     damage: str | None = None
 
 
@@ -198,7 +200,8 @@ class ExperimentHeader(ExperimentSummary):
 
     ``seen`` is the best report if it is better than the best result, because no checkpoint was saved at its length.
     ``recommended`` is null until all trials have been compared.  ``diverged`` counts the trials whose latest report has
-    a metric that is NaN or infinite.  ``can`` says which actions its state allows.
+    a metric that is NaN or infinite.  ``can`` says which actions its state allows.  ``notes`` has a version of the note
+    on the experiment (key empty) and of each note on a trial (key: its number), which differs after a change.
     """
 
     seen: MetricValue | None
@@ -218,6 +221,7 @@ class ExperimentHeader(ExperimentSummary):
     brackets: list[BracketCounts]
     settings: CurrentSettings
     can: dict[str, bool]
+    notes: dict[str, str]
     seq: int
     read: float
 
@@ -384,6 +388,7 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
         # The search may have been extended.
         common["max_length"] = summary.get("max_length", known_length(spec.search.max_length))
         common |= {"metric": spec.metric, "smaller_is_better": spec.smaller_is_better, "unit": spec.unit}
+        common["source"] = source_of(spec.provenance)
     if damage is not None:
         return ExperimentSummary(**common | {"state": DAMAGED, "damage": damage})
     state = INTERRUPTED if record.state.active and not listed.driven else record.state
@@ -460,6 +465,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         ],
         "settings": _settings(cached),
         "can": {action: action in allowed for action in _OFFERED},
+        "notes": _note_versions(cached),
         "seq": cached.seq,
         "read": cached.fraction_read,
     }
@@ -468,6 +474,11 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
 def _recommended(progress: Progress) -> RecommendedSetting | None:
     record = recommendation_record(next(iter(progress.recommendations()), None))
     return None if record is None else RecommendedSetting(**record, words=progress.describe_recommendation())
+
+
+def _note_versions(cached: CachedExperiment) -> dict[str, str]:
+    digests = cached.cache.home.store.note_digests(cached.id)
+    return {"" if trial is None else str(trial): str(digest) for trial, digest in digests.items()}
 
 
 def _settings(cached: CachedExperiment) -> CurrentSettings:

@@ -129,15 +129,17 @@ def _limit() -> None:
 
 def answer_of(
     text: str,
-    workers: int | None,
-    unit_seconds: float | None,
-    cost_per_worker_hour: float | None,
+    workers: int | None = None,
+    unit_seconds: float | None = None,
+    cost_per_worker_hour: float | None = None,
     checkpoint_bytes: float | None = None,
     deadline_hours: float | None = None,
+    is_simulated: bool = True,
 ) -> PreviewAnswer:
     """Return the plan of an experiment file, or its problems with their line numbers.
 
-    With a deadline, the answer has the searches that fit it instead of the plan.
+    With a deadline, the answer has the searches that fit it instead of the plan.  If it is not simulated, the answer
+    has no plan.
     """
     from ashwood.config import parse_experiment
     from ashwood.errors import ConfigError
@@ -161,6 +163,8 @@ def answer_of(
         smaller_is_better=spec.smaller_is_better,
         unit=spec.unit,
     )
+    if not is_simulated:
+        return answer
     if search.max_trials > _MOST_TRIALS:
         what = f"{search.max_trials:,} trials take too long to simulate on a page"
         return replace(answer, too_large=f"{what}: ashwood preview-search FILE does it in a terminal")

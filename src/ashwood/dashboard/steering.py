@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import Request
+from ashwood.search.vocabulary import TrialId
 
 
 class Steering(Protocol):
@@ -26,6 +27,24 @@ class Steering(Protocol):
         Raises:
             RequestRefused: a driver runs already, or the experiment has ended.
             AshwoodError: the new driver ended at once.
+        """
+        ...
+
+    def fork(self, experiment: ExperimentId, text: str) -> ExperimentId:
+        """Start a new search from the changed file of an experiment, in a driver that outlives the dashboard.
+
+        Raises:
+            ConfigError: the file is wrong, or changes something that a fork may not change.
+            AshwoodError: the new driver ended at once.
+        """
+        ...
+
+    def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+        """Replace the note on a trial, or on the experiment if ``trial`` is None; an empty text removes it.
+
+        Raises:
+            NotFound: there is no such experiment or trial.
+            AshwoodError: the text is too long, or cannot be stored.
         """
         ...
 

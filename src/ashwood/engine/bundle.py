@@ -47,7 +47,7 @@ from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spe
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import EventLog, ExperimentId, Seq
-from ashwood.eventlog.rows import storable
+from ashwood.eventlog.rows import MOST_NOTE_BYTES, storable
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
@@ -160,6 +160,7 @@ def export_bundle(
                 "labels": list(record.labels),
                 "archived": record.archived,
                 "created_at": record.created_at,
+                "notes": list(home.store.notes(experiment).items()),
                 "summary": dict(record.summary) if until is None else {},
             },
             "members": writer.members,
@@ -209,6 +210,8 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
                 home.store.annotate(
                     experiment, name=storable(known["name"]), labels=known["labels"], archived=known["archived"]
                 )
+                for trial, text in known.get("notes", ()):
+                    home.store.set_note(experiment, trial, storable(text))
         except BaseException:
             # An error of the clean-up must not hide the error that made the import fail.
             with contextlib.suppress(Exception):
@@ -434,6 +437,12 @@ def _typed(manifest: Mapping[str, Any]) -> Iterator[tuple[object, Any]]:
     yield known["labels"], list
     yield from ((label, str) for label in known["labels"])
     yield known["archived"], bool
+    # Bundles of older versions have no notes.
+    yield known.get("notes", []), list
+    for trial, text in known.get("notes", ()):
+        yield trial, int | None
+        yield text, str
+        yield len(storable(text).encode()) <= MOST_NOTE_BYTES or "too long", bool
     yield known["created_at"], float
     yield 0 <= known["created_at"] < _LATEST or "too late", bool
     yield known["summary"], dict

@@ -12,8 +12,8 @@ from contextlib import suppress
 from ashwood.engine.clock import WallClock
 from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.recorder import Recorder
-from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
-from ashwood.eventlog.fold_cache import fold
+from ashwood.errors import AshwoodError, ExperimentBusy, NotFound, RequestRefused
+from ashwood.eventlog.fold_cache import fold, read_progress
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Answer, ExperimentId, ExperimentRecord
 from ashwood.experiment.entry import fold as fold_entries
@@ -21,6 +21,7 @@ from ashwood.experiment.events import AddTrialRequested, DriverStopped, ExtendRe
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import MOST_TRIALS, Method
+from ashwood.search.vocabulary import TrialId
 
 _POLL_SECONDS = 0.02
 
@@ -56,6 +57,19 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
         time.sleep(_POLL_SECONDS)
     if answer.refused is not None:
         raise RequestRefused(re.sub("^the experiment ", f"experiment {experiment} ", answer.refused))
+
+
+def write_note(home: Home, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+    """Replace the note on a trial, or on the experiment if ``trial`` is None; an empty or blank text removes it.
+
+    Raises:
+        NotFound: there is no such experiment or trial.
+        AshwoodError: the text is too long, or no database can store it.
+    """
+    if trial is not None and trial not in (rows := read_progress(home, experiment).trials.rows):
+        there = f"it has trials 0 to {len(rows) - 1}" if rows else "it has none yet"
+        raise NotFound(f"experiment {experiment} has no trial {trial}; {there}")
+    home.store.set_note(experiment, trial, text if text.strip() else "")
 
 
 def _check_size(request: Request) -> None:

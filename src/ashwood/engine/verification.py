@@ -36,12 +36,14 @@ from ashwood.eventlog.fold_cache import Folded, fold, load
 from ashwood.eventlog.head import EXPERIMENTS, read_head
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Answer, ExperimentId, RequestId, Token, UnreadableRequest
+from ashwood.eventlog.rows import note_digest, storable
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.checkpoints import Checkpoint
 from ashwood.experiment.events import CheckpointDamaged
 from ashwood.experiment.experiment import Experiment
 from ashwood.forecast.time_left import Forecaster
+from ashwood.search.vocabulary import TrialId
 
 _TRIAL_LOG: Final = "trial-*.log"
 
@@ -210,6 +212,16 @@ class ExperimentCheck:
         record = self._home.store.record(self._id)
         if record.damage is not None:
             yield Finding(record.damage, partial(rebuild, self._home, self._id, folded, self._token))
+        digests = self._home.store.note_digests(self._id)
+        for trial, text in self._home.store.notes(self._id).items():
+            if note_digest(trial, text) != digests.get(trial):
+                which = "on the experiment" if trial is None else f"on trial {trial}"
+                yield Finding(f"the note {which} is damaged", partial(self._keep_note, trial, text))
+
+    def _keep_note(self, trial: TrialId | None, text: str) -> str:
+        self._home.store.set_note(self._id, trial, storable(text))
+        option = "" if trial is None else f" --trial {trial}"
+        return f"what is left of its text is kept; to read it: ashwood note {self._id}{option}"
 
     # -- files ------------------------------------------------------------------------------------------
 

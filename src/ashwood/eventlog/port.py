@@ -9,6 +9,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
 
 ExperimentId: TypeAlias = int
 """Number of an experiment in its home: 1, 2, 3, …"""
@@ -216,8 +217,36 @@ class Store(Protocol):
             NotFound: there is no such experiment.
         """
 
+    # -- notes --------------------------------------------------------------------------------------
+
+    def notes(self, experiment: ExperimentId) -> Mapping[TrialId | None, str]:
+        """Return the Markdown notes on an experiment (key None) and on its trials; a damaged note may be incomplete.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+
+    def note_digests(self, experiment: ExperimentId) -> Mapping[TrialId | None, int]:
+        """Return the stored digests of the notes that `notes` returns, which is faster; see `note_digest`.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+
+    def set_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+        """Replace the note on a trial, or on the experiment if ``trial`` is None; an empty text removes it.
+
+        Whether there is such a trial is not checked.
+
+        Raises:
+            NotFound: there is no such experiment.
+            AshwoodError: the text is too long, or no database can store it.
+        """
+
+    # -- deletion -----------------------------------------------------------------------------------
+
     def delete(self, experiment: ExperimentId) -> None:
-        """Delete an experiment, its log and its requests.  Its number is never used again.
+        """Delete an experiment, its log, its notes and its requests.  Its number is never used again.
 
         Raises:
             NotFound: there is no such experiment.

@@ -143,19 +143,49 @@ _MIGRATIONS: Final = (
     END
     $$;
     """,
+    """
+    CREATE TABLE notes (
+        experiment BIGINT NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
+        trial BIGINT NOT NULL,
+        text TEXT NOT NULL,
+        digest BIGINT NOT NULL,
+        PRIMARY KEY (experiment, trial)
+    );
+    DO $$
+    DECLARE role TEXT; may TEXT;
+    BEGIN
+        -- Roles that may read or write experiments may do the same with their notes.
+        FOR role, may IN
+            SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, privilege_type
+            FROM pg_class, aclexplode(relacl)
+            WHERE pg_class.oid = CAST('experiments' AS regclass)
+            AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+        LOOP
+            EXECUTE 'GRANT ' || may || ' ON notes TO ' || role;
+        END LOOP;
+    END
+    $$;
+    """,
 )
 
 # For each older schema: common table expressions that make its tables look like those of the present schema.
+_NO_NOTES: Final = """
+    WITH notes AS (
+        SELECT CAST(0 AS BIGINT) AS experiment, CAST(0 AS BIGINT) AS trial, '' AS text, CAST(0 AS BIGINT) AS digest
+        WHERE FALSE
+    )"""
 _COMPATIBLE_TABLES: Final = {
-    1: """
-    WITH experiments AS (
+    1: f"""
+    {_NO_NOTES}, experiments AS (
         SELECT *, CAST(NULL AS BIGINT) AS about_digest, CAST(NULL AS BIGINT) AS state_digest FROM ashwood.experiments
     ), logs AS (
         SELECT *, CAST(NULL AS BIGINT) AS driver_digest FROM ashwood.logs
     ), requests AS (
         SELECT *, CAST(NULL AS BIGINT) AS digest FROM ashwood.requests
     )
-    """
+    """,  # noqa: S608
+    2: _NO_NOTES,
+    3: _NO_NOTES,
 }
 
 _RESERVE_BYTES: Final = 4 << 20

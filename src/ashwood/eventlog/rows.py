@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from ashwood.errors import EventLogError
+from ashwood.errors import AshwoodError, EventLogError
 from ashwood.eventlog.codec import check_digest, decode_request, digest_of
 from ashwood.eventlog.port import (
     Driver,
@@ -26,6 +26,7 @@ from ashwood.eventlog.port import (
 )
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
 
 _ENDS: Final = (
     "head, (SELECT max(seq) FROM entries WHERE entries.experiment = id)"
@@ -36,6 +37,9 @@ ENDS: Final = f"SELECT {_ENDS}"
 
 RECORD: Final = f"SELECT id, created_at, name, labels, archived, about_digest, state, summary, state_digest, {_ENDS}"
 """A SELECT statement for the fields of `RecordRow`; WHERE and ORDER BY clauses can follow."""
+
+MOST_NOTE_BYTES: Final = 64 << 10
+"""Largest size of a note in UTF-8."""
 
 _UNKNOWN_DRIVER: Final = Driver("an unknown machine", 0, "", 0)
 _LONGEST_SHOWN: Final = 200
@@ -84,6 +88,27 @@ def check_name(name: str) -> str:
 def storable(text: str) -> str:
     """Return a text with U+FFFD in place of NUL and surrogates, which PostgreSQL cannot store."""
     return _UNSTORABLE.sub("\ufffd", text)
+
+
+def check_note(text: str) -> str:
+    """Return the text of a note unchanged if every database can store it.
+
+    Raises:
+        AshwoodError: it is too long, contains a NUL character or is not valid Unicode.
+    """
+    if storable(text) != text:
+        raise AshwoodError("the note contains a NUL character or is not valid Unicode text: remove these characters")
+    if (size := len(text.encode())) > MOST_NOTE_BYTES:
+        raise AshwoodError(
+            f"the note has {size:,} bytes, and at most {MOST_NOTE_BYTES:,} are stored: shorten it, or put the text "
+            "elsewhere and link to it"
+        )
+    return text
+
+
+def note_digest(trial: TrialId | None, text: str) -> int:
+    """Return the digest of a note; ``trial`` is None for the note on the experiment itself."""
+    return digest_of(repr((trial, text)))
 
 
 def about_digest(created_at: Any, name: Any, labels: Any, archived: Any) -> int:

@@ -1,11 +1,12 @@
 """The base class of stores in SQL databases: everything except connections, transactions and their errors.
 
-Statements use only SQL that SQLite and PostgreSQL have in common, with ``?`` for values.  There are four tables:
+Statements use only SQL that SQLite and PostgreSQL have in common, with ``?`` for values.  There are five tables:
 
 - ``experiments``: specs, and what lists show of experiments;
 - ``entries``: the entries of all event logs;
 - ``logs``: one short row for each experiment, with the head (number of the last entry) and the lease;
-- ``requests``: the inbox.
+- ``requests``: the inbox;
+- ``notes``: the notes on experiments and trials; the trial -1 stands for the experiment itself.
 
 **The head is set in the transaction that adds entries.**  So a log whose last entries are lost is recognised.
 
@@ -56,7 +57,9 @@ from ashwood.eventlog.rows import (
     RecordRow,
     about_digest,
     check_name,
+    check_note,
     end_of_log,
+    note_digest,
     read_about,
     read_lease,
     read_record,
@@ -70,12 +73,15 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
 
 T = TypeVar("T")
 
 _FIRST_CHUNK: Final = 250
 _CHUNK: Final = 2_000
 _LARGEST_TOKEN: Final = 2**62
+_NO_TRIAL: Final = -1
+"""Value of the column ``trial`` for the note on the experiment itself."""
 
 
 class Sync(Enum):
@@ -255,8 +261,48 @@ class SqlStore(ABC):
 
         self._first(experiment, self._commit(work))
 
+    # -- notes ----------------------------------------------------------------------------------
+
+    def notes(self, experiment: ExperimentId) -> Mapping[TrialId | None, str]:
+        """Return the notes on an experiment and on its trials."""
+        return {trial: text if isinstance(text, str) else "" for trial, text in self._notes("text", experiment)}
+
+    def note_digests(self, experiment: ExperimentId) -> Mapping[TrialId | None, int]:
+        """Return the stored digests of the notes."""
+        return dict(self._notes("digest", experiment))
+
+    def _notes(self, column: str, experiment: ExperimentId) -> Iterator[tuple[TrialId | None, Any]]:
+        rows = self._query(f"SELECT trial, {column} FROM notes WHERE experiment = ? ORDER BY trial", experiment)  # noqa: S608
+        if not rows:
+            self._first(experiment, self._query("SELECT id FROM experiments WHERE id = ?", experiment))
+        return ((None if trial == _NO_TRIAL else trial, value) for trial, value in rows)
+
+    def set_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
+        """Replace the note on a trial or on the experiment; an empty text removes it."""
+        key, text = (_NO_TRIAL if trial is None else trial), check_note(text)
+
+        def work(transaction: Transaction) -> list[Any]:
+            # This UPDATE locks the row, so that the experiment is not deleted before its note is added.
+            rows = transaction.run("UPDATE experiments SET archived = archived WHERE id = ? RETURNING id", experiment)
+            if rows and text:
+                transaction.run(
+                    "INSERT INTO notes (experiment, trial, text, digest) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (experiment, trial) DO UPDATE SET text = excluded.text, digest = excluded.digest",
+                    experiment,
+                    key,
+                    text,
+                    note_digest(trial, text),
+                )
+            elif rows:
+                transaction.run("DELETE FROM notes WHERE experiment = ? AND trial = ?", experiment, key)
+            return rows
+
+        self._first(experiment, self._commit(work))
+
+    # -- deletion -------------------------------------------------------------------------------
+
     def delete(self, experiment: ExperimentId) -> None:
-        """Delete an experiment, its log and its requests."""
+        """Delete an experiment, its log, its notes and its requests."""
 
         def work(transaction: Transaction) -> list[Any]:
             # The row of ``logs`` is deleted first, because `append` locks that row, too. So no entry can be added
@@ -264,6 +310,7 @@ class SqlStore(ABC):
             gone = transaction.run("DELETE FROM logs WHERE experiment = ? RETURNING experiment", experiment)
             transaction.run("DELETE FROM entries WHERE experiment = ?", experiment)
             transaction.run("DELETE FROM requests WHERE experiment = ?", experiment)
+            transaction.run("DELETE FROM notes WHERE experiment = ?", experiment)
             transaction.run("DELETE FROM experiments WHERE id = ?", experiment)
             return gone
 

@@ -89,6 +89,15 @@ _MIGRATIONS: Final = (
     ALTER TABLE logs ADD COLUMN driver_digest INTEGER;
     ALTER TABLE requests ADD COLUMN digest INTEGER;
     """,
+    """
+    CREATE TABLE notes (
+        experiment INTEGER NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
+        trial INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        digest INTEGER NOT NULL,
+        PRIMARY KEY (experiment, trial)
+    );
+    """,
 )
 
 T = TypeVar("T")

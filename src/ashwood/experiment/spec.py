@@ -116,6 +116,19 @@ class RayCluster:
 IMPORTED: Final = "imported"
 """Key of `ExperimentSpec.provenance` for the number of log entries with which the experiment was imported."""
 
+SOURCE: Final = "from"
+"""Key of `ExperimentSpec.provenance` for the number of the experiment in the same home from whose file it was made."""
+
+
+def source_of(provenance: Mapping[str, Any]) -> int | None:
+    """Return the number of the experiment from whose file an experiment was made, or None.
+
+    In an imported experiment, the number belongs to another home.
+    """
+    number = provenance.get(SOURCE)
+    return number if type(number) is int and IMPORTED not in provenance else None
+
+
 RULES: Final = 6
 """Number of the rules by which new experiments decide.
 

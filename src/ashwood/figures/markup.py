@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any, TypeAlias
 
-_EMPTY = frozenset(("br", "meta"))
+_EMPTY = frozenset(("br", "hr", "meta"))
 
 
 class Markup(str):

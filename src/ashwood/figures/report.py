@@ -70,9 +70,11 @@ def render_report(history: History, about: ReportHeader) -> str:
             h(
                 "main",
                 report_sections.result(history, about),
+                report_sections.note(about),
                 *map(_figure, drawn),
                 report_sections.trust(history),
                 report_sections.trials(history),
+                report_sections.trial_notes(about),
                 report_sections.trouble(history),
                 report_sections.search(history),
                 report_sections.provenance(history, about),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from ashwood.experiment.events import HparamsInvalid
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
+from ashwood.figures.markdown import note_markup
 from ashwood.figures.markup import Child, Markup, h
 from ashwood.forecast.budget import Spent, budget
 from ashwood.forecast.time_left import Forecaster
@@ -52,6 +53,7 @@ class ReportHeader:
         created_at: time at which the experiment was created, in seconds since 1970.
         made_at: time at which the report is made, in seconds since 1970.
         labels: labels of the experiment.
+        notes: Markdown notes on the experiment (key None) and on its trials.
     """
 
     id: int
@@ -60,6 +62,7 @@ class ReportHeader:
     created_at: float
     made_at: float
     labels: Sequence[str] = ()
+    notes: Mapping[TrialId | None, str] = field(default_factory=dict)
 
     @property
     def runs(self) -> bool:
@@ -209,6 +212,21 @@ def result(history: History, about: ReportHeader) -> Child:
             class_="beside",
         ),
     )
+
+
+def note(about: ReportHeader) -> Child:
+    """Return the section with the note on the experiment, or None if there is none."""
+    text = about.notes.get(None)
+    return None if text is None else _section("Note", note_markup(text))
+
+
+def trial_notes(about: ReportHeader) -> Child:
+    """Return the section with the notes on trials, or None if there are none."""
+    notes = {trial: text for trial, text in about.notes.items() if trial is not None}
+    if not notes:
+        return None
+    parts = [(h("h3", f"Trial {trial}"), note_markup(text, top=4)) for trial, text in sorted(notes.items())]
+    return _section("Notes on trials", *parts)
 
 
 def _takeaways(history: History) -> Child:

@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markdown import Markdown
 from rich.segment import Segment
 
 from ashwood.errors import AshwoodError
@@ -139,6 +140,15 @@ def print_json(data: Any) -> None:
     utf = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     text = json.dumps(to_json(data), indent=2, ensure_ascii=not utf)
     print("".join(f"\\u{ord(each):04x}" if printable(each) != each else each for each in text) if utf else text)
+
+
+def print_markdown(text: str) -> None:
+    """Print a Markdown text, rendered on a terminal and unchanged otherwise."""
+    console = make_console()
+    if console.is_terminal:
+        console.print(Markdown(text, hyperlinks=False))
+    else:
+        say(text)
 
 
 def wrote_or_replaced(out: Path) -> str:

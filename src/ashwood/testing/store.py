@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
-from ashwood.errors import EventLogError, ExperimentBusy, LeaseLost, NotFound
+from ashwood.errors import AshwoodError, EventLogError, ExperimentBusy, LeaseLost, NotFound
 from ashwood.eventlog.port import Answer, ExperimentRecord, LeaseState, Store
+from ashwood.eventlog.rows import MOST_NOTE_BYTES
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted, KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
@@ -102,6 +103,10 @@ class StoreContract:
                 store.record,
                 store.delete,
                 store.annotate,
+                store.notes,
+                store.note_digests,
+                lambda number: store.set_note(number, None, "x"),
+                lambda number: store.set_note(number, 0, ""),
                 lambda number: store.post(number, PauseRequested(), at=1.0),
                 lambda number: store.take_lease(number, a_driver()),
             ]
@@ -136,6 +141,40 @@ class StoreContract:
             store.annotate(experiment, labels=[], archived=False)
             assert store.record(experiment) == before._replace(name="new ✓", labels=())
             assert store.spec(experiment) == full_spec()
+
+    def test_note_is_replaced_as_a_whole(self, tmp_path: Path) -> None:
+        """Notes on the experiment and on each trial are independent; an empty text removes one."""
+        with self.open_store(tmp_path) as store:
+            experiment, other = (store.create(full_spec(), at=1.0) for _ in range(2))
+            assert (store.notes(experiment), store.note_digests(experiment)) == ({}, {})
+            store.set_note(experiment, None, "# Why\n\n✓ 'quoted' \\ %s ?")
+            store.set_note(experiment, 0, "zero")
+            store.set_note(experiment, 7, "seven")
+            before = store.note_digests(experiment)
+            store.set_note(experiment, 7, "7")
+            assert store.notes(experiment) == {None: "# Why\n\n✓ 'quoted' \\ %s ?", 0: "zero", 7: "7"}
+            changed = {trial for trial, digest in store.note_digests(experiment).items() if before[trial] != digest}
+            assert changed == {7}
+            store.set_note(experiment, 0, "")
+            store.set_note(experiment, None, "")
+            assert store.notes(experiment) == {7: "7"}
+            assert store.notes(other) == {}
+            assert store.record(experiment) == store.record(other)._replace(id=experiment)
+            store.delete(experiment)
+            with pytest.raises(NotFound):
+                store.notes(experiment)
+
+    def test_longest_note_is_stored_and_longer_one_refused(self, tmp_path: Path) -> None:
+        """The limit counts bytes, and the error says what to do."""
+        with self.open_store(tmp_path) as store:
+            experiment = store.create(full_spec(), at=1.0)
+            longest = "é" * (MOST_NOTE_BYTES // 2)
+            store.set_note(experiment, None, longest)
+            with pytest.raises(AshwoodError, match=r"has 65,537 bytes, and at most 65,536 are stored: shorten it"):
+                store.set_note(experiment, None, longest + "x")
+            with pytest.raises(AshwoodError, match="NUL character"):
+                store.set_note(experiment, None, "a\0b")
+            assert store.notes(experiment) == {None: longest}
 
     @pytest.mark.parametrize("name", ["a\0b", "a\udcffb", "\ud800"])
     def test_name_that_no_database_can_hold_is_refused(self, tmp_path: Path, name: str) -> None:

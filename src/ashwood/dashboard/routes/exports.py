@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -32,11 +32,11 @@ async def report(context: Context, experiment: ExperimentNumber) -> Response:
     # Imported here, so that `ashwood ui` starts faster.
     from ashwood.figures.report import ReportHeader, render_report
 
-    def read(cached: CachedExperiment) -> tuple[CachedExperiment, ExperimentHeader]:
-        return cached, header(cached)
+    def read(cached: CachedExperiment) -> tuple[CachedExperiment, ExperimentHeader, Mapping[TrialId | None, str]]:
+        return cached, header(cached), cached.cache.home.store.notes(experiment)
 
-    cached, now = await context.store.ask(experiment, read, with_history=True)
-    about = ReportHeader(experiment, now.name, now.state, now.created_at, time.time(), now.labels)
+    cached, now, notes = await context.store.ask(experiment, read, with_history=True)
+    about = ReportHeader(experiment, now.name, now.state, now.created_at, time.time(), now.labels, notes)
     page = await context.store.draw([cached], lambda: render_report(cached.history, about))
     return Response(page, media_type=_HTML, headers=_attached(f"{now.name}-{experiment}.html"))
 

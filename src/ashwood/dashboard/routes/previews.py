@@ -11,7 +11,7 @@ from ashwood.dashboard.context import Json, responses_of
 
 router = APIRouter(default_response_class=Json)
 
-_LONGEST_TEXT = 256 * 1024
+LONGEST_TEXT = 256 * 1024
 _AT_ONCE = 8
 _running: list[anyio.CancelScope] = []
 """Previews that run now, the oldest first. If there are too many, the oldest ends, so that none waits for another."""
@@ -22,7 +22,7 @@ class PreviewRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    text: str = Field(max_length=_LONGEST_TEXT, description="The file's text.")
+    text: str = Field(max_length=LONGEST_TEXT, description="The file's text.")
     workers: int | None = Field(None, ge=1, le=10_000, description="How many trials can train at once.")
     unit_seconds: float | None = Field(
         None, gt=0, le=1e9, description="Average seconds that training for one unit of length takes."

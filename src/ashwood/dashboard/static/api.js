@@ -65,6 +65,10 @@ export async function patch(path, body) {
   return send("PATCH", path, body);
 }
 
+export async function replace(path, body) {
+  return send("PUT", path, body);
+}
+
 async function send(method, path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   return (await ask(url(path), { method, headers, body: JSON.stringify(body), signal })).json();

@@ -161,6 +161,13 @@ function makeFigure({ model, listed, place, signal, figures, known }, name, { on
   return figure;
 }
 
+/** A link to the experiment from whose file this one was started, and what was changed. */
+function forkTag({ source, provenance }) {
+  const { changed = [] } = provenance;
+  const title = changed.length ? `Changed: ${changed.join(", ")}` : null;
+  return h("a", { class: "tag", href: `/experiments/${source}`, title }, `forked from #${source}`);
+}
+
 class Header {
   constructor(model, place) {
     this.model = model;
@@ -270,7 +277,8 @@ class Header {
   }
 
   #labels(data) {
-    redraw(this.labels, [data.labels, data.archived], () => [
+    redraw(this.labels, [data.labels, data.archived, data.source], () => [
+      data.source === null ? null : forkTag(data),
       data.labels.map((label) => h("span", { class: "tag label" }, label)),
       data.archived ? h("span", { class: "tag" }, "archived") : null,
     ]);

@@ -331,6 +331,7 @@ function nameCell(card) {
       "div",
       { class: "tags muted" },
       card.mode ? `${card.method}, ${card.mode}` : card.method,
+      card.source === null ? null : h("span", { class: "tag" }, `forked from #${card.source}`),
       card.archived ? h("span", { class: "tag" }, "archived") : null,
       card.labels.map((label) => h("span", { class: "tag label" }, label)),
     ),

@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { h, put, redraw, throttle } from "../dom.js";
 import * as format from "../format.js";
 import { Model } from "../model.js";
+import { Note } from "../note.js";
 import { card, commandLine, copyButton, copyButtons, downloadLink, empty, hyperparameters } from "../parts.js";
 import { moment, plainTable, seenLine, tableRow } from "../parts.js";
 import { linked } from "./events.js";
@@ -68,6 +69,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
 
   const side = [
     card("Best trial", winner),
+    new Note(model, model.path, "", signal).element,
     troubles.element,
     card("Brackets and rungs", brackets),
     halving ? card("Can early stopping be believed?", verdict) : null,

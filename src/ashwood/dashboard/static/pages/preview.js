@@ -1,10 +1,11 @@
 /** The preview: what the search of an experiment file will do. */
 
 import { get, post } from "../api.js";
-import { attempt } from "../dialog.js";
+import { ask, attempt, toast } from "../dialog.js";
 import { button, debounce, h, keptInTab, put } from "../dom.js";
 import * as format from "../format.js";
 import { card, commandLine, crumbs, empty, failure, field, plainTable } from "../parts.js";
+import { go } from "../router.js";
 
 const ASSUMPTIONS = [
   ["workers", "Workers", 1, "Number of trials that can train at once"],
@@ -76,7 +77,13 @@ export default async function previewPage(place) {
       if (answer.ok && answer.plan) showPlan(plan, answer);
       else if (answer.too_large) instead(answer.too_large);
       else instead("The plan appears here when the problems are solved.");
-      if (answer.ok) plan.append(runCard(text, answer, source), deadline.element);
+      if (answer.ok) {
+        plan.append(deadline.element);
+        // A search that can be started here is started near its plan.
+        const run = runCard(text, answer, source);
+        if (source) plan.firstElementChild.after(run);
+        else deadline.element.before(run);
+      }
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       put(messages, failure(error, { again: () => look(text) }));
@@ -165,26 +172,58 @@ async function sourceOf(place) {
   const id = Number(place.query.get("from"));
   if (!Number.isInteger(id) || id < 1) return null;
   const path = `/experiments/${id}`;
-  const [{ name, config: text, workdir }, measured] = await Promise.all([
+  const [{ name, workdir }, { text }, measured] = await Promise.all([
     get(path, { signal: place.signal }),
+    get(`${path}/fork`, { signal: place.signal }),
     get(`${path}/measured`, { signal: place.signal }),
   ]);
   const seconds = measured.unit_seconds && Number(measured.unit_seconds.toPrecision(3));
   return { id, name, text, workdir, known: { workers: measured.workers, unit_seconds: seconds } };
 }
 
-/** How to run the file: a download and the commands. */
-function runCard(text, { name }, source) {
+/** How to run the file: a button if it is that of an experiment, a download and the commands. */
+function runCard(text, answer, source) {
+  const { name } = answer;
   const file = `${(name || "experiment").replaceAll(/[^\w.-]+/g, "-")}.yaml`;
   const url = URL.createObjectURL(new Blob([text], { type: "application/yaml" }));
   const change = source?.workdir ? `cd ${quoted(source.workdir)} && ` : "";
-  const words = source ? "Save the file in the directory of the training code, then run:" : "Save the file, then run:";
+  const mayStart = source?.text && !document.documentElement.hasAttribute("data-read-only");
+  const save = source ? "save the file in the directory of the training code, then run:" : "save the file, then run:";
+  const start = button("Start this search…", () => confirmStart(text, answer, source), "primary");
   return card(
     "Run this search",
-    h("p", null, words),
+    mayStart ? h("p", { class: "copies start" }, start) : null,
+    h("p", null, mayStart ? `Or ${save}` : `${save[0].toUpperCase()}${save.slice(1)}`),
     h("p", { class: "copies" }, h("a", { class: "button small", href: url, download: file }, `Download ${file}`)),
     commandLine(`${change}ashwood run ${file}`),
   );
+}
+
+/** Ask whether to start a search, and start it. */
+function confirmStart(text, { plan, name, unit }, source) {
+  const { id } = source;
+  const facts = [];
+  if (plan) {
+    const { total_trials: trials, settings, forecast } = plan;
+    const length = format.upTo(settings.max_length, unit);
+    facts.push(`${format.count(trials)} ${format.plural(trials, "trials")}, each ${length}.`);
+    facts.push(forecast ? timeAndCost(forecast) : "The time is not known: enter seconds per unit to estimate it.");
+  }
+  ask({
+    title: `Start ${name}?`,
+    body: [
+      facts.map((fact) => (typeof fact === "string" ? h("p", null, fact) : fact)),
+      h("p", null, `It runs in the background, with the training code and the environment of experiment ${id}.`),
+    ],
+    yes: "Start search",
+    no: "Cancel",
+    act: async () => {
+      const started = await post(`/experiments/${id}/fork`, { text });
+      keptInTab.set("preview", null);
+      go(`/experiments/${started.id}`);
+      toast(`Experiment ${started.id} is ${started.state}.`);
+    },
+  });
 }
 
 function quoted(path) {

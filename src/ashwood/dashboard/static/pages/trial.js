@@ -8,6 +8,7 @@ import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Log } from "../log.js";
 import { Model } from "../model.js";
+import { Note } from "../note.js";
 import { badge, card, copyButton, copyButtons, crumbs, downloadLink, Fact, factList, failure } from "../parts.js";
 import { hyperparameters, moment, rebadge, seenLine } from "../parts.js";
 import { go } from "../router.js";
@@ -146,6 +147,7 @@ export default async function trialPage(place) {
           "div",
           { class: "side" },
           card("Hyperparameters", values),
+          new Note(model, path, String(number), signal).element,
           card("Checkpoints", checkpoints),
           card("Events", happenings),
         ),

@@ -63,14 +63,18 @@ function conditions(text) {
   return { where, q: rest };
 }
 
-/** Return a column as the table shows it. */
-function trialColumn(column) {
+/** Return a column as the table shows it. @param {(trial: number) => boolean} [hasNote] */
+function trialColumn(column, hasNote = () => false) {
   const shown = { ...column, label: column.label ?? column.key.replace(/^hparams\./, ""), sortable: true };
   if (column.key in NAMES) shown.label = NAMES[column.key];
   if (column.kind === "number" && !WHOLE.has(column.key)) return { ...shown, fixed: true };
   if (column.key === "state") return { ...shown, kind: "state", render: (row) => badge(row.state) };
   if (column.kind === "time") return { ...shown, render: (row) => moment(row[column.key]) };
-  if (column.key === "trial") return { ...shown, kind: "number", width: "4.5rem" };
+  if (column.key === "trial") {
+    const sign = () => h("span", { class: "noted", title: "Has a note" }, "✎", h("span", { class: "unseen" }, "note"));
+    const render = ({ trial }) => (hasNote(trial) ? [sign(), ` ${trial}`] : format.value(trial));
+    return { ...shown, kind: "number", width: "4.5rem", render, watch: ({ trial }) => [trial, hasNote(trial)].join() };
+  }
   return shown;
 }
 
@@ -183,7 +187,8 @@ export default async function trials({ model, signal, place, listed }) {
     const without = hidden();
     const shown = columns.filter(({ key }) => key === "trial" || !without.has(key));
     const widths = kept.get(widthsName) ?? {};
-    const sized = (column) => ({ ...trialColumn(column), pixels: widths[column.key] });
+    const hasNote = (trial) => String(trial) in model.data.notes;
+    const sized = (column) => ({ ...trialColumn(column, hasNote), pixels: widths[column.key] });
     table.setColumns(shown.map(sized), sort || usual);
   };
 
@@ -294,7 +299,7 @@ export default async function trials({ model, signal, place, listed }) {
   model.on((delta) => {
     showStates();
     if (delta.trials?.length) table.patch(delta.trials);
-    if (Model.moved(delta)) again();
+    if (Model.moved(delta) || delta.experiment?.notes) again();
   }, signal);
 
   // The options of the scatter chart name the most important hyperparameter first.
