@@ -96,7 +96,7 @@ class _Listed(NamedTuple):
 
 
 _LIST_COLUMNS = ("id", "name", "state", "done", "trials", "best", "created", "labels")
-_MORE_COLUMNS = ("archived", "metric", "search", "seconds")
+_MORE_COLUMNS = ("archived", "metric", "search", "seconds", "replicates")
 """Columns of CSV output that come after those of the table."""
 
 
@@ -142,7 +142,7 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
             record.name,
             state,
             _percent(record.summary.get("fraction")),
-            sum(record.summary.get("trials", {}).values()),
+            _trials_in(record.summary),
             (record.summary.get("best") or {}).get("metric"),
             format_time(record.created_at) if now is None else format_ago(record.created_at, now),
             metric,
@@ -173,7 +173,7 @@ def _csv_row(listed: _Listed) -> Sequence[Any]:
         record.name,
         listed.state,
         record.summary.get("fraction"),
-        sum(record.summary.get("trials", {}).values()),
+        _count_in(record.summary),
         (record.summary.get("best") or {}).get("metric"),
         datetime.fromtimestamp(record.created_at, UTC).isoformat(),
         " ".join(record.labels),
@@ -181,7 +181,19 @@ def _csv_row(listed: _Listed) -> Sequence[Any]:
         listed.metric,
         listed.search,
         record.summary.get("seconds"),
+        record.summary.get("replicates_created", 0),
     )
+
+
+def _count_in(summary: Mapping[str, Any]) -> int:
+    """Return the number of trials without replicates; summaries of earlier versions only count trials by state."""
+    created: int = summary.get("trials_created", sum(summary.get("trials", {}).values()))
+    return created
+
+
+def _trials_in(summary: Mapping[str, Any]) -> int | str:
+    replicates = summary.get("replicates_created", 0)
+    return f"{_count_in(summary)} + {format_length(replicates, 'replicates')}" if replicates else _count_in(summary)
 
 
 def _listed(home: Home, record: ExperimentRecord) -> _Listed:

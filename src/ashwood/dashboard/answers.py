@@ -92,7 +92,8 @@ class ExperimentSummary:
     """An experiment in a list.
 
     ``driven``: whether a driver runs it; ``mode`` is empty if the method has no modes, or its brackets are given;
-    ``max_length`` is null if training code decides how long it trains;
+    ``max_length`` is null if training code decides how long it trains; ``trials_created`` counts the planned trials
+    that were created, to which ``replicates_created`` are added;
     ``damage`` says what is damaged and what to do, if the state is ``damaged``.
     """
 
@@ -115,6 +116,7 @@ class ExperimentSummary:
     trials: Mapping[str, int] = field(default_factory=dict)
     trials_created: int = 0
     trials_planned: int | None = None
+    replicates_created: int = 0
     best: MetricValue | None = None
     damage: str | None = None
 
@@ -397,7 +399,8 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
         "seconds_left": None if left is None or state != ExperimentState.RUNNING else max(0.0, left - since),
         "seconds": ran + since if listed.driven and ran is not None else ran,
         "trials": summary.get("trials", {}),
-        "trials_created": sum(summary.get("trials", {}).values()),
+        "trials_created": summary.get("trials_created", sum(summary.get("trials", {}).values())),
+        "replicates_created": summary.get("replicates_created", 0),
         "trials_planned": summary.get("trials_planned"),
         "best": summary.get("best"),
     }
@@ -427,7 +430,6 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         "driven": runs,
         "fraction": round(forecast.fraction, 4),
         "trials": {str(state): states[state] for state in TrialState if states[state]},
-        "trials_created": len(progress.trials.rows),
         "best": progress.best and MetricValue(*progress.best),
         "diverged": progress.trials.diverged,
         "seen": progress.seen and MetricValue(*progress.seen),

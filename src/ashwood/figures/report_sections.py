@@ -309,8 +309,7 @@ def _halves(settings: SearchSettings) -> bool:
 def _created(history: History) -> str:
     states = history.progress.trials.states
     there = [f"{states[state]:,} {state}" for state in TrialState if states[state]]
-    count = _count(len(history.progress.trials.rows), "trials")
-    return f"{count} created{': ' if there else ''}{', '.join(there)}."
+    return f"{history.progress.describe_created()} created{': ' if there else ''}{', '.join(there)}."
 
 
 def _training(history: History, spent: Spent) -> Iterator[str]:

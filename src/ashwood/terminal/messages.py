@@ -93,7 +93,7 @@ def status_line(forecaster: Forecaster, now: float | None) -> str:
     repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
     return (
         f"{forecast.fraction:.0%} done{'' if now is None else f', {time_left(forecast)}'}; "
-        f"{format_length(progress.trials.states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
+        f"{progress.describe_created()}, {format_length(progress.reports, 'reports')}, "
         f"{trained} trained{repeated}, workers {progress.utilisation(now):.0%} busy"
     )
 

@@ -280,7 +280,7 @@ def _render_bar(forecaster: Forecaster, now: float | None, width: int) -> Render
     failed = states[TrialState.ERRORED]
     facts = Text("  ·  ").join(
         [
-            Text(f"{states.total()} trials, {progress.reports} reports"),
+            Text(f"{progress.describe_created()}, {format_length(progress.reports, 'reports')}"),
             *([Text(f"{failed} failed", style="red")] if failed else []),
             Text(_workers(progress, now) if runs else f"workers were {progress.utilisation():.0%} busy"),
         ]

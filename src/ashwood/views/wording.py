@@ -51,6 +51,13 @@ def format_length(length: int, unit: str) -> str:
     return f"{length} {singular(unit) if length == 1 else unit}"
 
 
+def describe_created(created: int, planned: int, replicates: int) -> str:
+    """Return how many trials were created, such as ``60 of 60 trials + 2 replicates``."""
+    trials = f"{created:,} of {planned:,} {singular('trials') if planned == 1 else 'trials'}"
+    again = singular("replicates") if replicates == 1 else "replicates"
+    return f"{trials} + {replicates:,} {again}" if replicates else trials
+
+
 def ordinal(number: int) -> str:
     """Return an ordinal number, such as 1st, 2nd, 3rd, 11th or 1,021st."""
     ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")

@@ -48,6 +48,12 @@ export function precise(value, precision) {
   return number(Number(value.toPrecision(precision.digits)));
 }
 
+/** Return how many trials an experiment has created, such as "60 of 60 + 2 replicates". */
+export function created({ trials_created: trials, trials_planned: planned, replicates_created: replicates }) {
+  const of = planned ? `${count(trials)} of ${count(planned)}` : count(trials);
+  return replicates ? `${of} + ${count(replicates)} ${plural(replicates, "replicates")}` : of;
+}
+
 const COUNT = new Intl.NumberFormat("en");
 
 /** Return a count, such as 10,000. */

@@ -169,7 +169,7 @@ function rows(all, equal) {
     ],
     ...(equal ? [[equal.words, atEqual]] : []),
     ["Progress", (e) => format.percent(e.fraction)],
-    ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],
+    ["Trials", format.created],
     ["Run time", (e) => format.duration(e.seconds)],
     ["Workers busy", (e) => format.percent(e.utilisation)],
     ["Trained", (e) => format.length(e.length_trained, e.unit)],

@@ -233,8 +233,7 @@ class Header {
     const words = (state) => (state === "running" && !this.model.runs ? "to resume" : state);
     const states = Object.entries(data.trials).map(([state, number]) => `${format.count(number)} ${words(state)}`);
     if (data.diverged) states.push(`${format.count(data.diverged)} diverged`);
-    const created = `${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`;
-    this.trials.set(created, states.join(", "));
+    this.trials.set(format.created(data), states.join(", "));
     this.busy.set(
       format.percent(data.utilisation),
       this.model.runs ? `${format.count(data.slots_in_use)} of ${format.count(data.slots)} now` : "",

@@ -112,7 +112,7 @@ export default async function experimentsPage(place) {
         render: sparkRoom,
         watch: (card) => card.id,
       },
-      number("trials", "Trials", "6.4rem", trialsCell, (card) => [card.trials, card.trials_planned]),
+      number("trials", "Trials", "6.4rem", trialsCell, (card) => [card.trials, format.created(card)]),
       {
         key: "started",
         label: "Created",
@@ -361,9 +361,7 @@ function trialsCell(card) {
   return h(
     "div",
     null,
-    card.trials_planned
-      ? `${format.count(card.trials_created)} of ${format.count(card.trials_planned)}`
-      : format.count(card.trials_created),
+    format.created(card),
     h("div", { class: failed ? "muted bad" : "muted" }, notes.join(", ")),
   );
 }

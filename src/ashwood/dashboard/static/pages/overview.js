@@ -40,7 +40,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
     );
     redraw(brackets, data.brackets, () => bracketsTable(data));
     troubles.show();
-    nothing.hidden = data.trials_created > 0;
+    nothing.hidden = Object.keys(data.trials).length > 0;
     redraw(nothing, data.state, () =>
       data.state === "running"
         ? empty("The experiment has just started", "The first trials appear here as soon as they are created.")
