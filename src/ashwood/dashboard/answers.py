@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, ListedExperiment
 from ashwood.dashboard.trial_answers import copies, download_path, table_row
-from ashwood.errors import AshwoodError, EventLogError
+from ashwood.errors import AshwoodError, EventLogError, RequestRefused
 from ashwood.eventlog.port import Seq
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
@@ -49,10 +49,11 @@ _MOST_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ErrorDetail:
-    """An error: ``what`` went wrong, and a ``hint`` that says what to do."""
+    """An error: ``what`` went wrong, a ``hint`` that says what to do, and the wrong ``fields`` of the request."""
 
     what: str
     hint: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ErrorAnswer:
     def of(cls, error: AshwoodError) -> ErrorAnswer:
         """Return the body for an error: the part of its message before the first semicolon, and the hint after it."""
         what, _, hint = str(error).partition("; ")
-        return cls(ErrorDetail(what, hint))
+        return cls(ErrorDetail(what, hint, error.fields if isinstance(error, RequestRefused) else {}))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias
 
 from anyio.to_thread import run_sync
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from ashwood.config.wording import MOST_WHOLE
 from ashwood.dashboard.answers import ExperimentHeader, header
 from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
+from ashwood.errors import RequestRefused
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     AddTrialRequested,
@@ -23,6 +25,7 @@ from ashwood.experiment.events import (
     TrialKillRequested,
     TrialStopRequested,
 )
+from ashwood.search.given import Given, read_given
 from ashwood.search.settings import MOST_TRIALS
 
 router = APIRouter(default_response_class=Json)
@@ -77,6 +80,9 @@ class AddedTrial(_Changes):
 
     hparams: dict[str, Any] = Field(description="Values by the names of hyperparameters; the others are drawn.")
     extra: bool = Field(False, description="Whether to create one trial more than max_trials.")
+    strict: bool = Field(
+        False, description="Whether to refuse values outside the space or that break a constraint, instead of warning."
+    )
 
 
 class Extension(_Changes):
@@ -97,6 +103,18 @@ class NameChanges(_Changes):
     archived: bool | None = None
 
 
+def _problems_of(given: Given, *, strict: bool) -> dict[str, str]:
+    """Return what is wrong with the values of an added trial, by the names of hyperparameters."""
+    found = [(".".join(path), message) for path, message in given.errors if path]
+    if strict and not given.errors:
+        found += [(".".join(path), message) for path, message in given.warnings if path]
+        found += [(name, message) for names, message in given.conflicts for name in names]
+    problems: dict[str, list[str]] = {}
+    for name, message in found:
+        problems.setdefault(name, []).append(message.removesuffix("; it is used as given"))
+    return {name: "; ".join(messages) for name, messages in problems.items()}
+
+
 _REQUESTS: dict[str, Request] = {
     "pause": PauseRequested(),
     "cancel": CancelRequested(),
@@ -114,6 +132,11 @@ async def activate(context: Context, experiment: ExperimentNumber) -> Json:
 @router.post("/experiments/{experiment}/trials", responses=_DONE)
 async def add_trial(context: Context, experiment: ExperimentNumber, trial: AddedTrial) -> Json:
     """Add a trial with given hyperparameters, which is the next new trial of the first bracket that creates one."""
+    space = await context.store.ask(experiment, lambda cached: cached.spec.space)
+    problems = _problems_of(read_given(space, trial.hparams), strict=trial.strict)
+    if problems:
+        listed = "; ".join(f"{name} {problem}" for name, problem in problems.items())
+        raise RequestRefused(f"no trial was added: {listed}", problems)
     return await _ask(context, experiment, AddTrialRequested(trial.hparams, extra=trial.extra))
 
 
@@ -163,8 +186,25 @@ async def annotate(context: Context, experiment: ExperimentNumber, changes: Name
 
 
 async def _ask(context: Dashboard, experiment: ExperimentId, request: Request) -> Json:
-    await run_sync(context.require_steering().ask, experiment, request)
+    try:
+        await run_sync(context.require_steering().ask, experiment, request)
+    except RequestRefused as error:
+        raise RequestRefused(str(error), _fields_in(str(error), request)) from None
     return await _now(context, experiment)
+
+
+def _fields_in(message: str, request: Request) -> dict[str, str]:
+    """Return the message by the first setting of the request that it names; drivers answer with a text only."""
+    match request:
+        case SettingsChanged(settings):
+            asked = settings
+        case ExtendRequested():
+            asked = request._asdict()
+        case _:
+            return {}
+    names = [name for name, value in asked.items() if value is not None]
+    found = re.search(rf"\b({'|'.join(map(re.escape, names))})\b", message) if names else None
+    return {} if found is None else {found[1]: message}
 
 
 async def _now(context: Dashboard, experiment: ExperimentId) -> Json:

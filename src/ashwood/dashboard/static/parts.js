@@ -296,7 +296,9 @@ export function card(title, ...children) {
   return h("section", { class: "card", "aria-labelledby": id }, h("header", null, h("h2", { id }, title)), ...children);
 }
 
-/** A labelled field of a form, with a hint. */
-export function field(label, input, hint = null) {
-  return h("label", { class: "field" }, h("span", null, label), input, hint ? h("small", null, hint) : null);
+/** A labelled field of a form, with a hint, and with the key of an experiment file that it sets. */
+export function field(label, input, hint = null, key = null) {
+  const words = h("span", null, label, key ? [" ", h("code", null, key)] : null);
+  const small = hint ? h("small", null, hint) : null;
+  return h("div", { class: "field" }, h("label", null, words, input, small));
 }
