@@ -97,6 +97,9 @@ class Steered:
     def activate(self, experiment: ExperimentId) -> None:
         self.asked.append((experiment, "activate"))
 
+    def delete(self, experiment: ExperimentId) -> None:
+        self.asked.append((experiment, "delete"))
+
     def annotate(
         self,
         experiment: ExperimentId,

@@ -97,6 +97,13 @@ class HomeSteering:
             message = activate_experiment(experiment, DriverOptions(home=self._home))
         say(str(message))  # After the lock is released: the output may block.
 
+    def delete(self, experiment: ExperimentId) -> None:
+        """Delete an experiment with all its files."""
+        from ashwood.engine.removal import remove_experiment
+
+        with open_home(self._home) as opened:
+            remove_experiment(opened, experiment)
+
     def annotate(
         self,
         experiment: ExperimentId,

@@ -92,9 +92,10 @@ class MetricValue:
 class ExperimentSummary:
     """An experiment in a list.
 
-    ``driven``: whether a driver runs it; ``mode`` is empty if the method has no modes, or its brackets are given;
-    ``max_length`` is null if training code decides how long it trains; ``trials_created`` counts the planned trials
-    that were created, to which ``replicates_created`` are added;
+    ``driven``: whether a driver runs it; ``can_resume``: whether its state allows that a driver is started; ``mode`` is
+    empty if the method has no modes, or its brackets are given; ``max_length`` is null if training code decides how
+    long it trains; ``trials_created`` counts the planned trials that were created, to which ``replicates_created`` are
+    added;
     ``damage`` says what is damaged and what to do, if the state is ``damaged``.
     """
 
@@ -102,6 +103,7 @@ class ExperimentSummary:
     name: str
     state: str
     driven: bool = False
+    can_resume: bool = False
     labels: Sequence[str]
     archived: bool
     created_at: float
@@ -127,6 +129,13 @@ class ExperimentList:
     """The list of all experiments, the latest first."""
 
     experiments: list[ExperimentSummary]
+
+
+@dataclass(frozen=True)
+class DeletedExperiment:
+    """The number of an experiment that was deleted."""
+
+    deleted: int
 
 
 @dataclass(frozen=True)
@@ -396,6 +405,7 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
     known = {
         "state": state,
         "driven": listed.driven,
+        "can_resume": Action.ACTIVATE in allowed_actions(record.state, interrupted=state == INTERRUPTED),
         "fraction": summary.get("fraction", 0.0),
         "seconds_left": None if left is None or state != ExperimentState.RUNNING else max(0.0, left - since),
         "seconds": ran + since if listed.driven and ran is not None else ran,
@@ -429,6 +439,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         "max_length": known_length(progress.spec.search.max_length),
         "state": INTERRUPTED if interrupted else progress.state,
         "driven": runs,
+        "can_resume": Action.ACTIVATE in allowed,
         "fraction": round(forecast.fraction, 4),
         "trials": {str(state): states[state] for state in TrialState if states[state]},
         "best": progress.best and MetricValue(*progress.best),

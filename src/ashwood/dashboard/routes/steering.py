@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ashwood.config.wording import MOST_WHOLE
-from ashwood.dashboard.answers import ExperimentHeader, header
+from ashwood.dashboard.answers import DeletedExperiment, ExperimentHeader, header
 from ashwood.dashboard.context import Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.errors import RequestRefused
 from ashwood.eventlog.port import ExperimentId
@@ -183,6 +183,16 @@ async def annotate(context: Context, experiment: ExperimentNumber, changes: Name
     steering = context.require_steering()
     await run_sync(lambda: steering.annotate(experiment, **dict(changes)))
     return await _now(context, experiment)
+
+
+@router.delete("/experiments/{experiment}", responses=responses_of(DeletedExperiment, 400, 403, 404, 409))
+async def delete(context: Context, experiment: ExperimentNumber) -> Json:
+    """Delete an experiment that no driver runs, with all checkpoints, logs and files of its trials."""
+    await run_sync(context.require_steering().delete, experiment)
+    await context.store.do(lambda cache: cache.refresh_list())
+    # The list drops the views of the experiment, so that no snapshot of it is written any more.
+    await context.store.do(lambda cache: cache.list_experiments())
+    return Json(DeletedExperiment(experiment))
 
 
 async def _ask(context: Dashboard, experiment: ExperimentId, request: Request) -> Json:

@@ -66,6 +66,10 @@ export async function patch(path, body) {
   return send("PATCH", path, body);
 }
 
+export async function remove(path) {
+  return (await ask(url(path), { method: "DELETE" })).json();
+}
+
 async function send(method, path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   return (await ask(url(path), { method, headers, body: JSON.stringify(body), signal })).json();

@@ -31,7 +31,8 @@ export function ask({ title, body, yes, no = "Close", danger = false, act }) {
       const marked = all.filter(([name, message]) => markField(form, name, message));
       const isComplete = marked.length > 0 && marked.length === all.length;
       const hint = error.hint ? ` ${error.hint}` : "";
-      put(wrong, isComplete ? "Nothing was changed. Correct the marked fields." : `${error.what ?? error.message}${hint}`);
+      const words = `${error.what ?? error.message}${hint}`;
+      put(wrong, isComplete ? "Nothing was changed. Correct the marked fields." : words);
       wrong.hidden = false;
       form.querySelector("[aria-invalid]")?.focus();
     } finally {

@@ -233,10 +233,12 @@ export function tabs(label, all, shown, choose) {
 /**
  * A button that opens a list. Esc and a click elsewhere close it.
  * @param {AbortSignal} signal @param {string} [kind] class of the button
+ * @param {string | null} [label] what screen readers say instead of the words
  */
-export function menu(words, signal, kind = "") {
-  const body = h("div", { class: "menu-body", role: "group", "aria-label": words });
-  const element = h("details", { class: "menu" }, h("summary", { class: `button ${kind}` }, words), body);
+export function menu(words, signal, kind = "", label = null) {
+  const body = h("div", { class: "menu-body", role: "group", "aria-label": label ?? words });
+  const summary = h("summary", { class: `button ${kind}`, "aria-label": label }, words);
+  const element = h("details", { class: "menu" }, summary, body);
   const close = () => (element.open = false);
   element.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !element.open) return;

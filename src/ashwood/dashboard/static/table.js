@@ -328,7 +328,7 @@ export class Table {
   /** Let Tab reach the controls of the current row only; the arrow keys lead to the other rows. */
   #reach(shown) {
     const index = shown.key === this.current ? 0 : -1;
-    for (const each of [shown.link, shown.box, ...shown.element.querySelectorAll("button")]) {
+    for (const each of [shown.link, shown.box, ...shown.element.querySelectorAll("button, summary")]) {
       if (each) each.tabIndex = index;
     }
   }
@@ -363,7 +363,7 @@ export class Table {
 
   #click(event) {
     if (!this.options.href || event.defaultPrevented || getSelection()?.toString()) return;
-    if (event.target.closest("a, button, input, label, summary")) return;
+    if (event.target.closest("a, button, input, label, summary, .menu")) return;
     this.rows.get(this.#keyOf(event.target))?.link?.click();
   }
 }
