@@ -125,7 +125,7 @@ def test_changes_appear_without_a_reload(workplace: Workplace, chromium: Browser
         page.get_by_role("link", name="live", exact=True).click()
         trained = page.locator(".fact").filter(has_text="Trained").locator("b")
         expect(trained).to_have_text("0 epochs")
-        seen.says("running", "2 of 4")
+        seen.says("running", "2 of 4", "Recent activity")
         wait_until(lambda: len(dots(page)) == 2)  # The ladder may first be drawn without the trials.
         before = dots(page)
         (workplace.path / "go-0").touch()
@@ -157,6 +157,9 @@ def test_changes_appear_without_a_reload(workplace: Workplace, chromium: Browser
         page.go_back()
         expect(page.locator(".title .badge")).to_contain_text("completed")
         wait_until(lambda: any(name.startswith("1 at 2") for name in dots(page)))
+        bests = page.get_by_role("region", name="New bests").locator("li")
+        expect(bests.first).to_contain_text(re.compile(r"trial \d: loss \d"))
+        assert page.get_by_text("Recent activity").count() == 0
 
 
 def test_dialog_of_added_trial_knows_steps_conditions_and_constraints(workplace: Workplace, chromium: Browser) -> None:

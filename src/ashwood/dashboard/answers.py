@@ -45,6 +45,7 @@ DAMAGED = "damaged"
 _OFFERED = [action for action in Action if action is not Action.RETRY_FAILED]
 _MOST_DECISIONS = 50
 _MOST_EXAMPLES = 5
+_MOST_BESTS = 8
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ class ExperimentPage(ExperimentHeader):
     """An experiment, with what does not change unless its search is extended, and its best trial.
 
     The best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python``, and ``download`` and ``place`` of its
-    best checkpoint.
+    best checkpoint.  ``bests`` are the last results that were the best so far, the latest first.
     """
 
     description: str
@@ -271,6 +272,7 @@ class ExperimentPage(ExperimentHeader):
     searched: list[SearchedHyperparameter]
     constraints: Sequence[str]
     best_trial: Row | None
+    bests: list[MetricValue]
 
 
 @dataclass(frozen=True)
@@ -513,6 +515,10 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         searched=list(_searched(spec.space)),
         constraints=spec.space.constraints,
         best_trial=_best_trial(cached),
+        bests=[
+            MetricValue(each.trial, each.metric, each.length, each.at)
+            for each in reversed(cached.history.progress.improvements[-_MOST_BESTS:])
+        ],
     )
 
 

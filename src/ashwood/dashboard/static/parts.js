@@ -4,6 +4,9 @@ import { copy } from "./dialog.js";
 import { button, h, mark, put, redraw, s, write } from "./dom.js";
 import * as format from "./format.js";
 
+/** States of experiments that have ended. */
+export const FINISHED = new Set(["completed", "canceled", "errored", "killed"]);
+
 const SIGNS = {
   running: "▶",
   training: "▶",

@@ -7,7 +7,7 @@ import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Model } from "../model.js";
-import { badge, commandLine, crumbs, Fact, factList, failure, field, Progress, rebadge } from "../parts.js";
+import { badge, commandLine, crumbs, Fact, factList, failure, field, FINISHED, Progress, rebadge } from "../parts.js";
 import { menu, seenLine, tabs } from "../parts.js";
 import { go } from "../router.js";
 import { budget, hyperparameters, timeline } from "./charts.js";
@@ -20,7 +20,6 @@ import trials from "./trials.js";
 
 const TABS = { overview, trials, curves, hyperparameters, timeline, budget, events, config };
 const NAMES = Object.keys(TABS);
-const FINISHED = new Set(["completed", "canceled", "errored", "killed"]);
 const HOUR = 3_600;
 const GB = 1e9;
 const INVALID = "The experiment pauses at this number of trials with invalid hyperparameters.";
