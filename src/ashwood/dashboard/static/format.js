@@ -14,6 +14,11 @@ function formatted(value) {
   return String(value);
 }
 
+/** Return the value of a hyperparameter: null is a value, and undefined means that the trial does not have it. */
+export function setting(value) {
+  return value === null ? "null" : formatted(value);
+}
+
 /** Six significant digits, like Python's `.6g`. */
 export function number(value) {
   if (!Number.isFinite(value)) return NONE;

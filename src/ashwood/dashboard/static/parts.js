@@ -263,7 +263,7 @@ export function pairs(rows, kind = "pairs") {
 
 /** The hyperparameters of a trial; nested ones have dotted names. */
 export function hyperparameters(tree) {
-  const rows = flatten(tree);
+  const rows = flatten(tree).map(([name, value]) => [name, format.setting(value)]);
   return rows.length ? pairs(rows) : h("p", { class: "muted" }, "No hyperparameters");
 }
 

@@ -288,7 +288,8 @@ export class Table {
     const column = this.columns[at];
     const cell = shown.cells[at];
     const full = SHOWN[column.kind ?? "text"]?.(value) ?? format.value(value);
-    const text = column.fixed ? format.precise(value, this.precisions.get(column.key) ?? null) : full;
+    const shownText = column.fixed ? format.precise(value, this.precisions.get(column.key) ?? null) : full;
+    const text = column.hyperparameter && value === null ? format.setting(value) : shownText;
     const isLong = column.kind === "text" && text.length > 24;
     mark(cell, "title", isLong || text !== full || column.pixels ? full : null);
     cell.classList.toggle("none", text === format.NONE);

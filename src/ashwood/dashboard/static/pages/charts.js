@@ -23,8 +23,9 @@ export async function hyperparameters({ model, place, signal, figure, openTrial:
     onHover,
   });
   const count = h("span", { class: "muted", role: "status" });
+  const link = h("a", { class: "button small" });
   const selected = card("Selected trials", h("div", { class: "scroll-x" }, table.element));
-  selected.querySelector("header").append(count);
+  selected.querySelector("header").append(count, h("span", { class: "controls" }, link));
   selected.hidden = true;
   const axes = new AxisChooser((names) => {
     parallel.choose(names);
@@ -44,11 +45,24 @@ export async function hyperparameters({ model, place, signal, figure, openTrial:
       if (kept === null) return;
       const more = kept.size > rows.length ? `; the best ${rows.length} are listed` : "";
       write(count, `${format.length(kept.size, "trials")} in the selected ranges${more}`);
+      showLink(kept);
       const column = ({ label }, at) => ({ key: `axis${at}`, label, kind: "number" });
       table.setColumns([{ key: "trial", label: "Trial", kind: "number", width: "4rem" }, ...shown.map(column)]);
       table.setRows(rows, h("p", { class: "muted" }, "No trial is in all of these ranges."));
     },
   });
+  const showLink = (kept) => {
+    const total = Object.values(model.data.trials).reduce((sum, each) => sum + each, 0);
+    const conditions = parallel.conditions;
+    // Trials that have not been compared at a rung are missing in the figure.
+    const more = conditions && total > parallel.count && !conditions.some((each) => /^result[._]/.test(each));
+    const listed = kept.size && kept.size <= MOST_LISTED ? [`trial=${[...kept].sort((a, b) => a - b)}`] : null;
+    const words = conditions ? [...conditions, ...(more ? ["result!="] : [])] : listed;
+    link.hidden = words === null || kept.size === 0;
+    write(link, `Show ${format.length(kept.size, "trials")} in the Trials tab`);
+    const query = new URLSearchParams({ tab: "trials", q: (words ?? []).join(" ") });
+    link.href = `/experiments/${model.id}?${query}`;
+  };
   parallel.choose(given ? given.split(",") : null);
   parallel.element.querySelector("header").append(axes.element);
   const importance = figure("importance", {
@@ -73,6 +87,8 @@ export async function hyperparameters({ model, place, signal, figure, openTrial:
   );
 }
 
+// Longer lists of trials do not fit in an address.
+const MOST_LISTED = 300;
 const AXES = "parallel_coordinates.axes";
 
 /** A menu of the axes of parallel coordinates: which are shown, and in which order. */

@@ -192,7 +192,7 @@ function rows(all, equal) {
     row.classList.toggle("differs", differs);
     return row;
   };
-  const value = (name) => (each) => format.value(hparams.get(each)[name]);
+  const value = (name) => (each) => format.setting(hparams.get(each)[name]);
   const heading = { scope: "colgroup", colspan: all.length + 1 };
   const section = h("tr", { class: "section" }, h("th", heading, "Hyperparameters of the best trial"));
   const copy = (each) =>
