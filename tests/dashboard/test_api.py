@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -687,6 +688,15 @@ def test_malformed_changes_are_refused(client: TestClient, steered: Steered, pat
     assert next(iter(body)) in error["what"]
     assert error["fields"].keys() == (set() if body == {"labels": [""]} else body.keys())
     assert steered.asked == []
+
+
+def test_new_bests_name_each_trial_once_in_a_row(client: TestClient, told: History) -> None:
+    bests = get(client, "experiments/1")["bests"]
+    assert bests[0]["metric"] == told.progress.improvements[-1].metric
+    assert 0 < len(bests) <= 8
+    metrics = [best["metric"] for best in bests]
+    assert metrics == sorted(metrics)
+    assert all(one["trial"] != other["trial"] for one, other in pairwise(bests))
 
 
 def test_problems_of_added_trial_are_told_by_hyperparameter(tmp_path: Path) -> None:

@@ -262,6 +262,15 @@ def test_comparison_has_row_at_equal_training(chromium: Browser, url: str) -> No
         assert violations(page) == []
 
 
+def test_budget_and_its_figure_agree_on_what_was_expected(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as seen:
+        seen.open("/experiments/1?tab=budget")
+        fact = seen.page.locator(".fact").filter(has_text="Expected").locator("b")
+        expect(fact).to_have_text(re.compile(r"\d+ epochs"))
+        number = str(fact.text_content()).split()[0]
+        expect(card(seen.page, "Where the budget went")).to_contain_text(f"{number} expected for the whole search")
+
+
 def test_figures_out_of_sight_are_drawn_before_printing(chromium: Browser, url: str) -> None:
     with window(chromium, url, size=(1440, 500)) as seen:
         page = seen.page

@@ -258,7 +258,8 @@ class ExperimentPage(ExperimentHeader):
     """An experiment, with what does not change unless its search is extended, and its best trial.
 
     The best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python``, and ``download`` and ``place`` of its
-    best checkpoint.  ``bests`` are the last results that were the best so far, the latest first.
+    best checkpoint.  ``bests`` are the last results that were the best so far, the latest first and
+    one for each trial in a row.
     """
 
     description: str
@@ -515,11 +516,19 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         searched=list(_searched(spec.space)),
         constraints=spec.space.constraints,
         best_trial=_best_trial(cached),
-        bests=[
-            MetricValue(each.trial, each.metric, each.length, each.at)
-            for each in reversed(cached.history.progress.improvements[-_MOST_BESTS:])
-        ],
+        bests=_bests(cached.history.progress),
     )
+
+
+def _bests(progress: Progress) -> list[MetricValue]:
+    """Return the last new bests, the latest first; of several in a row by one trial, only its last one."""
+    found: list[MetricValue] = []
+    for each in reversed(progress.improvements):
+        if not found or found[-1].trial != each.trial:
+            found.append(MetricValue(each.trial, each.metric, each.length, each.at))
+        if len(found) == _MOST_BESTS:
+            break
+    return found
 
 
 def _searched(space: Space) -> Iterator[SearchedHyperparameter]:

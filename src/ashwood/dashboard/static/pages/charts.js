@@ -162,7 +162,6 @@ export async function budget({ model, figure, signal }) {
   const show = () => {
     const { data } = model;
     trained.set(format.length(data.length_trained, data.unit));
-    expected.set(data.length_expected ? format.length(Math.round(data.length_expected), data.unit) : format.NONE);
     const share = data.length_trained ? data.length_repeated / data.length_trained : 0;
     repeated.set(format.length(data.length_repeated, data.unit), share ? format.percent(share) : "");
     idle.set(format.percent(1 - data.utilisation));
@@ -170,6 +169,11 @@ export async function budget({ model, figure, signal }) {
   };
   show();
   model.on(show, signal);
-  const spending = figure("spending", { title: "Where the budget went", height: 460 });
+  expected.set(format.NONE);
+  const spending = figure("spending", {
+    title: "Where the budget went",
+    height: 460,
+    onDraw: ({ layout }) => expected.set(format.length(layout.meta?.expected, model.data.unit)),
+  });
   return h("div", null, factList(trained, expected, repeated, idle, failed), spending.element);
 }
