@@ -7,7 +7,7 @@ message; it prints a traceback only for internal errors.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,15 @@ class ExperimentBusy(AshwoodError):
 
 
 class RequestRefused(AshwoodError):
-    """An experiment refused a request, for example to pause after it has ended; nothing was changed."""
+    """An experiment refused a request, for example to pause after it has ended; nothing was changed.
+
+    Attributes:
+        fields: what is wrong with values of the request, by their names.
+    """
+
+    def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.fields: Mapping[str, str] = fields or {}
 
 
 class MissingPackage(AshwoodError, ImportError):

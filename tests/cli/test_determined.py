@@ -246,7 +246,7 @@ def test_list_as_csv(done: Workplace) -> None:
     assert (row["labels"], row["archived"]) == ("good, but old", "true")
     assert float(row["best"]) > 0
     assert done.ashwood("list", "--csv").splitlines() == [
-        "id,name,state,done,trials,best,created,labels,archived,metric,search,seconds"
+        "id,name,state,done,trials,best,created,labels,archived,metric,search,seconds,replicates"
     ]
     assert "one of --csv and --json" in done.ashwood("list", "--csv", "--json", code=2)
 

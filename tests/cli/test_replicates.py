@@ -26,6 +26,8 @@ def test_replicates_train_after_all_trials_and_decide_what_is_recommended(workpl
     output = workplace.ashwood("run", "toy.yaml", "--workers", "2")
     assert "random, 6 trials up to 2 epochs, 2 replicates, 2 workers" in output
     assert re.search(r"^recommended: trial \d, loss \S+ ± \S+ at 2 epochs, the mean of 2", output, re.MULTILINE)
+    assert "6 of 6 trials + 2 replicates, 16 reports" in workplace.ashwood("describe", "1")
+    assert "6 + 2 replicates" in workplace.ashwood("list")
     trials = workplace.json("trials", "1")
     results = {trial["trial"]: trial["last.loss"] for trial in trials}
     best = sorted(range(6), key=results.__getitem__)[:2]

@@ -28,11 +28,11 @@ class Ui:
         assert " is at http://" in output, process.communicate()
         self.url = urlsplit(output.split()[-1])
 
-    def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    def ask(self, path: str, body: Any = None, *, method: str | None = None, **headers: str) -> tuple[int, Any]:
         assert self.url.hostname is not None
         connection = HTTPConnection(self.url.hostname, self.url.port, timeout=30)
         kind = {} if body is None else {"Content-Type": "application/json"}
-        method = "GET" if body is None else "POST"
+        method = method or ("GET" if body is None else "POST")
         connection.request(method, path, None if body is None else json.dumps(body), {**kind, **headers})
         answer = connection.getresponse()
         text = answer.read().decode()
@@ -98,6 +98,8 @@ def test_ui_controls_running_experiment(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
     with workplace.driving("run", "toy.yaml") as driver, dashboard(workplace) as ui:
         assert ui.ask("/api/v1/experiments/1")[1]["can"]["pause"]
+        status, answer = ui.ask("/api/v1/experiments/1", method="DELETE")
+        assert (status, "another ashwood" in answer["error"]["what"]) == (409, True)
         status, answer = ui.ask("/api/v1/experiments/1/pause", {})
         assert (status, answer["state"] in ("pausing", "paused")) == (200, True)
         go(workplace)
@@ -109,6 +111,13 @@ def test_ui_controls_running_experiment(workplace: Workplace) -> None:
         status, answer = ui.ask("/api/v1/experiments/1/pause", {})
         assert status == 409
         assert "completed" in answer["error"]["what"]
+
+        files = workplace.path / ".ashwood" / "experiments" / "1"
+        assert files.is_dir()
+        wait_until(lambda: ui.ask("/api/v1/experiments/1", method="DELETE") == (200, {"deleted": 1}))
+        assert ui.ask("/api/v1/experiments/1")[0] == 404
+        assert ui.ask("/api/v1/experiments") == (200, {"experiments": []})
+    assert not files.exists(), "nothing was written after the deletion"
 
 
 def test_ui_ends_on_ctrl_c_while_a_page_listens(workplace: Workplace) -> None:
@@ -132,6 +141,7 @@ def test_read_only_ui_refuses_changes(workplace: Workplace) -> None:
     with dashboard(workplace, "--read-only") as ui:
         assert ui.ask("/api/v1/home")[1]["read_only"]
         assert ui.ask("/api/v1/experiments/1/kill", {})[0] == 403
+        assert ui.ask("/api/v1/experiments/1", method="DELETE")[0] == 403
 
 
 def test_ui_with_token_refuses_requests_without_it(workplace: Workplace) -> None:

@@ -94,7 +94,7 @@ def test_watch_shows_progress_rungs_best_trials_and_latest_events() -> None:
     output = drawn(seen)
     progress = seen.progress
     assert re.search(r"experiment 7  running  simulated +q: leave", output)
-    assert f"{len(progress.trials.rows)} trials, {progress.reports} reports" in output
+    assert f"{progress.describe_created()}, {progress.reports} reports" in output
     assert re.search(r"\d of 4 workers busy", output)
     assert re.search(r"\d% .* left", output)
     for bracket in progress.ladder.brackets:

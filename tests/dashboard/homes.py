@@ -105,6 +105,9 @@ class Steered:
     def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
         self.asked.append((experiment, trial, text))
 
+    def delete(self, experiment: ExperimentId) -> None:
+        self.asked.append((experiment, "delete"))
+
     def annotate(
         self,
         experiment: ExperimentId,

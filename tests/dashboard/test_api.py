@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from ashwood.dashboard.routes import figures
 from ashwood.dashboard.routes.files import _read_log
 from ashwood.dashboard.store_thread import StoreThread
 from ashwood.engine.control import ask
-from ashwood.errors import NotFound
+from ashwood.errors import NotFound, RequestRefused
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.entry import fold
@@ -43,12 +44,14 @@ from ashwood.experiment.events import (
     ExtendRequested,
     KillRequested,
     PauseRequested,
+    Request,
     SettingsChanged,
     TrialStopRequested,
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.figures.progress import draw_comparison
+from ashwood.search.space import Categorical, Double, Int, Space
 from ashwood.views.history import History, TrialDetails
 from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
@@ -648,7 +651,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
     for most in (10**12, None):
         client.patch("/api/v1/experiments/2/settings", json={"max_size": most}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
-    client.post("/api/v1/experiments/2/trials", json={"hparams": {"x": 0.5}, "extra": True}).raise_for_status()
+    client.post("/api/v1/experiments/2/trials", json={"hparams": {"lr": 0.5}, "extra": True}).raise_for_status()
     client.post("/api/v1/experiments/1/extend", json={"max_trials": 60, "max_length": None}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
@@ -661,7 +664,7 @@ def test_requests_of_pages_reach_steering(client: TestClient, steered: Steered) 
         (2, SettingsChanged({"max_size": 10**12})),
         (2, SettingsChanged({"max_size": None})),
         (2, None, ["a"], True),
-        (2, AddTrialRequested({"x": 0.5}, extra=True)),
+        (2, AddTrialRequested({"lr": 0.5}, extra=True)),
         (1, ExtendRequested(60)),
     ]
 
@@ -745,8 +748,66 @@ def test_malformed_changes_are_refused(client: TestClient, steered: Steered, pat
     steered.asked.clear()
     answer = client.patch(f"/api/v1/experiments/2/{path}".rstrip("/"), json=body)
     assert answer.status_code == 422
-    assert next(iter(body)) in answer.json()["error"]["what"]
+    error = answer.json()["error"]
+    assert next(iter(body)) in error["what"]
+    assert error["fields"].keys() == (set() if body == {"labels": [""]} else body.keys())
     assert steered.asked == []
+
+
+def test_new_bests_name_each_trial_once_in_a_row(client: TestClient, told: History) -> None:
+    bests = get(client, "experiments/1")["bests"]
+    assert bests[0]["metric"] == told.progress.improvements[-1].metric
+    assert 0 < len(bests) <= 8
+    metrics = [best["metric"] for best in bests]
+    assert metrics == sorted(metrics)
+    assert all(one["trial"] != other["trial"] for one, other in pairwise(bests))
+
+
+def test_problems_of_added_trial_are_told_by_hyperparameter(tmp_path: Path) -> None:
+    space = Space(
+        {"lr": Double(0.0, 1.0), "layers": Int(1, 8), "kind": Categorical(("a", "b"))},
+        constraints=("lr * layers <= 4",),
+    )
+    steered = Steered()
+    with open_home(tmp_path, create=True) as home:
+        home.store.create(replace(spec_of(asha(8)), space=space), at=1.0)
+    app = create_app(lambda: open_home(tmp_path), name="home", steering=steered)
+    with TestClient(app, base_url="http://localhost") as client:
+
+        def fields(**body: Any) -> dict[str, str]:
+            answer = client.post("/api/v1/experiments/1/trials", json=body)
+            assert answer.status_code == (200 if answer.is_success else 409)
+            found: dict[str, str] = {} if answer.is_success else answer.json()["error"]["fields"]
+            return found
+
+        assert fields(hparams={"lr": "high", "layers": 1.5, "leyers": 1}) == {
+            "lr": "must be a finite number, not 'high'",
+            "layers": "must be a whole number, not 1.5",
+            "leyers": "unknown hyperparameter; did you mean layers?",
+        }
+        assert fields(hparams={"lr": 2.0, "kind": "c"}, strict=True) == {
+            "lr": "2.0 is outside its range, 0 to 1",
+            "kind": "'c' is not one of its values",
+        }
+        broken = "breaks the constraint lr * layers <= 4"
+        assert fields(hparams={"lr": 0.9, "layers": 8}, strict=True) == {"lr": broken, "layers": broken}
+        assert steered.asked == []
+        assert fields(hparams={"lr": 0.9, "layers": 8}) == {}
+        assert steered.asked == [(1, AddTrialRequested({"lr": 0.9, "layers": 8}))]
+
+
+def test_refusal_of_driver_names_its_setting(home: Path) -> None:
+    class Refusing(Steered):
+        def ask(self, experiment: ExperimentId, request: Request) -> None:
+            raise RequestRefused("max_trials can't become 3: 5 were created")
+
+    app = create_app(lambda: open_home(home), name="home", steering=Refusing())
+    with TestClient(app, base_url="http://localhost") as client:
+        changes = {"max_trials": 3, "max_time": 9}
+        error = client.patch("/api/v1/experiments/2/settings", json=changes).json()["error"]
+        assert error["fields"] == {"max_trials": "max_trials can't become 3: 5 were created"}
+        error = client.post("/api/v1/experiments/2/extend", json={"replicates": 3}).json()["error"]
+        assert error["fields"] == {}
 
 
 def test_read_only_dashboard_refuses_changes(home: Path) -> None:

@@ -317,6 +317,37 @@ def test_everything_can_be_done_with_keys(chromium: Browser, url: str) -> None:
         expect(page.get_by_role("dialog")).to_contain_text("to the filter")
 
 
+def test_rows_of_the_list_have_actions(chromium: Browser, tmp_path: Path) -> None:
+    steered = Steered()
+    with shown(every_state(tmp_path), steered) as url, window(chromium, url, scripts=(axe(),)) as seen:
+        page, keys = seen.page, seen.page.keyboard
+        seen.open()
+        row = page.locator("tbody tr")
+        expect(page.get_by_role("button", name="Resume experiment")).to_have_count(3)
+        page.get_by_role("button", name=f"Resume experiment {PAUSED}").click()
+        seen.says(f"Experiment {PAUSED} is resumed.")
+        assert steered.asked == [(PAUSED, "activate")]
+
+        actions = row.filter(has_text=f"#{DONE}").locator("summary")
+        tab_to(page, page.locator("tbody th a[tabindex='0']"))
+        keys.press("End")
+        tab_to(page, actions)
+        keys.press("Enter")
+        expect(page.get_by_role("button", name="Delete…")).to_be_in_viewport()
+        assert violations(page) == []
+        with page.expect_download() as downloading:
+            page.get_by_role("link", name="Report (HTML)").click()
+        assert "<html" in downloading.value.path().read_text()
+        expect(page.get_by_role("button", name="Delete…")).to_be_hidden()
+        actions.click()
+        page.get_by_role("button", name="Delete…").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Delete experiment 1, nasty")
+        page.get_by_role("dialog").get_by_role("button", name="Delete experiment").click()
+        seen.says("Experiment 1 is deleted.")
+        assert steered.asked[1:] == [(DONE, "delete")]
+        nothing_ran(page)
+
+
 def tab_to(page: Page, target: Locator) -> None:
     """Press Tab until something has the focus."""
     for _ in range(60):

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from ashwood.eventlog.home import open_home
 from ashwood.search.draw import unit_draw
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.search.space import Categorical, Int, Log, Space
+from ashwood.search.space import Categorical, Double, Int, Log, Space
 from tests.browser import axe, chromium, violations, window
 from tests.cli.conftest import wait_until
 from tests.views.simulate import Workers, asha, spec_of
@@ -27,7 +27,8 @@ __all__ = ["chromium"]
 SPACE = Space(
     {
         "units": Int(8, 128),
-        "activation": Categorical(("relu", "tanh", "none")),
+        "activation": Categorical(("relu", "tanh", None)),
+        "slope": Double(0.0, 1.0, when={"activation": "relu"}),
         "optimizer": {"learning_rate": Log(-4.0, 0.0)},
     }
 )
@@ -54,6 +55,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with open_home(path, create=True) as home:
         add(home, searched(asha(80, method=Method.ASYNC_HALVING, max_length=16)))
         add(home, searched(asha(30, method=Method.RANDOM, max_length=16)))
+        half = searched(asha(80, method=Method.ASYNC_HALVING, max_length=16))
+        add(home, half, until=len(half.entries) // 2)
     with shown(path) as url:
         yield url
 
@@ -129,6 +132,70 @@ def test_selection_on_axis_filters_table_and_scatter(chromium: Browser, url: str
         expect(page.locator(".scatterlayer .point.dim")).to_have_count(0)
 
 
+@pytest.mark.parametrize(
+    ("experiment", "ranges", "filtered"),
+    [
+        (1, {"loss": ["ArrowUp"] * 16}, r"result\.loss<=\S+"),
+        (1, {"loss": ["ArrowUp"] * 6 + ["PageDown"] * 3}, r"result\.loss>=\S+ result\.loss<=\S+"),
+        (
+            1,
+            {"optimizer.learning_rate": ["ArrowUp"] * 8 + ["PageDown"] * 4},
+            r"optimizer\.learning_rate>=\S+ optimizer\.learning_rate<=\S+",
+        ),
+        (1, {"trained (epochs)": ["ArrowUp"] * 5, "units": ["PageDown"] * 10}, r"result_length>=\S+ units<=\d+"),
+        (1, {"activation": ["ArrowUp"] * 6}, r"activation=tanh,null"),
+        (1, {"activation": ["ArrowUp"] * 14}, r"activation=null"),
+        (1, {"slope": ["ArrowUp"] * 3}, r"slope>=\S+"),
+        (1, {"slope": ["PageDown"] * 19}, r"slope="),
+        (1, {"slope": ["PageDown"] * 10}, r"trial=[\d,]+"),
+        (3, {"activation": ["ArrowUp"] * 14}, r"activation=null result!="),
+        (3, {"units": ["ArrowUp"] * 3, "loss": ["ArrowUp"] * 6}, r"units>=\S+ result\.loss<=\S+"),
+    ],
+)
+def test_selection_on_axes_opens_as_filter_of_trials(
+    chromium: Browser, url: str, experiment: int, ranges: dict[str, list[str]], filtered: str
+) -> None:
+    with window(chromium, url, size=TALL) as seen:
+        page = seen.page
+        seen.open(f"/experiments/{experiment}?tab=hyperparameters")
+        for name, keys in ranges.items():
+            page.locator(".parallel").get_by_role("slider", name=name, exact=True).focus()
+            for key in keys:
+                page.keyboard.press(key)
+        link = page.get_by_role("link", name="in the Trials tab")
+        listed = page.get_by_role("region", name="Selected trials").locator("tbody th")
+        count = int(str(page.locator(".hint.note").first.text_content()).split()[0])
+        expect(link).to_have_text(re.compile(rf"Show {count} trials? in the Trials tab"))
+        expect(listed).to_have_count(min(count, 20))
+        shown_trials = set(listed.all_inner_texts())
+        link.click()
+        expect(page.get_by_label("Filter the trials")).to_have_value(re.compile(rf"^{filtered}$"))
+        expect(page.get_by_label("Pages of the table")).to_contain_text(re.compile(rf"^{count} trials?, of \d+ in all"))
+        assert shown_trials <= set(page.locator("tbody th").all_inner_texts())
+        page.reload()
+        expect(page.locator("tbody tr")).to_have_count(count)
+        page.go_back()
+        expect(page.get_by_role("tab", name="Hyperparameters")).to_have_attribute("aria-selected", "true")
+
+
+def test_null_and_absent_values_look_different(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=TALL) as seen:
+        page = seen.page
+        seen.open("/experiments/1?tab=trials&q=activation%3Dnull")
+        row = page.locator("tbody tr").first
+        expect(row).to_contain_text("null")
+        heads = page.locator("thead th").all_inner_texts()
+        cells = row.locator("th, td")
+        assert cells.nth(heads.index("activation")).inner_text() == "null"
+        assert cells.nth(heads.index("slope")).inner_text() == "–"
+        null = page.locator("tbody tr").count()
+        page.get_by_label("Filter the trials").fill("slope=")
+        expect(page.locator("tbody tr").filter(has_text="tanh").first).to_be_visible()
+        assert page.locator("tbody tr").count() > null
+        row.locator("th a").click()
+        expect(page.locator(".pairs").first).to_contain_text("activation")
+
+
 def test_axes_can_be_chosen_and_ordered_with_keys(chromium: Browser, url: str) -> None:
     with window(chromium, url, size=TALL) as seen:
         page = seen.page
@@ -193,6 +260,15 @@ def test_comparison_has_row_at_equal_training(chromium: Browser, url: str) -> No
         page.go_back()
         seen.says("Best at equal training")
         assert violations(page) == []
+
+
+def test_budget_and_its_figure_agree_on_what_was_expected(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as seen:
+        seen.open("/experiments/1?tab=budget")
+        fact = seen.page.locator(".fact").filter(has_text="Expected").locator("b")
+        expect(fact).to_have_text(re.compile(r"\d+ epochs"))
+        number = str(fact.text_content()).split()[0]
+        expect(card(seen.page, "Where the budget went")).to_contain_text(f"{number} expected for the whole search")
 
 
 def test_figures_out_of_sight_are_drawn_before_printing(chromium: Browser, url: str) -> None:

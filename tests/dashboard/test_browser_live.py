@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from ashwood.experiment.events import (
     SettingsChanged,
     TrialKillRequested,
 )
-from tests.browser import Window, chromium, window
+from tests.browser import Window, axe, chromium, violations, window
 from tests.cli.conftest import Workplace, wait_until
 from tests.cli.test_ui import dashboard
 
@@ -72,7 +73,7 @@ def workplace(tmp_path: Path) -> Workplace:
 @contextmanager
 def watched(workplace: Workplace, chromium: Browser) -> Iterator[Window]:
     """Open a window with the dashboard of a workplace."""
-    with dashboard(workplace) as ui, window(chromium, f"http://{ui.url.netloc}") as seen:
+    with dashboard(workplace) as ui, window(chromium, f"http://{ui.url.netloc}", scripts=(axe(),)) as seen:
         yield seen
 
 
@@ -124,7 +125,7 @@ def test_changes_appear_without_a_reload(workplace: Workplace, chromium: Browser
         page.get_by_role("link", name="live", exact=True).click()
         trained = page.locator(".fact").filter(has_text="Trained").locator("b")
         expect(trained).to_have_text("0 epochs")
-        seen.says("running", "2 of 4")
+        seen.says("running", "2 of 4", "Recent activity")
         wait_until(lambda: len(dots(page)) == 2)  # The ladder may first be drawn without the trials.
         before = dots(page)
         (workplace.path / "go-0").touch()
@@ -156,6 +157,9 @@ def test_changes_appear_without_a_reload(workplace: Workplace, chromium: Browser
         page.go_back()
         expect(page.locator(".title .badge")).to_contain_text("completed")
         wait_until(lambda: any(name.startswith("1 at 2") for name in dots(page)))
+        bests = page.get_by_role("region", name="New bests").locator("li")
+        expect(bests.first).to_contain_text(re.compile(r"trial \d: loss \d"))
+        assert page.get_by_text("Recent activity").count() == 0
 
 
 def test_dialog_of_added_trial_knows_steps_conditions_and_constraints(workplace: Workplace, chromium: Browser) -> None:
@@ -218,11 +222,17 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
         press("Settings…")
         dialog.get_by_label("max_trials").fill("1")
         answer("Change")
-        expect(dialog.get_by_role("alert")).to_contain_text("max_trials")
+        expect(dialog.get_by_role("alert")).to_contain_text("Correct the marked fields.")
+        problem = re.compile("max_trials can't become 1: ")
+        expect(dialog.get_by_label("Total number of trials")).to_have_accessible_description(problem)
+        expect(dialog.get_by_label("Total number of trials")).to_be_focused()
+        expect(dialog.locator("[aria-invalid]")).to_have_count(1)
+        assert violations(page) == []
         seen.refused(409)
         dialog.get_by_label("max_trials").fill("6")
         dialog.get_by_label("max_concurrent_trials").fill("1")
-        dialog.get_by_label("max_time").fill("2.5")
+        dialog.get_by_label("Maximum run time in hours").fill("2.5")
+        dialog.get_by_label("Replicates").last.fill("1")
         page.evaluate(COLLECT_TOASTS)
         answer("Change")
         expect(dialog).to_have_count(0)
@@ -231,13 +241,26 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
         seen.says("of 6", "at most 9000 s")  # in the events
         changed = asked(workplace)[-1]
         assert isinstance(changed, SettingsChanged)
-        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1, "max_time": 9_000}
+        assert changed.settings == {
+            "max_trials": 6,
+            "max_concurrent_trials": 1,
+            "max_time": 9_000,
+            "replicates": 1,
+        }
 
         press("Add trial…")
         answer("Add trial")
         expect(dialog.get_by_role("alert")).to_contain_text("at least one hyperparameter")
         seen.refused(409)
-        dialog.locator("input[name=x]").fill("0.5")
+        x = dialog.locator("input[name=x]")
+        x.fill("5")
+        answer("Add trial")
+        expect(x).to_have_accessible_description("5.0 is outside its range, 0 to 1")
+        expect(x).to_be_focused()
+        expect(dialog.get_by_role("alert")).to_have_text("Nothing was changed. Correct the marked fields.")
+        assert violations(page) == []
+        seen.refused(409)
+        x.fill("0.5")
         answer("Add trial")
         expect(dialog).to_have_count(0)
         assert asked(workplace)[-1] == AddTrialRequested({"x": 0.5})
@@ -245,11 +268,12 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
 
         press("Extend…")
         answer("Extend and run")
-        expect(dialog.get_by_role("alert")).to_contain_text("Enter a new max_trials or max_length.")
+        expect(dialog.get_by_role("alert")).to_contain_text("Enter at least one new value.")
         dialog.get_by_label("max_trials").fill("7")
+        dialog.get_by_label("Replicates").last.fill("2")
         answer("Extend and run")
         expect(dialog).to_have_count(0)
-        assert asked(workplace)[-1] == ExtendRequested(7, None)
+        assert asked(workplace)[-1] == ExtendRequested(7, None, 2)
         seen.says("of 7")
 
         press("Pause")

@@ -130,3 +130,11 @@ def test_spec_keeps_priors_and_past_trials() -> None:
     past = PastTrials("3", ({"lr": 0.01},), ({"lr": 0.1, "optimizer": "sgd"}, {}))
     spec = replace(SPEC, space=Space(tree), warm_start=(past,))
     assert decode_spec(encode_spec(spec)) == spec
+
+
+def test_table_tells_null_from_absent_values(home: Home, tmp_path: Path) -> None:
+    space = Space({"kind": Categorical(("relu", None)), "slope": Double(0.0, 1.0, when={"kind": "relu"})})
+    table = tmp_path / "past.csv"
+    table.write_text("loss,kind,slope\n1,relu,0.5\n2,null,\n3,,\n4,None,\n")
+    (past,) = started(home, replace(SPEC, space=space), table).warm_start
+    assert [*past.good, *past.others] == [{"kind": "relu", "slope": 0.5}, {"kind": None}, {}, {"kind": None}]

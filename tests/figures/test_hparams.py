@@ -64,7 +64,7 @@ def test_scatter_point_is_trial_at_its_value_and_result(known: History, name: st
 
 def test_scatter_separates_categories_that_look_equal(known: History) -> None:
     figure = draw_scatter(known, "opt", theme=DARK)
-    assert list(figure.layout.xaxis.ticktext) == ["adam", "&lt;script&gt;alert(1)&lt;/scr…", "–", "true", "1"]
+    assert list(figure.layout.xaxis.ticktext) == ["adam", "&lt;script&gt;alert(1)&lt;/scr…", "null", "true", "1"]
     for trace in figure.data:
         for (trial, _), x in zip(trace.customdata, trace.x, strict=True):
             place = ["adam", SCRIPT, None, True, 1][round(x)]

@@ -24,7 +24,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.forecast.time_left import Forecast, Forecaster
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.progress import Progress
@@ -53,6 +53,13 @@ def test_progress_agrees_with_the_experiment(ran: Workers) -> None:
     progress = progress_of(ran)
     assert progress.state is ran.experiment.state
     assert progress.reports == sum(isinstance(entry.event, ValidationReported) for entry in ran.entries)
+    planned = [
+        trial
+        for trial, found in ran.experiment.trials.items()
+        if trial not in ran.experiment.search.replicates.created and found.state is not TrialState.INVALID
+    ]
+    assert progress.trials_created == len(planned) <= progress.trials_planned
+    assert progress.replicates_created == len(ran.experiment.search.replicates.created)
     assert progress.failed_attempts == sum(isinstance(entry.event, AttemptFailed) for entry in ran.entries)
     warnings = [decision.message for entry in ran.entries for decision in entry.decisions if isinstance(decision, Warn)]
     assert progress.warnings == len(warnings)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.search.settings import Mode
-from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space
+from ashwood.search.space import ABSENT, Categorical, Const, Double, Hyperparameter, Int, Log, Space
 from ashwood.views.hparams import bins_of, varied
 from ashwood.views.results import comparable, last_results
 from tests.views.simulate import Workers, asha, power_law, spec_of
@@ -72,7 +72,8 @@ def test_varied_leaves_out_constants_and_joins_names_with_dots() -> None:
     (only,) = varied(space)
     assert only.name == "b.c"
     assert only.value({"b": {"c": 2}}) == 2
-    assert only.value({"b": 3}) is None
+    assert only.value({"b": 3}) is ABSENT
+    assert only.value({"b": {"c": None}}) is None
     assert only.number({"b": {"c": "no number"}}) is None
 
 

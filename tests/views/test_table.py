@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from ashwood.errors import AshwoodError
 from ashwood.search.space import Categorical, Const, Double, Group, Space, Tree
-from ashwood.views.table import Record, best_first, blank_hparams, heading, select
+from ashwood.views.table import (
+    Record,
+    best_first,
+    blank_hparams,
+    csv_record,
+    explain_no_match,
+    heading,
+    near_misses,
+    select,
+    setting_of,
+    trial_columns,
+)
 
 
 @pytest.mark.parametrize("sort", ["loss", "-loss"])
@@ -90,3 +101,76 @@ def test_records_have_a_column_for_each_hyperparameter_in_the_order_of_the_file(
     names = ["opt", "sgd.momentum", "sgd.more.a", "sgd.more.b", "lr"]
     assert list(blank_hparams(Space(tree))) == [f"hparams.{name}" for name in names]
     assert blank_hparams(Space({"lr": Double(0.0, 1.0)})) == {}
+
+
+KINDS: list[Record] = [
+    {"trial": 0, "hparams.kind": "relu", "hparams.slope": 0.5, "given": None},
+    {"trial": 1, "hparams.kind": None, "given": None},
+    {"trial": 2, "hparams.kind": "tanh", "given": "kind"},
+    {"trial": 3, "given": None},
+    {"trial": 4, "hparams.kind": True, "hparams.slope": 2, "given": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("condition", "trials"),
+    [
+        ("kind=null", [1]),
+        ("kind=NULL", [1]),
+        ("kind=", [3]),
+        ("kind!=", [0, 1, 2, 4]),
+        ("kind!=null", [0, 2, 3, 4]),
+        ("kind=relu,null", [0, 1]),
+        ("kind=relu,", [0, 3]),
+        ("kind!=relu,tanh", [1, 3, 4]),
+        ("kind=true", [4]),
+        ("kind=none", []),
+        ("slope=0.50,2.0", [0, 4]),
+        ("slope=", [1, 2, 3]),
+        ("slope>=0.5", [0, 4]),
+        ("given=", [0, 1, 3, 4]),
+        ("given=null", []),
+        ("trial=4,1,17", [1, 4]),
+    ],
+)
+def test_filter_distinguishes_null_absent_and_several_values(condition: str, trials: list[int]) -> None:
+    assert [record["trial"] for record in select(KINDS, [condition], "")] == trials
+
+
+def test_value_with_comma_is_found() -> None:
+    records = [{"trial": 0, "hparams.kind": "a,b"}, {"trial": 1, "hparams.kind": "a"}]
+    assert [record["trial"] for record in select(records, ["kind=a,b"], "")] == [0, 1]
+    assert [record["trial"] for record in select(records, ["kind=a"], "")] == [1]
+
+
+@given(
+    values=st.lists(st.sampled_from([None, "a", "b", 1, 2.5, True, nan]), max_size=8),
+    wanted=st.lists(st.sampled_from(["null", "a", "b", "1", "2.5", "true", "nan", ""]), min_size=1, max_size=3),
+)
+def test_equal_and_unequal_conditions_are_complementary(values: list[object], wanted: list[str]) -> None:
+    records = [{"trial": trial, "hparams.x": value} for trial, value in enumerate(values)]
+    records += [{"trial": len(values), "hparams.y": 0}]
+    text = ",".join(wanted)
+    equal, unequal = (select(records, [f"hparams.x{sign}{text}"], "", ["hparams.x"]) for sign in ("=", "!="))
+    assert sorted(record["trial"] for record in (*equal, *unequal)) == list(range(len(records)))
+    one_by_one = [select(records, [f"hparams.x={each}"], "", ["hparams.x"]) for each in wanted]
+    expected = {record["trial"] for found in one_by_one for record in found}
+    assert {record["trial"] for record in equal} == expected
+
+
+def test_null_is_a_known_value() -> None:
+    assert near_misses(KINDS, ["kind=x"], ["hparams.kind"])["kind=x"].values == ["relu", "null", "tanh", "true"]
+    assert "values of hparams.kind are null, relu, tanh, true" in explain_no_match(KINDS, ["kind=x"])
+
+
+def test_csv_writes_null_as_text_and_absent_as_nothing() -> None:
+    assert [csv_record(record).get("hparams.kind", "") for record in KINDS] == ["relu", "null", "tanh", "", True]
+    assert csv_record(KINDS[0])["given"] is None
+    assert [setting_of(record, "hparams.kind") for record in KINDS] == ["relu", "null", "tanh", None, True]
+
+
+def test_columns_have_the_order_of_the_file_if_first_trials_lack_some() -> None:
+    space = Space({"kind": Categorical(("relu", None)), "slope": Double(0.0, 1.0, when={"kind": "relu"})})
+    records = [{"trial": 0, "hparams.kind": None, "given": None}, KINDS[0]]
+    assert trial_columns(records, space) == ["trial", "hparams.kind", "hparams.slope", "given"]
+    assert trial_columns([], space) == []

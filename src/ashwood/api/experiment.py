@@ -65,7 +65,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.live import make_reporter
 from ashwood.terminal.reporter import Reporter
 from ashwood.views.recommendation import Recommendation
-from ashwood.views.table import trial_records
+from ashwood.views.table import trial_columns, trial_records
 from ashwood.views.trials import TrialRow
 from ashwood.views.trust import TrustReading
 
@@ -228,7 +228,8 @@ class Experiment:
             AshwoodError: pandas is not installed.
         """
         _, table = read_trials(self._home, self.id)
-        return make_frame(trial_records(table, self.spec, self._home.storage(self.id, self.spec).locate))
+        records = list(trial_records(table, self.spec, self._home.storage(self.id, self.spec).locate))
+        return make_frame(records, trial_columns(records, self.spec.space))
 
     def reports(self) -> pd.DataFrame:
         """Return a data frame with one row for each report: its trial, length, attempt, time and metrics.

@@ -56,8 +56,8 @@ def _report_column(metric: str) -> str:
     return f"metrics.{metric}" if is_taken else metric
 
 
-def make_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return a data frame with one row per record.
+def make_frame(records: Iterable[Record], columns: list[str] | None = None) -> pd.DataFrame:
+    """Return a data frame with one row per record, and the given columns or those of the records.
 
     Raises:
         AshwoodError: pandas is not installed.
@@ -66,4 +66,4 @@ def make_frame(records: Iterable[Record]) -> pd.DataFrame:
         import pandas as pd
     except ImportError as error:
         raise AshwoodError("pandas is not installed: pip install 'ashwood[pandas]'") from error
-    return pd.DataFrame.from_records(list(records))
+    return pd.DataFrame(list(records), columns=columns)

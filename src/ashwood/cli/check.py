@@ -17,7 +17,7 @@ from ashwood.terminal.text import brief, say, warn
 from ashwood.views.agreement import Row, Verdict
 from ashwood.views.plain import plain
 from ashwood.views.table import flatten
-from ashwood.views.wording import format_length, format_value
+from ashwood.views.wording import format_length, format_setting, format_value
 
 _MOST_ROWS = 24
 _LONGEST_HPARAMS = 200
@@ -50,7 +50,7 @@ def check_file(file: Path, *, length: int | None, overrides: Sequence[str], shar
 
 
 def _lines(result: CheckResult, spec: ExperimentSpec) -> Iterator[str]:
-    hparams = ", ".join(f"{name}={format_value(value)}" for name, value in flatten(result.hparams).items())
+    hparams = ", ".join(f"{name}={format_setting(value)}" for name, value in flatten(result.hparams).items())
     yield f"hyperparameters: {brief(hparams, _LONGEST_HPARAMS) or 'none'}"
     if result.rows:
         _print_rows(result, spec)

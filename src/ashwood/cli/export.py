@@ -15,7 +15,7 @@ from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.errors import AshwoodError
 from ashwood.terminal.output import tell, writing, wrote_or_replaced
 from ashwood.terminal.text import say
-from ashwood.views.table import Record, to_json, trial_records
+from ashwood.views.table import Record, csv_record, to_json, trial_columns, trial_records
 from ashwood.views.wording import format_length
 
 WHOLE = ".ashwood"
@@ -48,13 +48,15 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
     with open_home(home) as opened:
         if metrics:
             records = list(report_records(entry for _, entry in opened.store.log(experiment).read()))
+            columns = list(dict.fromkeys(key for record in records for key in record))
         else:
             spec, table = read_trials(opened, experiment)
             storage = opened.storage(experiment, spec)
             records = list(trial_records(table, spec, storage.locate))
+            columns = trial_columns(records, spec.space)
     wrote = wrote_or_replaced(out)
     with writing(out):
-        write(records, out)
+        write(records, columns, out)
     written = format_length(len(records), "reports" if metrics else "trials")
     text = f"Wrote {written} to {out}." if wrote == "Wrote" else f"Replaced {out}: {written}."
     tell(text, json=json, path=str(out), rows=len(records))
@@ -87,20 +89,19 @@ def _export_whole(home: str | None, experiment: int, out: Path, options: ExportO
         say(f"The file has no {' and no '.join(absent)}: add {missing} to include them.", err=True)
 
 
-def _write_csv(records: list[Record], out: Path) -> None:
-    columns = list(dict.fromkeys(key for record in records for key in record))
+def _write_csv(records: list[Record], columns: list[str], out: Path) -> None:
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows(map(csv_record, records))
 
 
-def _write_json(records: list[Record], out: Path) -> None:
+def _write_json(records: list[Record], _columns: list[str], out: Path) -> None:
     out.write_text(dumps(to_json(records), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_parquet(records: list[Record], out: Path) -> None:
-    frame = make_frame(records)
+def _write_parquet(records: list[Record], columns: list[str], out: Path) -> None:
+    frame = make_frame(map(csv_record, records), columns)
     # A Parquet column has one type, but a hyperparameter can be a number in one trial and a string in another.
     # Such a column is written as strings.
     mixed = [c for c in frame.columns if frame[c].dtype == object and frame[c].dropna().map(type).nunique() > 1]

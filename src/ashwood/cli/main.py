@@ -811,7 +811,8 @@ def trials(
             "--filter",
             metavar="KEY=VALUE",
             autocompletion=complete_conditions,
-            help="Condition for a metric, hyperparameter or column; also !=, <, <=, > and >=.",
+            help="Condition for a metric, hyperparameter or column; also !=, <, <=, > and >=. "
+            "KEY=A,B is one of several values, and KEY= no value.",
         ),
     ] = None,
     limit: LimitOption = None,

@@ -51,7 +51,16 @@ from ashwood.views.plain import plain
 from ashwood.views.progress import Progress
 from ashwood.views.recommendation import describe_results, recommendation_record
 from ashwood.views.spending import nodes_of
-from ashwood.views.table import TRIAL_COLUMNS, best_first, explain_no_match, heading, select, trial_records
+from ashwood.views.table import (
+    TRIAL_COLUMNS,
+    best_first,
+    explain_no_match,
+    heading,
+    select,
+    setting_of,
+    trial_columns,
+    trial_records,
+)
 from ashwood.views.trials import TrialRow, TrialTable
 from ashwood.views.wording import (
     describe_method,
@@ -97,7 +106,7 @@ class _Listed(NamedTuple):
 
 
 _LIST_COLUMNS = ("id", "name", "state", "done", "trials", "best", "created", "labels")
-_MORE_COLUMNS = ("archived", "metric", "search", "seconds")
+_MORE_COLUMNS = ("archived", "metric", "search", "seconds", "replicates")
 """Columns of CSV output that come after those of the table."""
 
 
@@ -144,7 +153,7 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, csv
             record.name,
             state,
             _percent(record.summary.get("fraction")),
-            sum(record.summary.get("trials", {}).values()),
+            _trials_in(record.summary),
             (record.summary.get("best") or {}).get("metric"),
             format_time(record.created_at) if now is None else format_ago(record.created_at, now),
             metric,
@@ -175,7 +184,7 @@ def _csv_row(listed: _Listed) -> Sequence[Any]:
         record.name,
         listed.state,
         record.summary.get("fraction"),
-        sum(record.summary.get("trials", {}).values()),
+        _count_in(record.summary),
         (record.summary.get("best") or {}).get("metric"),
         datetime.fromtimestamp(record.created_at, UTC).isoformat(),
         " ".join(record.labels),
@@ -183,7 +192,19 @@ def _csv_row(listed: _Listed) -> Sequence[Any]:
         listed.metric,
         listed.search,
         record.summary.get("seconds"),
+        record.summary.get("replicates_created", 0),
     )
+
+
+def _count_in(summary: Mapping[str, Any]) -> int:
+    """Return the number of trials without replicates; summaries of earlier versions only count trials by state."""
+    created: int = summary.get("trials_created", sum(summary.get("trials", {}).values()))
+    return created
+
+
+def _trials_in(summary: Mapping[str, Any]) -> int | str:
+    replicates = summary.get("replicates_created", 0)
+    return f"{_count_in(summary)} + {format_length(replicates, 'replicates')}" if replicates else _count_in(summary)
 
 
 def _listed(home: Home, record: ExperimentRecord) -> _Listed:
@@ -410,11 +431,11 @@ def show_trials(
         why = f"; {explain_no_match(everything, where)}" if everything and where else ""
         say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}{why}.", wrap=True)
         return
-    columns = _columns(shown, spec.metric, by_use=fits)
+    columns = _columns(shown, trial_columns(shown, spec.space), spec.metric, by_use=fits)
     left_out = len(columns) - _MOST_COLUMNS
     if left_out > 0:
         columns = _main_columns(columns)
-    rows = [[record.get(column) for column in columns] for record in shown]
+    rows = [[setting_of(record, column) for column in columns] for record in shown]
     names = [heading(column, columns) for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
     # Not a rich table: if a line is too long, wrapping by the terminal is easier to read than folded cells.
@@ -427,14 +448,14 @@ def show_trials(
         say(f"{left_out:,} more columns: ashwood trials {experiment} --json", err=True)
 
 
-def _columns(records: Sequence[Mapping[str, Any]], metric: str, *, by_use: bool) -> list[str]:
-    """Return the columns to show; if ``by_use``, those that matter most come first."""
+def _columns(records: Sequence[Mapping[str, Any]], every: Sequence[str], metric: str, *, by_use: bool) -> list[str]:
+    """Return those of all columns that are shown; if ``by_use``, those that matter most come first."""
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
     hidden |= {f"seen.{metric}", "seen_length"}
     # These columns rarely have values: the first two only on a cluster.
     rare = ("node", "preempted", "given", "audits", "replicate_of")
     hidden |= {column for column in rare if not any(record[column] for record in records)}
-    columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
+    columns = [column for column in every if column not in hidden]
     if not by_use:
         return columns
     first = ["trial", f"best.{metric}", "state", "length"]

@@ -114,6 +114,13 @@ class HomeSteering:
         with open_home(self._home) as opened:
             write_note(opened, experiment, trial, text)
 
+    def delete(self, experiment: ExperimentId) -> None:
+        """Delete an experiment with all its files."""
+        from ashwood.engine.removal import remove_experiment
+
+        with open_home(self._home) as opened:
+            remove_experiment(opened, experiment)
+
     def annotate(
         self,
         experiment: ExperimentId,

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, ListedExperiment
 from ashwood.dashboard.trial_answers import copies, download_path, table_row
-from ashwood.errors import AshwoodError, EventLogError
+from ashwood.errors import AshwoodError, EventLogError, RequestRefused
 from ashwood.eventlog.port import Seq
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
@@ -45,14 +45,16 @@ DAMAGED = "damaged"
 _OFFERED = [action for action in Action if action is not Action.RETRY_FAILED]
 _MOST_DECISIONS = 50
 _MOST_EXAMPLES = 5
+_MOST_BESTS = 8
 
 
 @dataclass(frozen=True)
 class ErrorDetail:
-    """An error: ``what`` went wrong, and a ``hint`` that says what to do."""
+    """An error: ``what`` went wrong, a ``hint`` that says what to do, and the wrong ``fields`` of the request."""
 
     what: str
     hint: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class ErrorAnswer:
     def of(cls, error: AshwoodError) -> ErrorAnswer:
         """Return the body for an error: the part of its message before the first semicolon, and the hint after it."""
         what, _, hint = str(error).partition("; ")
-        return cls(ErrorDetail(what, hint))
+        return cls(ErrorDetail(what, hint, error.fields if isinstance(error, RequestRefused) else {}))
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ class MetricValue:
 class ExperimentSummary:
     """An experiment in a list.
 
-    ``driven``: whether a driver runs it; ``mode`` is empty if the method has no modes, or its brackets are given;
-    ``max_length`` is null if training code decides how long it trains;
-    ``source`` is the experiment from whose file it was started, or null;
+    ``driven``: whether a driver runs it; ``can_resume``: whether its state allows that a driver is started; ``mode`` is
+    empty if the method has no modes, or its brackets are given; ``max_length`` is null if training code decides how
+    long it trains; ``trials_created`` counts the planned trials that were created, to which ``replicates_created`` are
+    added; ``source`` is the experiment from whose file it was started, or null;
     ``damage`` says what is damaged and what to do, if the state is ``damaged``.
     """
 
@@ -101,6 +104,7 @@ class ExperimentSummary:
     name: str
     state: str
     driven: bool = False
+    can_resume: bool = False
     labels: Sequence[str]
     archived: bool
     created_at: float
@@ -116,6 +120,7 @@ class ExperimentSummary:
     trials: Mapping[str, int] = field(default_factory=dict)
     trials_created: int = 0
     trials_planned: int | None = None
+    replicates_created: int = 0
     best: MetricValue | None = None
     source: int | None = None
     damage: str | None = None
@@ -126,6 +131,13 @@ class ExperimentList:
     """The list of all experiments, the latest first."""
 
     experiments: list[ExperimentSummary]
+
+
+@dataclass(frozen=True)
+class DeletedExperiment:
+    """The number of an experiment that was deleted."""
+
+    deleted: int
 
 
 @dataclass(frozen=True)
@@ -249,7 +261,8 @@ class ExperimentPage(ExperimentHeader):
     """An experiment, with what does not change unless its search is extended, and its best trial.
 
     The best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python``, and ``download`` and ``place`` of its
-    best checkpoint.
+    best checkpoint.  ``bests`` are the last results that were the best so far, the latest first and
+    one for each trial in a row.
     """
 
     description: str
@@ -263,6 +276,7 @@ class ExperimentPage(ExperimentHeader):
     searched: list[SearchedHyperparameter]
     constraints: Sequence[str]
     best_trial: Row | None
+    bests: list[MetricValue]
 
 
 @dataclass(frozen=True)
@@ -398,11 +412,13 @@ def summarize(listed: ListedExperiment, spec: ExperimentSpec | None, damage: str
     known = {
         "state": state,
         "driven": listed.driven,
+        "can_resume": Action.ACTIVATE in allowed_actions(record.state, interrupted=state == INTERRUPTED),
         "fraction": summary.get("fraction", 0.0),
         "seconds_left": None if left is None or state != ExperimentState.RUNNING else max(0.0, left - since),
         "seconds": ran + since if listed.driven and ran is not None else ran,
         "trials": summary.get("trials", {}),
-        "trials_created": sum(summary.get("trials", {}).values()),
+        "trials_created": summary.get("trials_created", sum(summary.get("trials", {}).values())),
+        "replicates_created": summary.get("replicates_created", 0),
         "trials_planned": summary.get("trials_planned"),
         "best": summary.get("best"),
     }
@@ -430,9 +446,9 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         "max_length": known_length(progress.spec.search.max_length),
         "state": INTERRUPTED if interrupted else progress.state,
         "driven": runs,
+        "can_resume": Action.ACTIVATE in allowed,
         "fraction": round(forecast.fraction, 4),
         "trials": {str(state): states[state] for state in TrialState if states[state]},
-        "trials_created": len(progress.trials.rows),
         "best": progress.best and MetricValue(*progress.best),
         "diverged": progress.trials.diverged,
         "seen": progress.seen and MetricValue(*progress.seen),
@@ -510,7 +526,19 @@ def experiment_page(cached: CachedExperiment) -> ExperimentPage:
         searched=list(_searched(spec.space)),
         constraints=spec.space.constraints,
         best_trial=_best_trial(cached),
+        bests=_bests(cached.history.progress),
     )
+
+
+def _bests(progress: Progress) -> list[MetricValue]:
+    """Return the last new bests, the latest first; of several in a row by one trial, only its last one."""
+    found: list[MetricValue] = []
+    for each in reversed(progress.improvements):
+        if not found or found[-1].trial != each.trial:
+            found.append(MetricValue(each.trial, each.metric, each.length, each.at))
+        if len(found) == _MOST_BESTS:
+            break
+    return found
 
 
 def _searched(space: Space) -> Iterator[SearchedHyperparameter]:

@@ -29,8 +29,10 @@ from ashwood.views.event_groups import kinds_of
 from ashwood.views.event_kinds import EventKind
 from ashwood.views.history import STRETCH, History
 from ashwood.views.progress import VIEWS, Progress
-from ashwood.views.table import Known, Record, blank_hparams, columns_in, near_misses, select, trial_record
+from ashwood.views.results import last_result
+from ashwood.views.table import Known, Record, blank_hparams, columns_in, near_misses, select, setting_of, trial_record
 from ashwood.views.trials import TrialRow
+from ashwood.views.wording import known_length
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -228,15 +230,19 @@ class CachedExperiment:
             trials.append(trial)
         return trials[::-1]
 
-    def record(self, trial: TrialId) -> Record:
+    def record(self, trial: TrialId, blank: Record | None = None) -> Record:
         """Return a trial as a row of a table, with the rung to which it trains or at which it paused or ended.
 
-        A replicate has no rung.
+        ``result.METRIC`` and ``result_length`` are its result at its highest rung, as in figures of hyperparameters.
+        A replicate has no rung.  ``blank`` has values of the hyperparameters that the trial lacks.
         """
         table = self.history.progress.trials
-        record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str, self._blank)
+        record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str, blank)
         ladder = self.history.ladder
         record["rung"] = None if trial in ladder.originals else ladder.rung(trial)
+        result = last_result(ladder, trial)
+        record[f"result.{self.spec.metric}"] = None if result is None else result.metric
+        record["result_length"] = None if result is None else known_length(result.length)
         return record
 
     @property
@@ -290,7 +296,7 @@ class CachedExperiment:
         for place, row in enumerate(rows):
             if place < _EXAMPLES or not row.metrics.keys() <= metrics:
                 metrics |= row.metrics.keys()
-                for name, value in self.record(row.id).items():
+                for name, value in self.record(row.id, self._blank).items():
                     if self.columns.get(name) is None:
                         self.columns[name] = value
 
@@ -395,7 +401,8 @@ class CachedExperiment:
 
 def _contains(record: Record, text: str) -> bool:
     """Return whether one of a trial's values contains a lower-case text."""
-    values = (str(value).lower() for name, value in record.items() if value is not None and name not in _NOT_SEARCHED)
+    found = ((name, setting_of(record, name)) for name in record if name not in _NOT_SEARCHED)
+    values = (str(value).lower() for _, value in found if value is not None)
     return text in "\0".join(values)
 
 

@@ -48,6 +48,16 @@ class Steering(Protocol):
         """
         ...
 
+    def delete(self, experiment: ExperimentId) -> None:
+        """Delete an experiment with all its files.
+
+        Raises:
+            NotFound: there is no such experiment.
+            ExperimentBusy: a driver runs it.
+            AshwoodError: a file cannot be deleted; the deletion can be repeated.
+        """
+        ...
+
     def annotate(
         self,
         experiment: ExperimentId,

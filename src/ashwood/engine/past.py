@@ -20,8 +20,9 @@ from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.given import read_given
 from ashwood.search.guides import PastTrials
-from ashwood.search.space import Categorical
+from ashwood.search.space import ABSENT, Categorical
 from ashwood.views.hparams import Varied, varied
+from ashwood.views.wording import NULL
 
 _MOST_GOOD = 24
 _GOOD_SHARE = 4
@@ -112,15 +113,20 @@ def _of_file(spec: ExperimentSpec, path: Path) -> Iterator[_Result]:
 
 def _known(values: Iterable[tuple[Varied, Any]]) -> Mapping[str, Any]:
     """Return the values that the hyperparameters of the space can have."""
-    return {each.name: value for each, value in values if each.kind.unit_of(value) is not None}
+    there = ((each, value) for each, value in values if value is not ABSENT)
+    return {each.name: value for each, value in there if each.kind.unit_of(value) is not None}
 
 
 def _value(varied: Varied, row: Mapping[str, str | None]) -> Any:
-    """Return the value of a hyperparameter in a row of text, or None if the row has none."""
+    """Return the value of a hyperparameter in a row of text, or `ABSENT` if the row has none."""
     text = next((text for prefix in _PREFIXES if (text := row.get(f"{prefix}{varied.name}"))), None)
     if isinstance(varied.kind, Categorical):
-        return next((value for value in varied.kind.vals if text in (str(value), str(value).lower())), None)
+        return next((value for value in varied.kind.vals if text in _spellings(value)), ABSENT)
     return _number(text)
+
+
+def _spellings(value: Any) -> tuple[str, ...]:
+    return (NULL, "None") if value is None else (str(value), str(value).lower())
 
 
 def _number(text: str | None) -> float | None:

@@ -258,7 +258,7 @@ def _parsed(text: Any, kind: type) -> Any:
 def _is_summary(summary: Mapping[str, Any]) -> bool:
     """Return whether the values of a summary that lists use have the right types."""
     best, trials, points = summary.get("best"), summary.get("trials", {}), summary.get("improvements", [])
-    numbers = [summary.get(name) for name in ("fraction", "seconds", "seconds_left", "at", "trials_planned")]
+    numbers = [summary.get(name) for name in _NUMBERS]
     return (
         all(number is None or _is_number(number) for number in numbers)
         and isinstance(trials, dict)
@@ -269,6 +269,15 @@ def _is_summary(summary: Mapping[str, Any]) -> bool:
     )
 
 
+_NUMBERS: Final = (
+    "fraction",
+    "seconds",
+    "seconds_left",
+    "at",
+    "trials_planned",
+    "trials_created",
+    "replicates_created",
+)
 _BEST: Final = ("trial", "metric", "length", "at")
 
 

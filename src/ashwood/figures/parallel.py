@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil, floor, log10, nan
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -15,7 +15,8 @@ from ashwood.views.history import History
 from ashwood.views.hparams import Varied
 from ashwood.views.importance import by_importance
 from ashwood.views.results import last_results
-from ashwood.views.wording import format_value
+from ashwood.views.table import blank_hparams, heading, trial_record
+from ashwood.views.wording import format_setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,8 +132,34 @@ def draw_parallel_coordinates(history: History, *, log_metric: bool | None = Non
         height=480,
         margin={"l": 56, "r": 56, "t": 108, "b": 28},
         uirevision="parallel",
-        meta={"log_metric": is_log},
+        meta={"log_metric": is_log, "axes": list(_filters(history, shown, is_log=is_log))},
     )
+
+
+def _filters(history: History, shown: Sequence[Varied], *, is_log: bool) -> Iterator[dict[str, Any]]:
+    """Yield for each axis the key of its column in a filter of the table of trials, so that a page can link to it.
+
+    ``values`` has the texts of the values of a categorical hyperparameter, whose axis has their indices.
+    """
+    row = next(iter(history.progress.trials.rows.values()))
+    known = trial_record(row, None, history.spec.metric, str, blank_hparams(history.spec.space))
+    for each in shown:
+        column = f"hparams.{each.name}"
+        short = heading(column, known)
+        key = column if any(f"{kind}.{short}" in known for kind in ("best", "last")) else short
+        if isinstance(each.kind, Categorical):
+            values = [text_of(value, _NAME) for value in each.kind.vals]
+            yield {"key": text_of(key, _NAME), "values": values, "log": False}
+        else:
+            is_listed = each.kind.size is not None and each.kind.size <= _FEW_VALUES
+            yield {
+                "key": text_of(key, _NAME),
+                "values": None,
+                "log": each.is_log and each.ends[0] > 0 and not is_listed,
+            }
+    if not history.spec.search.open_ended:
+        yield {"key": "result_length", "values": None, "log": True}
+    yield {"key": text_of(f"result.{history.spec.metric}", _NAME), "values": None, "log": is_log}
 
 
 def _subtitle(history: History, results: int, hparams: int, *, crowded: bool) -> str:
@@ -220,7 +247,7 @@ def _plain_words(values: Sequence[Any]) -> list[str]:
 
     They are not escaped, because Plotly doesn't read markup in the tick labels of parallel coordinates.
     """
-    texts = (f"{value:.3g}" if isinstance(value, float) else format_value(value) for value in values)
+    texts = (f"{value:.3g}" if isinstance(value, float) else format_setting(value) for value in values)
     words = [one_line(text) for text in texts]
     return _unique([word if len(word) <= WORD else word[: WORD - 1] + "…" for word in words])
 

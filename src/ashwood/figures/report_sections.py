@@ -28,7 +28,7 @@ from ashwood.views.ladder import BracketView, RungView
 from ashwood.views.plain import plain
 from ashwood.views.table import flatten
 from ashwood.views.trials import TrialRow
-from ashwood.views.wording import format_duration, format_length, format_value
+from ashwood.views.wording import format_duration, format_length, format_setting, format_value
 
 SHOWN_TRIALS = 20
 SHOWN_HPARAMS = 6
@@ -196,7 +196,7 @@ def result(history: History, about: ReportHeader) -> Child:
             "div",
             _table(
                 ("hyperparameter", "value"),
-                [(name, format_value(value)) for name, value in flatten(best.hparams).items()],
+                [(name, format_setting(value)) for name, value in flatten(best.hparams).items()],
                 caption="Hyperparameters",
             ),
             h(
@@ -327,8 +327,7 @@ def _halves(settings: SearchSettings) -> bool:
 def _created(history: History) -> str:
     states = history.progress.trials.states
     there = [f"{states[state]:,} {state}" for state in TrialState if states[state]]
-    count = _count(len(history.progress.trials.rows), "trials")
-    return f"{count} created{': ' if there else ''}{', '.join(there)}."
+    return f"{history.progress.describe_created()} created{': ' if there else ''}{', '.join(there)}."
 
 
 def _training(history: History, spent: Spent) -> Iterator[str]:
@@ -443,7 +442,7 @@ def _short(value: Any) -> str:
     """Return a value shortened for the table; the section about the best trial shows all of its digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = " ".join(format_value(value).split())
+    text = " ".join(format_setting(value).split())
     return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
 
 

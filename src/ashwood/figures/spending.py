@@ -42,6 +42,7 @@ def draw_spending(history: History, *, theme: Theme = LIGHT) -> Figure:
         barmode="stack",
         bargap=0.25,
         uirevision="spending",
+        meta={"expected": None if open_ended else round(spent.expected)},
         showlegend=True,
         xaxis={
             "tickmode": "array",

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ashwood.figures.extras import graph_objects
-from ashwood.views.wording import format_value
+from ashwood.views.wording import format_setting
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -287,7 +287,7 @@ def blank(theme: Theme, title: str, words: str, subtitle: str = "") -> Figure:
 
 def text_of(value: Any, most: int = 40) -> str:
     """Return any value as text for a figure: escaped, on one line, and with at most ``most`` characters."""
-    text = one_line(value if isinstance(value, str) else format_value(value))
+    text = one_line(value if isinstance(value, str) else format_setting(value))
     # Quotes stay: Plotly would show the entity of a quote as it is written.
     return escape(text if len(text) <= most else text[: most - 1] + "…", quote=False)
 

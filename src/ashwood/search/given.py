@@ -6,12 +6,13 @@ They can be nested like the hyperparameters, or have dotted names, such as ``opt
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, TypeAlias
 
 from ashwood.errors import nearest
+from ashwood.search.constraints import parse_constraint
 from ashwood.search.space import (
     ABSENT,
     MOST_ATTEMPTS_WITH_GIVEN,
@@ -42,12 +43,14 @@ class Given:
         errors: keys of wrong values, as the user wrote them, each with a message.
         warnings: keys of values that break a range, a step, a condition or a constraint, each with a message.
         unused: names of hyperparameters that the trial cannot have, because their condition is not true.
+        conflicts: names of the hyperparameters of a constraint that given values break, each with its warning.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
     errors: list[tuple[Path, str]] = field(default_factory=list)
     warnings: list[tuple[Path, str]] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    conflicts: list[tuple[Sequence[str], str]] = field(default_factory=list)
 
 
 def read_given(space: Space, settings: Settings) -> Given:
@@ -92,11 +95,16 @@ def _find_conflicts(space: Space, leaves: Mapping[str, Hyperparameter], given: G
             given.warnings.append((tuple(name.split(".")), "is not used, because its condition is not true"))
     broken = list(space.broken(known))
     for number in broken:
-        given.warnings.append(((), f"breaks the constraint {space.constraints[number]}; it is used as given"))
+        _add_conflict(given, space.constraints[number], "breaks the constraint {}; it is used as given")
     # The other values are drawn again until the constraints hold, unless the given ones make that impossible.
     if not broken and (worst := _unsatisfied(space, given.values)) is not None:
-        message = f"allows hardly any draws that satisfy the constraint {worst}; it is used as given"
-        given.warnings.append(((), message))
+        _add_conflict(given, worst, "allows hardly any draws that satisfy the constraint {}; it is used as given")
+
+
+def _add_conflict(given: Given, constraint: str, message: str) -> None:
+    names = [name for name in parse_constraint(constraint).names if name in given.values]
+    given.warnings.append(((), message.format(constraint)))
+    given.conflicts.append((names, message.format(constraint)))
 
 
 def _unsatisfied(space: Space, values: Mapping[str, Value]) -> str | None:

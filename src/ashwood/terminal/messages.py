@@ -26,7 +26,15 @@ from ashwood.views.failures import group_failures
 from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.trust import TrustReading
-from ashwood.views.wording import all_of, describe_method, format_duration, format_length, format_value, up_to
+from ashwood.views.wording import (
+    all_of,
+    describe_method,
+    format_duration,
+    format_length,
+    format_setting,
+    format_value,
+    up_to,
+)
 
 if TYPE_CHECKING:
     from ashwood.eventlog.home import Home
@@ -93,7 +101,7 @@ def status_line(forecaster: Forecaster, now: float | None) -> str:
     repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
     return (
         f"{forecast.fraction:.0%} done{'' if now is None else f', {time_left(forecast)}'}; "
-        f"{format_length(progress.trials.states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
+        f"{progress.describe_created()}, {format_length(progress.reports, 'reports')}, "
         f"{trained} trained{repeated}, workers {progress.utilisation(now):.0%} busy"
     )
 
@@ -177,7 +185,7 @@ def _best(progress: Progress) -> Iterator[str]:
             if (seen := progress.describe_seen()) is not None:
                 yield seen
         for name, value in flatten(row.hparams).items():
-            yield f"  {brief(name, LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
+            yield f"  {brief(name, LONGEST_NAME)}: {brief(format_setting(value), _LONGEST_VALUE)}"
     elif progress.reports:
         yield no_best(progress)
 

@@ -24,7 +24,7 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import NO_LENGTH
-from ashwood.search.space import Const
+from ashwood.search.space import ABSENT, Const
 from ashwood.search.trust import Level
 from ashwood.terminal.ladder import Promotions, promotions, render_ladder
 from ashwood.terminal.messages import (
@@ -44,7 +44,7 @@ from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.trials import TrialRow
 from ashwood.views.trust import TrustReading
-from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
+from ashwood.views.wording import format_capacity, format_duration, format_length, format_setting, format_value
 
 _FRESH = 3.0
 """Seconds for which a promotion is highlighted."""
@@ -281,7 +281,7 @@ def _render_bar(forecaster: Forecaster, now: float | None, width: int) -> Render
     failed = states[TrialState.ERRORED]
     facts = Text("  ·  ").join(
         [
-            Text(f"{states.total()} trials, {progress.reports} reports"),
+            Text(f"{progress.describe_created()}, {format_length(progress.reports, 'reports')}"),
             *([Text(f"{failed} failed", style="red")] if failed else []),
             Text(_workers(progress, now) if runs else f"workers were {progress.utilisation():.0%} busy"),
         ]
@@ -355,7 +355,7 @@ def _hparams(rows: Sequence[TrialRow], progress: Progress) -> list[tuple[str, li
         if not any(name == path or name.startswith(f"{path}.") for path in fixed)
     ]
     return [
-        (brief(name, _LONGEST_CELL), [brief(format_value(each.get(name)), _LONGEST_CELL) for each in flat])
+        (brief(name, _LONGEST_CELL), [brief(format_setting(each.get(name, ABSENT)), _LONGEST_CELL) for each in flat])
         for name in names
     ]
 

@@ -13,7 +13,7 @@ from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Sampler
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.table import flatten
-from ashwood.views.wording import format_capacity, format_duration, format_length, format_value, up_to
+from ashwood.views.wording import format_capacity, format_duration, format_length, format_setting, format_value, up_to
 
 _MOST_METRICS = 20
 _LONGEST_HEADLINE = 1_000
@@ -177,7 +177,7 @@ def describe_guides(spec: ExperimentSpec) -> Iterator[str]:
             settings = format_length(len(past.good) + len(past.others), "settings")
             yield f"warm start from {kind}{past.source}: {settings}, {len(past.good)} of them good"
         if priors := {".".join(path): leaf.prior for path, leaf in spec.space.leaves() if leaf.prior is not None}:
-            parts = (f"{name}={format_value(each.value)} ({each.confidence})" for name, each in priors.items())
+            parts = (f"{name}={format_setting(each.value)} ({each.confidence})" for name, each in priors.items())
             yield _headline(f"{format_length(len(priors), 'priors')}: {', '.join(parts)}")
     if spec.start_with:
         points = format_length(len(spec.start_with), "starting points")
@@ -186,7 +186,7 @@ def describe_guides(spec: ExperimentSpec) -> Iterator[str]:
 
 def describe_given(given: Mapping[str, Any]) -> str:
     """Return hyperparameters that a user gave for a trial, such as ``lr=0.1, optimizer.name=sgd``."""
-    return _headline(", ".join(f"{name}={format_value(value)}" for name, value in flatten(given).items()))
+    return _headline(", ".join(f"{name}={format_setting(value)}" for name, value in flatten(given).items()))
 
 
 def _headline(error: str) -> str:

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from ashwood.experiment.failures import VARIES
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.space import ABSENT
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.trials import TrialRow, TrialTable, has_diverged
-from ashwood.views.wording import format_value
+from ashwood.views.wording import NULL, format_setting
 
 _LONGEST_CAUSE = 200
 _ADVICE = " (this worker process had trained before;"
@@ -54,12 +55,12 @@ class Shared(NamedTuple):
     others: int
 
     def __str__(self) -> str:
-        return f"{self.name} {_SIGNS[self.sign]} {format_value(self.value)}"
+        return f"{self.name} {_SIGNS[self.sign]} {format_setting(self.value)}"
 
     @property
     def condition(self) -> str:
         """The property as a condition for `ashwood.views.table.select`."""
-        return f"hparams.{self.name}{self.sign}{self.value}"
+        return f"hparams.{self.name}{self.sign}{NULL if self.value is None else self.value}"
 
 
 _SIGNS = {"=": "=", ">=": "≥", "<=": "≤"}
@@ -184,7 +185,7 @@ def _may_share(own: Sequence[Any]) -> bool:
 def _candidates(hparam: Varied, own: Sequence[Any], rest: Sequence[Any]) -> Iterable[Shared]:
     """Yield the properties of a hyperparameter that all values in ``own`` have."""
     if len({_key(value) for value in own}) == 1:
-        if own[0] is not None:
+        if own[0] is not ABSENT:
             yield Shared(hparam.name, "=", own[0], sum(_key(value) == _key(own[0]) for value in rest))
         return
     if not all(map(_is_number, own)):

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any, NamedTuple
 
-from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Log, Path, Space, ends_of, values_of
-
-_ABSENT = object()
+from ashwood.search.space import ABSENT, Categorical, Const, Hyperparameter, Int, Log, Path, Space, ends_of, values_of
 
 
 class Varied(NamedTuple):
@@ -42,21 +40,17 @@ class Varied(NamedTuple):
         return float(low), float(high)
 
     def value(self, hparams: Mapping[str, Any]) -> Any:
-        """Return its value in a trial, or None if the trial has none."""
-        value = self._find(hparams)
-        return None if value is _ABSENT else value
-
-    def _find(self, hparams: Mapping[str, Any]) -> Any:
+        """Return its value in a trial, or `ABSENT` if the trial has none."""
         value: Any = hparams
         for name in self.path:
             if not isinstance(value, Mapping) or name not in value:
-                return _ABSENT
+                return ABSENT
             value = value[name]
         return value
 
     def number(self, hparams: Mapping[str, Any]) -> float | None:
         """Return its value in a trial as a number, or None if there is none.  A categorical value becomes its index."""
-        value = self._find(hparams)
+        value = self.value(hparams)
         if isinstance(self.kind, Categorical):
             return next((float(place) for place, each in enumerate(self.kind.vals) if _same(each, value)), None)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -12,7 +12,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.hparams import Varied, varied
 from ashwood.views.progress import Progress
 from ashwood.views.results import Comparable, Result, comparable
-from ashwood.views.wording import all_of, any_of, format_length, format_value
+from ashwood.views.wording import all_of, any_of, format_length, format_setting, format_value
 
 ENOUGH = 50
 """Number of results at one length that is enough to compare hyperparameters at that length."""
@@ -69,7 +69,7 @@ class BestValues(NamedTuple):
     def __str__(self) -> str:
         name = self.varied.name
         if self.low is None or self.high is None:
-            return f"{name} {any_of(map(format_value, self.choices))}"
+            return f"{name} {any_of(map(format_setting, self.choices))}"
         if isinstance(self.varied.kind, Int):
             low, high = format_value(int(self.low)), format_value(int(self.high))
         else:

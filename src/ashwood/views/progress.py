@@ -43,7 +43,7 @@ from ashwood.views.recommendation import Recommendation, describe_results, recom
 from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialRow, TrialTable
 from ashwood.views.trust import Trust
-from ashwood.views.wording import describe_seen, format_length, format_value, known_length
+from ashwood.views.wording import describe_created, describe_seen, format_length, format_value, known_length
 
 T = TypeVar("T")
 
@@ -340,6 +340,20 @@ class Progress:
         return sum(bracket.planned for bracket in self.ladder.brackets)
 
     @property
+    def trials_created(self) -> int:
+        """Number of the planned trials that were created, without replicates and without invalid trials."""
+        return sum(bracket.created for bracket in self.ladder.brackets)
+
+    @property
+    def replicates_created(self) -> int:
+        """Number of replicates that were created, in addition to the planned trials."""
+        return len(self.ladder.originals)
+
+    def describe_created(self) -> str:
+        """Return how many trials were created, such as ``60 of 60 trials + 2 replicates``."""
+        return describe_created(self.trials_created, self.trials_planned, self.replicates_created)
+
+    @property
     def bounds(self) -> ExperimentSpec | ChangeSettings:
         """The record with the present ``metric_at``, ``max_time``, ``max_invalid_trials`` and ``max_size``."""
         return self.spec if self.settings is None else self.settings
@@ -378,6 +392,8 @@ class Progress:
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,
+            "trials_created": self.trials_created,
+            "replicates_created": self.replicates_created,
             "max_length": known_length(self.spec.search.max_length),
             "waits_for": self.waits_for,
             "best": None if best is None else best._asdict(),

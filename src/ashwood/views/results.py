@@ -28,12 +28,17 @@ class Comparable(NamedTuple):
 
 def last_results(ladder: Ladder) -> list[Result]:
     """Return the result of each trial at the longest rung that it reached, without metrics that are not finite."""
-    found = []
-    for trial, path in enumerate(ladder.paths):
-        if path.arrivals and path.state is not TrialState.INVALID and isfinite(path.arrivals[-1].metric):
-            last = path.arrivals[-1]
-            found.append(Result(trial, ladder.brackets[path.bracket].lengths[last.rung], last.metric))
-    return found
+    results = (last_result(ladder, trial) for trial in range(len(ladder.paths)))
+    return [result for result in results if result is not None]
+
+
+def last_result(ladder: Ladder, trial: TrialId) -> Result | None:
+    """Return the result of a trial at the longest rung that it reached, or None if it has no finite one."""
+    path = ladder.paths[trial]
+    if not path.arrivals or path.state is TrialState.INVALID or not isfinite(path.arrivals[-1].metric):
+        return None
+    last = path.arrivals[-1]
+    return Result(trial, ladder.brackets[path.bracket].lengths[last.rung], last.metric)
 
 
 def comparable(ladder: Ladder, enough: int) -> Comparable | None:

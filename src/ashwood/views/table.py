@@ -13,19 +13,44 @@ from typing import Any, NamedTuple, TypeAlias
 from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import NO_LENGTH
-from ashwood.search.space import Const, Space
+from ashwood.search.space import ABSENT, Const, Space
 from ashwood.views.spending import LiveAttempt
 from ashwood.views.trials import TrialRow, TrialTable, has_diverged
-from ashwood.views.wording import format_value
+from ashwood.views.wording import NULL, format_value
 
 Record: TypeAlias = dict[str, Any]
 
 
 def trial_records(table: TrialTable, spec: ExperimentSpec, locate: Callable[[str], str]) -> Iterator[Record]:
     """Yield a flat record for each trial; ``locate`` returns the location of a checkpoint from its name."""
-    blank = blank_hparams(spec.space)
     for row in table.rows.values():
-        yield trial_record(row, table.spending.live.get(row.id), spec.metric, locate, blank)
+        yield trial_record(row, table.spending.live.get(row.id), spec.metric, locate)
+
+
+def trial_columns(records: Iterable[Record], space: Space) -> list[str]:
+    """Return the columns of records of trials, with all hyperparameters in the order of the experiment file."""
+    names = list(dict.fromkeys(chain.from_iterable(records)))
+    blank = blank_hparams(space)
+    if not names or not blank:
+        return names
+    end = names.index("given")
+    return [*(name for name in names[:end] if name not in blank), *blank, *(n for n in names[end:] if n not in blank)]
+
+
+def csv_record(record: Record) -> Record:
+    """Return a record for a CSV file, in which null is text, and a hyperparameter that is absent is empty."""
+    return {name: NULL if _is_null(name, value) else value for name, value in record.items()}
+
+
+def _is_null(column: str, value: Any) -> bool:
+    """Return whether the value of a column is null, which only hyperparameters can be."""
+    return value is None and column.startswith(_HPARAMS)
+
+
+def setting_of(record: Record, column: str) -> Any:
+    """Return the value of a column for a table of text: null as text, and None if the trial has no value."""
+    value = record.get(column)
+    return NULL if column in record and _is_null(column, value) else value
 
 
 def blank_hparams(space: Space) -> Record:
@@ -42,6 +67,7 @@ def trial_record(
 ) -> Record:
     """Return a flat record of a trial: state, lengths, times, metrics, and ``hparams.NAME`` for each hyperparameter.
 
+    A hyperparameter that the trial does not have is left out; None is its value null.
     ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
     of the best report, and ``last.NAME`` is the last report of each metric.  ``given`` names the hyperparameters that a
     user gave for the trial.  ``audits`` is the number of its promotions that were audits.  ``replicate_of`` is the
@@ -53,7 +79,7 @@ def trial_record(
         live: its running attempt, or None.
         metric: name of the metric that the search compares.
         locate: returns the location of a checkpoint from its name.
-        blank: the columns of hyperparameters that the trial may lack, from `blank_hparams`.
+        blank: values of hyperparameters that the trial lacks, to get all columns: `blank_hparams`.
     """
     checkpoint = row.best_checkpoint
     return {
@@ -98,10 +124,12 @@ def heading(column: str, columns: Collection[str]) -> str:
 _MOST_NAMES = 50
 _LONGEST_ERROR = 200
 _MOST_VALUES = 12
-_HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
+_HPARAMS = "hparams."
+"""Prefix of the columns of hyperparameters."""
+_HEADINGS = {"best": "best", "last": "last", "seen": "best seen", "result": "result"}
 """First words of the headings of metric columns, by the prefixes of the column names."""
 _METRIC_PREFIXES = tuple(f"{kind}." for kind in _HEADINGS)
-_SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
+_SPELLED = re.compile(r"(best seen|best|last|result)[ _](?=.)")
 """Spellings of these prefixes in a name that a user writes: as in a heading, or with an underscore."""
 TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "audits", "failures", "preempted", "node", "seconds")
 """Columns that all records have and that tables show."""
@@ -130,8 +158,9 @@ def select(
 
     Args:
         records: the records.
-        where: conditions such as ``KEY=VALUE``, or with ``!=``, ``<``, ``<=``, ``>`` or ``>=``.  A record without a
-            value satisfies only conditions with ``!=``.
+        where: conditions such as ``KEY=VALUE``, or with ``!=``, ``<``, ``<=``, ``>`` or ``>=``.  ``KEY=A,B`` means one
+            of several values, ``null`` is the value null of a hyperparameter, and ``KEY=`` finds records without a
+            value.  These satisfy no other conditions except those with ``!=``.
         sort: name of a column; after ``-``, the largest value comes first; empty to keep the order.  Records without a
             value always come last.
         columns: names of all columns, if they are already known.
@@ -146,7 +175,7 @@ def select(
         key, sign, value = found.groups()
         column = _column(records, key, columns)
         fits = _test(condition, sign, value)
-        records = [record for record in records if fits(record.get(column))]
+        records = [record for record in records if fits(_value(record, column))]
     if records and sort:
         column = _column(records, sort.removeprefix("-"), columns)
         return _in_order(records, column, largest_first=sort.startswith("-"))
@@ -164,7 +193,7 @@ def explain_no_match(records: Sequence[Record], where: Sequence[str]) -> str:
         if found is None or select(list(records), [condition], ""):
             continue
         column = _column(records, found[1], None)
-        values = [value for record in records if (value := record.get(column)) is not None]
+        values = [value for record in records if (value := setting_of(record, column)) is not None]
         if not values:
             return f"{condition}: no trial has a value of {column}"
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -202,7 +231,7 @@ def near_misses(records: Sequence[Record], where: Sequence[str], columns: Collec
         found = _CONDITION.fullmatch(condition)
         if found is not None and not select([*records], [condition], "", columns):
             column = _column(records, found[1], columns)
-            misses[condition] = _known(found[1], [record[column] for record in records if column in record])
+            misses[condition] = _known(found[1], [setting_of(record, column) for record in records])
     return misses
 
 
@@ -269,11 +298,15 @@ _CONDITION = re.compile(r"([^=<>!]+)(<=|>=|!=|=|<|>)(.*)", re.DOTALL)
 _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
+def _value(record: Record, column: str) -> Any:
+    """Return the value of a record, or `ABSENT` if it has none."""
+    value = record.get(column, ABSENT)
+    return ABSENT if value is None and not _is_null(column, value) else value
+
+
 def _test(condition: str, sign: str, wanted: str) -> Callable[[Any], bool]:
-    if sign == "=":
-        return lambda value: _matches(value, wanted)
-    if sign == "!=":
-        return lambda value: not _matches(value, wanted)
+    if sign in ("=", "!="):
+        return _matches(wanted, is_equal=sign == "=")
     try:
         bound = float(wanted)
     except ValueError:
@@ -282,18 +315,33 @@ def _test(condition: str, sign: str, wanted: str) -> Callable[[Any], bool]:
     return lambda value: _is_number(value) and compare(value, bound)
 
 
+def _matches(wanted: str, *, is_equal: bool) -> Callable[[Any], bool]:
+    """Return a test whether a value is one of those in a text, which are separated by commas, or none of them."""
+    texts = {wanted.lower(), *wanted.lower().split(",")}
+    numbers = {number for text in texts if (number := _to_number(text)) is not None}
+    has_nan = any(map(isnan, numbers))
+
+    def matches(value: Any) -> bool:
+        if value is ABSENT:
+            found = "" in texts
+        elif _is_number(value):
+            found = value in numbers or (has_nan and isnan(value))
+        else:
+            found = (NULL if value is None else str(value).lower()) in texts
+        return found is is_equal
+
+    return matches
+
+
+def _to_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _matches(value: Any, wanted: str) -> bool:
-    if _is_number(value):
-        try:
-            number = float(wanted)
-            return number == value or (isnan(number) and isnan(value))
-        except ValueError:
-            return False
-    return str(value).lower() == wanted.lower()
 
 
 def _in_order(records: Sequence[Record], column: str, *, largest_first: bool) -> list[Record]:

@@ -8,6 +8,10 @@ from typing import Any
 
 from ashwood.errors import singular
 from ashwood.search.settings import NO_LENGTH, Method, SearchSettings
+from ashwood.search.space import ABSENT
+
+NULL = "null"
+"""Text of the value null of a hyperparameter, in tables, filters and CSV files."""
 
 
 def format_value(value: Any) -> str:
@@ -20,6 +24,13 @@ def format_value(value: Any) -> str:
         case float():
             return f"{value:.6g}"
     return str(value)
+
+
+def format_setting(value: Any) -> str:
+    """Return the text of a hyperparameter's value: null is a value, and `ABSENT` means that a trial lacks it."""
+    if value is None:
+        return NULL
+    return format_value(None if value is ABSENT else value)
 
 
 def format_duration(seconds: float | None) -> str:
@@ -49,6 +60,13 @@ def format_length(length: int, unit: str) -> str:
     if length == NO_LENGTH:
         return "the end"
     return f"{length} {singular(unit) if length == 1 else unit}"
+
+
+def describe_created(created: int, planned: int, replicates: int) -> str:
+    """Return how many trials were created, such as ``60 of 60 trials + 2 replicates``."""
+    trials = f"{created:,} of {planned:,} {singular('trials') if planned == 1 else 'trials'}"
+    again = singular("replicates") if replicates == 1 else "replicates"
+    return f"{trials} + {replicates:,} {again}" if replicates else trials
 
 
 def ordinal(number: int) -> str:

@@ -18,7 +18,7 @@ from ashwood.dashboard.context import LARGEST, Context, ExperimentNumber, Json, 
 from ashwood.dashboard.experiment_cache import CachedExperiment
 from ashwood.errors import NotFound
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.table import Record
+from ashwood.views.table import Record, csv_record
 
 router = APIRouter(default_response_class=Json)
 
@@ -85,7 +85,7 @@ async def experiment_file(context: Context, experiment: ExperimentNumber) -> Res
 
 
 def _records(trials: Sequence[TrialId], cached: CachedExperiment) -> list[Record]:
-    return [cached.record(trial) for trial in trials]
+    return [csv_record(cached.record(trial)) for trial in trials]
 
 
 def _csv_of(columns: Sequence[str], records: Sequence[Record]) -> str:

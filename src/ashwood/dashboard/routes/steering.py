@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ashwood.dashboard.answers import ExperimentHeader, header
+from ashwood.dashboard.answers import DeletedExperiment, ExperimentHeader, header
 from ashwood.dashboard.context import LARGEST, Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
+from ashwood.errors import RequestRefused
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     AddTrialRequested,
@@ -22,6 +24,7 @@ from ashwood.experiment.events import (
     TrialKillRequested,
     TrialStopRequested,
 )
+from ashwood.search.given import Given, read_given
 from ashwood.search.settings import MOST_TRIALS
 
 router = APIRouter(default_response_class=Json)
@@ -76,6 +79,9 @@ class AddedTrial(_Changes):
 
     hparams: dict[str, Any] = Field(description="Values by the names of hyperparameters; the others are drawn.")
     extra: bool = Field(False, description="Whether to create one trial more than max_trials.")
+    strict: bool = Field(
+        False, description="Whether to refuse values outside the space or that break a constraint, instead of warning."
+    )
 
 
 class Extension(_Changes):
@@ -96,6 +102,18 @@ class NameChanges(_Changes):
     archived: bool | None = None
 
 
+def _problems_of(given: Given, *, strict: bool) -> dict[str, str]:
+    """Return what is wrong with the values of an added trial, by the names of hyperparameters."""
+    found = [(".".join(path), message) for path, message in given.errors if path]
+    if strict and not given.errors:
+        found += [(".".join(path), message) for path, message in given.warnings if path]
+        found += [(name, message) for names, message in given.conflicts for name in names]
+    problems: dict[str, list[str]] = {}
+    for name, message in found:
+        problems.setdefault(name, []).append(message.removesuffix("; it is used as given"))
+    return {name: "; ".join(messages) for name, messages in problems.items()}
+
+
 _REQUESTS: dict[str, Request] = {
     "pause": PauseRequested(),
     "cancel": CancelRequested(),
@@ -113,6 +131,11 @@ async def activate(context: Context, experiment: ExperimentNumber) -> Json:
 @router.post("/experiments/{experiment}/trials", responses=_DONE)
 async def add_trial(context: Context, experiment: ExperimentNumber, trial: AddedTrial) -> Json:
     """Add a trial with given hyperparameters, which is the next new trial of the first bracket that creates one."""
+    space = await context.store.ask(experiment, lambda cached: cached.spec.space)
+    problems = _problems_of(read_given(space, trial.hparams), strict=trial.strict)
+    if problems:
+        listed = "; ".join(f"{name} {problem}" for name, problem in problems.items())
+        raise RequestRefused(f"no trial was added: {listed}", problems)
     return await _ask(context, experiment, AddTrialRequested(trial.hparams, extra=trial.extra))
 
 
@@ -161,9 +184,36 @@ async def annotate(context: Context, experiment: ExperimentNumber, changes: Name
     return await _now(context, experiment)
 
 
+@router.delete("/experiments/{experiment}", responses=responses_of(DeletedExperiment, 400, 403, 404, 409))
+async def delete(context: Context, experiment: ExperimentNumber) -> Json:
+    """Delete an experiment that no driver runs, with all checkpoints, logs and files of its trials."""
+    await run_sync(context.require_steering().delete, experiment)
+    await context.store.do(lambda cache: cache.refresh_list())
+    # The list drops the views of the experiment, so that no snapshot of it is written any more.
+    await context.store.do(lambda cache: cache.list_experiments())
+    return Json(DeletedExperiment(experiment))
+
+
 async def _ask(context: Dashboard, experiment: ExperimentId, request: Request) -> Json:
-    await run_sync(context.require_steering().ask, experiment, request)
+    try:
+        await run_sync(context.require_steering().ask, experiment, request)
+    except RequestRefused as error:
+        raise RequestRefused(str(error), _fields_in(str(error), request)) from None
     return await _now(context, experiment)
+
+
+def _fields_in(message: str, request: Request) -> dict[str, str]:
+    """Return the message by the first setting of the request that it names; drivers answer with a text only."""
+    match request:
+        case SettingsChanged(settings):
+            asked = settings
+        case ExtendRequested():
+            asked = request._asdict()
+        case _:
+            return {}
+    names = [name for name, value in asked.items() if value is not None]
+    found = re.search(rf"\b({'|'.join(map(re.escape, names))})\b", message) if names else None
+    return {} if found is None else {found[1]: message}
 
 
 async def _now(context: Dashboard, experiment: ExperimentId) -> Json:

@@ -2,13 +2,14 @@
 
 const ROOT = "/api/v1";
 
-/** An error of the server: what went wrong, and a hint that says what to do. */
+/** An error of the server: what went wrong, a hint that says what to do, and messages by names of wrong fields. */
 export class ApiError extends Error {
-  constructor(status, what, hint) {
+  constructor(status, what, hint, fields = {}) {
     super(what);
     this.status = status;
     this.what = what;
     this.hint = hint;
+    this.fields = fields;
   }
 }
 
@@ -36,7 +37,7 @@ async function ask(address, options) {
   // A proxy between browser and server may answer with something else than JSON.
   const { error } = await response.json().catch(() => ({}));
   const what = error?.what ?? `The server answered ${response.status}.`;
-  throw new ApiError(response.status, what, error?.hint ?? "");
+  throw new ApiError(response.status, what, error?.hint ?? "", error?.fields);
 }
 
 /** @returns {Promise<any>} */
@@ -67,6 +68,10 @@ export async function patch(path, body) {
 
 export async function replace(path, body) {
   return send("PUT", path, body);
+}
+
+export async function remove(path) {
+  return (await ask(url(path), { method: "DELETE" })).json();
 }
 
 async function send(method, path, body, signal) {

@@ -12,7 +12,8 @@ let number = 0;
  * @param {string} question.yes label of the button that acts
  * @param {string} [question.no] label of the button that closes the dialog
  * @param {boolean} [question.danger]
- * @param {() => Promise<void>} question.act if it fails, the dialog shows the error and stays open
+ * @param {() => Promise<void>} question.act if it fails, the dialog shows the error and stays open; errors of fields
+ *   are shown at the inputs of these names
  */
 export function ask({ title, body, yes, no = "Close", danger = false, act }) {
   const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
@@ -20,19 +21,47 @@ export function ask({ title, body, yes, no = "Close", danger = false, act }) {
   const onsubmit = async (event) => {
     event.preventDefault();
     submit.disabled = true;
+    unmark(form);
+    wrong.hidden = true;
     try {
       await act();
       dialog.close();
     } catch (error) {
-      put(wrong, error.what ?? error.message, error.hint ? ` ${error.hint}` : "");
+      const all = Object.entries(error.fields ?? {});
+      const marked = all.filter(([name, message]) => markField(form, name, message));
+      const isComplete = marked.length > 0 && marked.length === all.length;
+      const hint = error.hint ? ` ${error.hint}` : "";
+      const words = `${error.what ?? error.message}${hint}`;
+      put(wrong, isComplete ? "Nothing was changed. Correct the marked fields." : words);
       wrong.hidden = false;
+      form.querySelector("[aria-invalid]")?.focus();
     } finally {
       submit.disabled = false;
     }
   };
   const close = button(no, () => dialog.close());
   const content = [typeof body === "string" ? h("p", null, body) : body, wrong];
-  const dialog = show(title, h("form", { onsubmit }, content, h("div", { class: "dialog-end" }, close, submit)));
+  const form = h("form", { onsubmit }, content, h("div", { class: "dialog-end" }, close, submit));
+  const dialog = show(title, form);
+}
+
+/** Show a message at the field of a form, which describes the field to screen readers; return whether there is one. */
+function markField(form, name, message) {
+  const input = form.elements.namedItem(name);
+  if (!input) return false;
+  const id = `problem-${++number}`;
+  input.setAttribute("aria-invalid", "true");
+  input.setAttribute("aria-describedby", id);
+  input.closest(".field").append(h("small", { class: "problem", id }, message));
+  return true;
+}
+
+function unmark(form) {
+  for (const problem of form.querySelectorAll(".problem")) problem.remove();
+  for (const input of form.querySelectorAll("[aria-invalid]")) {
+    input.removeAttribute("aria-invalid");
+    input.removeAttribute("aria-describedby");
+  }
 }
 
 /** Show content in a dialog with a button to close it. */

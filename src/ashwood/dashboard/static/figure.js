@@ -199,6 +199,16 @@ export class Figure {
     window.Plotly.restyle(this.plot, { opacity });
   }
 
+  /** The ranges that are chosen on the axes of parallel coordinates; see `Parallel`. */
+  get conditions() {
+    return this.own?.conditions ?? null;
+  }
+
+  /** Number of trials in parallel coordinates. */
+  get count() {
+    return this.own?.count ?? 0;
+  }
+
   /** Choose the axes of parallel coordinates; null for those that fit. @param {string[] | null} names */
   choose(names) {
     this.axes = names;
@@ -331,14 +341,14 @@ export class Figure {
     put(this.entries, legend.title?.text ? heading(legend.title.text) : null, all);
   }
 
-  #parallel(trace) {
+  #parallel(trace, axes) {
     if (!this.own) {
       const { onTrial, onHover, signal } = this;
       this.own = new Parallel({ onTrial, onHover, signal, onKeep: (...kept) => this.onKeep?.(...kept) });
       this.own.choose(this.axes ?? null);
       put(this.plot, this.own.element);
     }
-    this.own.show(trace);
+    this.own.show(trace, axes);
     this.below.hidden = true;
     this.room.style.removeProperty("min-height");
   }
@@ -363,7 +373,7 @@ export class Figure {
     this.#check(figure.layout);
     this.onDraw?.(figure);
     if (figure.data[0]?.type === "parcoords") {
-      this.#parallel(figure.data[0]);
+      this.#parallel(figure.data[0], figure.layout.meta?.axes);
       return;
     }
     const { traces, groups } = apart(figure);

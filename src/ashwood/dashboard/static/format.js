@@ -14,6 +14,11 @@ function formatted(value) {
   return String(value);
 }
 
+/** Return the value of a hyperparameter: null is a value, and undefined means that the trial does not have it. */
+export function setting(value) {
+  return value === null ? "null" : formatted(value);
+}
+
 /** Six significant digits, like Python's `.6g`. */
 export function number(value) {
   if (!Number.isFinite(value)) return NONE;
@@ -46,6 +51,12 @@ export function precise(value, precision) {
   if (precision === null || typeof value !== "number") return formatted(value);
   if (precision.decimals !== undefined) return value.toFixed(precision.decimals);
   return number(Number(value.toPrecision(precision.digits)));
+}
+
+/** Return how many trials an experiment has created, such as "60 of 60 + 2 replicates". */
+export function created({ trials_created: trials, trials_planned: planned, replicates_created: replicates }) {
+  const of = planned ? `${count(trials)} of ${count(planned)}` : count(trials);
+  return replicates ? `${of} + ${count(replicates)} ${plural(replicates, "replicates")}` : of;
 }
 
 const COUNT = new Intl.NumberFormat("en");

@@ -47,10 +47,13 @@ export class Parallel {
     this.over.addEventListener("click", () => this.lit !== null && this.onTrial?.(this.trials[this.lit]));
   }
 
-  /** @param {any} trace a trace of Plotly's type parcoords */
-  show(trace) {
+  /**
+   * @param {any} trace a trace of Plotly's type parcoords
+   * @param {any[]} [filters] how the table of trials is filtered by each axis
+   */
+  show(trace, filters = []) {
     const isFirst = !this.all;
-    this.all = trace.dimensions.map((dimension) => axisOf(dimension));
+    this.all = trace.dimensions.map((dimension, at) => ({ ...axisOf(dimension), ...boundsOf(dimension, filters[at]) }));
     if (isFirst) this.all.forEach(({ name, chosen }) => chosen && this.ranges.set(name, chosen));
     this.trials = Array.from(unpacked(trace.customdata), (row) => (typeof row === "number" ? row : row[0]));
     this.count = this.all[0]?.places.length ?? 0;
@@ -117,7 +120,7 @@ export class Parallel {
   #keeps(trial) {
     for (const [name, [low, high]] of this.ranges) {
       const place = this.all.find((axis) => axis.name === name)?.places[trial];
-      if (!(place >= low - 1e-9 && place <= high + 1e-9)) return false;
+      if (!isIn(place, low, high)) return false;
     }
     return true;
   }
@@ -255,6 +258,15 @@ export class Parallel {
     this.#keep();
   }
 
+  /**
+   * Return the chosen ranges as conditions for the table of trials, or null if they cannot be written in this way.
+   * @returns {string[] | null}
+   */
+  get conditions() {
+    const all = [...this.ranges].map(([name, range]) => this.all.find((axis) => axis.name === name).filter?.(range));
+    return all.some((each) => !each) ? null : all.flat();
+  }
+
   /** Report which trials are in all ranges, a moment after the last change. */
   #keep() {
     clearTimeout(this.timer);
@@ -346,6 +358,81 @@ function axisOf({ label, name, visible = true, range: [from, to], values, tickva
   const chosen = constraintrange?.map(place).sort((one, other) => one - other);
   const full = plain(name ?? label);
   return { label: full, name: full, visible, ticks, tell, chosen, places: Array.from(unpacked(values), place) };
+}
+
+// Values of the figure have about seven digits, so that the position of the last one can be a little more than 1.
+const NEARLY = 1e-6;
+
+function isIn(place, low, high) {
+  return place >= low - NEARLY && place <= high + NEARLY;
+}
+
+const WORD = /^[\p{L}\w.\-/]+$/u;
+// Values on an axis are rounded to about seven digits.
+const ROUNDING = 2e-6;
+
+/** Return a function that returns the conditions of a range of positions on an axis, or null if there are none. */
+function boundsOf({ range: [from, to], values, tickvals, ticktext }, { key, values: escaped, log } = {}) {
+  if (!WORD.test(key ?? "")) return {};
+  const choices = escaped?.map(plain);
+  const numbers = Array.from(unpacked(values));
+  const at = (ticktext ?? []).findIndex((words) => words.replaceAll(UNSEEN, "") === ABSENT);
+  const isAbsent = (number) => at >= 0 && Math.abs(number - tickvals[at]) < 1e-6;
+  const place = (number) => (number - from) / (to - from || 1);
+  const value = (number) => (log ? 10 ** number : number);
+  const filter = ([low, high]) => {
+    const isKept = (number) => isIn(place(number), low, high);
+    const kept = new Set(numbers.filter(isKept));
+    if (choices) return chosenOf(key, choices, [...kept].map((number) => (isAbsent(number) ? "" : choices[number])));
+    const absent = [...kept].filter(isAbsent).length;
+    if (absent) return absent === kept.size ? [`${key}=`] : null;
+    const known = numbers.filter((number) => !isAbsent(number));
+    const inside = known.filter(isKept).map(value);
+    const outside = known.filter((number) => !isKept(number)).map(value);
+    const [one, other] = [low, high].map((each) => value(from + each * (to - from))).sort((a, b) => a - b);
+    if (!inside.length) return null;
+    const ends = [lowest(inside), highest(inside)];
+    const below = highest(outside.filter((number) => number < ends[0]));
+    const above = lowest(outside.filter((number) => number > ends[1]));
+    // A trial without a value satisfies no bound, so one bound is needed to leave out such trials.
+    const least = Number.isFinite(below) || at >= 0 ? shortBound(one, below, ends[0]) : undefined;
+    const most = Number.isFinite(above) ? shortBound(other, above, ends[1]) : undefined;
+    if (least === null || most === null) return null;
+    return [least === undefined ? [] : `${key}>=${least}`, most === undefined ? [] : `${key}<=${most}`].flat();
+  };
+  return { filter };
+}
+
+function lowest(numbers) {
+  return numbers.reduce((least, number) => Math.min(least, number), Infinity);
+}
+
+function highest(numbers) {
+  return numbers.reduce((most, number) => Math.max(most, number), -Infinity);
+}
+
+/** Return the condition that a value is one of several; "" stands for no value. */
+function chosenOf(key, choices, chosen) {
+  if (chosen.some((text) => text === undefined || /[",]/.test(text)) || choices.includes("")) return null;
+  const listed = [...new Set(chosen)].sort((a, b) => choices.indexOf(a) - choices.indexOf(b)).join(",");
+  return [/\s/.test(listed) ? `${key}="${listed}"` : `${key}=${listed}`];
+}
+
+/** Return a bound with few digits near `bound` that keeps `inside` and excludes `outside`, or null if there is none. */
+function shortBound(bound, outside, inside) {
+  const isLess = outside < inside;
+  const fits = (number) => {
+    const margin = ROUNDING * Math.abs(number);
+    const [a, b] = isLess ? [number - outside, inside - number] : [outside - number, number - inside];
+    return a > margin && (b > margin || (b === 0 && Number.isInteger(number)));
+  };
+  for (const near of [bound, inside, (outside + inside) / 2]) {
+    for (let digits = 2; digits <= 9; digits += 1) {
+      const number = Number(near.toPrecision(digits));
+      if (fits(number)) return number;
+    }
+  }
+  return null;
 }
 
 /**

@@ -4,6 +4,9 @@ import { copy } from "./dialog.js";
 import { button, h, mark, put, redraw, s, write } from "./dom.js";
 import * as format from "./format.js";
 
+/** States of experiments that have ended. */
+export const FINISHED = new Set(["completed", "canceled", "errored", "killed"]);
+
 const SIGNS = {
   running: "▶",
   training: "▶",
@@ -233,10 +236,12 @@ export function tabs(label, all, shown, choose) {
 /**
  * A button that opens a list. Esc and a click elsewhere close it.
  * @param {AbortSignal} signal @param {string} [kind] class of the button
+ * @param {string | null} [label] what screen readers say instead of the words
  */
-export function menu(words, signal, kind = "") {
-  const body = h("div", { class: "menu-body", role: "group", "aria-label": words });
-  const element = h("details", { class: "menu" }, h("summary", { class: `button ${kind}` }, words), body);
+export function menu(words, signal, kind = "", label = null) {
+  const body = h("div", { class: "menu-body", role: "group", "aria-label": label ?? words });
+  const summary = h("summary", { class: `button ${kind}`, "aria-label": label }, words);
+  const element = h("details", { class: "menu" }, summary, body);
   const close = () => (element.open = false);
   element.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !element.open) return;
@@ -258,7 +263,7 @@ export function pairs(rows, kind = "pairs") {
 
 /** The hyperparameters of a trial; nested ones have dotted names. */
 export function hyperparameters(tree) {
-  const rows = flatten(tree);
+  const rows = flatten(tree).map(([name, value]) => [name, format.setting(value)]);
   return rows.length ? pairs(rows) : h("p", { class: "muted" }, "No hyperparameters");
 }
 
@@ -296,7 +301,9 @@ export function card(title, ...children) {
   return h("section", { class: "card", "aria-labelledby": id }, h("header", null, h("h2", { id }, title)), ...children);
 }
 
-/** A labelled field of a form, with a hint. */
-export function field(label, input, hint = null) {
-  return h("label", { class: "field" }, h("span", null, label), input, hint ? h("small", null, hint) : null);
+/** A labelled field of a form, with a hint, and with the key of an experiment file that it sets. */
+export function field(label, input, hint = null, key = null) {
+  const words = h("span", null, label, key ? [" ", h("code", null, key)] : null);
+  const small = hint ? h("small", null, hint) : null;
+  return h("div", { class: "field" }, h("label", null, words, input, small));
 }

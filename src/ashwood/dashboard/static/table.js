@@ -288,7 +288,8 @@ export class Table {
     const column = this.columns[at];
     const cell = shown.cells[at];
     const full = SHOWN[column.kind ?? "text"]?.(value) ?? format.value(value);
-    const text = column.fixed ? format.precise(value, this.precisions.get(column.key) ?? null) : full;
+    const shownText = column.fixed ? format.precise(value, this.precisions.get(column.key) ?? null) : full;
+    const text = column.hyperparameter && value === null ? format.setting(value) : shownText;
     const isLong = column.kind === "text" && text.length > 24;
     mark(cell, "title", isLong || text !== full || column.pixels ? full : null);
     cell.classList.toggle("none", text === format.NONE);
@@ -328,7 +329,7 @@ export class Table {
   /** Let Tab reach the controls of the current row only; the arrow keys lead to the other rows. */
   #reach(shown) {
     const index = shown.key === this.current ? 0 : -1;
-    for (const each of [shown.link, shown.box, ...shown.element.querySelectorAll("button")]) {
+    for (const each of [shown.link, shown.box, ...shown.element.querySelectorAll("button, summary")]) {
       if (each) each.tabIndex = index;
     }
   }
@@ -363,7 +364,7 @@ export class Table {
 
   #click(event) {
     if (!this.options.href || event.defaultPrevented || getSelection()?.toString()) return;
-    if (event.target.closest("a, button, input, label, summary")) return;
+    if (event.target.closest("a, button, input, label, summary, .menu")) return;
     this.rows.get(this.#keyOf(event.target))?.link?.click();
   }
 }

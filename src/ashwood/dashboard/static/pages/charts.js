@@ -23,8 +23,9 @@ export async function hyperparameters({ model, place, signal, figure, openTrial:
     onHover,
   });
   const count = h("span", { class: "muted", role: "status" });
+  const link = h("a", { class: "button small" });
   const selected = card("Selected trials", h("div", { class: "scroll-x" }, table.element));
-  selected.querySelector("header").append(count);
+  selected.querySelector("header").append(count, h("span", { class: "controls" }, link));
   selected.hidden = true;
   const axes = new AxisChooser((names) => {
     parallel.choose(names);
@@ -44,11 +45,24 @@ export async function hyperparameters({ model, place, signal, figure, openTrial:
       if (kept === null) return;
       const more = kept.size > rows.length ? `; the best ${rows.length} are listed` : "";
       write(count, `${format.length(kept.size, "trials")} in the selected ranges${more}`);
+      showLink(kept);
       const column = ({ label }, at) => ({ key: `axis${at}`, label, kind: "number" });
       table.setColumns([{ key: "trial", label: "Trial", kind: "number", width: "4rem" }, ...shown.map(column)]);
       table.setRows(rows, h("p", { class: "muted" }, "No trial is in all of these ranges."));
     },
   });
+  const showLink = (kept) => {
+    const total = Object.values(model.data.trials).reduce((sum, each) => sum + each, 0);
+    const conditions = parallel.conditions;
+    // Trials that have not been compared at a rung are missing in the figure.
+    const more = conditions && total > parallel.count && !conditions.some((each) => /^result[._]/.test(each));
+    const listed = kept.size && kept.size <= MOST_LISTED ? [`trial=${[...kept].sort((a, b) => a - b)}`] : null;
+    const words = conditions ? [...conditions, ...(more ? ["result!="] : [])] : listed;
+    link.hidden = words === null || kept.size === 0;
+    write(link, `Show ${format.length(kept.size, "trials")} in the Trials tab`);
+    const query = new URLSearchParams({ tab: "trials", q: (words ?? []).join(" ") });
+    link.href = `/experiments/${model.id}?${query}`;
+  };
   parallel.choose(given ? given.split(",") : null);
   parallel.element.querySelector("header").append(axes.element);
   const importance = figure("importance", {
@@ -73,6 +87,8 @@ export async function hyperparameters({ model, place, signal, figure, openTrial:
   );
 }
 
+// Longer lists of trials do not fit in an address.
+const MOST_LISTED = 300;
 const AXES = "parallel_coordinates.axes";
 
 /** A menu of the axes of parallel coordinates: which are shown, and in which order. */
@@ -146,7 +162,6 @@ export async function budget({ model, figure, signal }) {
   const show = () => {
     const { data } = model;
     trained.set(format.length(data.length_trained, data.unit));
-    expected.set(data.length_expected ? format.length(Math.round(data.length_expected), data.unit) : format.NONE);
     const share = data.length_trained ? data.length_repeated / data.length_trained : 0;
     repeated.set(format.length(data.length_repeated, data.unit), share ? format.percent(share) : "");
     idle.set(format.percent(1 - data.utilisation));
@@ -154,6 +169,11 @@ export async function budget({ model, figure, signal }) {
   };
   show();
   model.on(show, signal);
-  const spending = figure("spending", { title: "Where the budget went", height: 460 });
+  expected.set(format.NONE);
+  const spending = figure("spending", {
+    title: "Where the budget went",
+    height: 460,
+    onDraw: ({ layout }) => expected.set(format.length(layout.meta?.expected, model.data.unit)),
+  });
   return h("div", null, factList(trained, expected, repeated, idle, failed), spending.element);
 }

@@ -169,7 +169,7 @@ function rows(all, equal) {
     ],
     ...(equal ? [[equal.words, atEqual]] : []),
     ["Progress", (e) => format.percent(e.fraction)],
-    ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],
+    ["Trials", format.created],
     ["Run time", (e) => format.duration(e.seconds)],
     ["Workers busy", (e) => format.percent(e.utilisation)],
     ["Trained", (e) => format.length(e.length_trained, e.unit)],
@@ -192,7 +192,7 @@ function rows(all, equal) {
     row.classList.toggle("differs", differs);
     return row;
   };
-  const value = (name) => (each) => format.value(hparams.get(each)[name]);
+  const value = (name) => (each) => format.setting(hparams.get(each)[name]);
   const heading = { scope: "colgroup", colspan: all.length + 1 };
   const section = h("tr", { class: "section" }, h("th", heading, "Hyperparameters of the best trial"));
   const copy = (each) =>

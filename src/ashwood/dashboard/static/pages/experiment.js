@@ -7,7 +7,7 @@ import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Model } from "../model.js";
-import { badge, commandLine, crumbs, Fact, factList, failure, field, Progress, rebadge } from "../parts.js";
+import { badge, commandLine, crumbs, Fact, factList, failure, field, FINISHED, Progress, rebadge } from "../parts.js";
 import { menu, seenLine, tabs } from "../parts.js";
 import { go } from "../router.js";
 import { budget, hyperparameters, timeline } from "./charts.js";
@@ -20,9 +20,10 @@ import trials from "./trials.js";
 
 const TABS = { overview, trials, curves, hyperparameters, timeline, budget, events, config };
 const NAMES = Object.keys(TABS);
-const FINISHED = new Set(["completed", "canceled", "errored", "killed"]);
 const HOUR = 3_600;
 const GB = 1e9;
+const INVALID = "The experiment pauses at this number of trials with invalid hyperparameters.";
+const REPLICATES = "Number of the best trials that train again with another seed after all others.";
 
 /**
  * @typedef {object} Tab what a tab gets
@@ -240,8 +241,7 @@ class Header {
     const words = (state) => (state === "running" && !this.model.runs ? "to resume" : state);
     const states = Object.entries(data.trials).map(([state, number]) => `${format.count(number)} ${words(state)}`);
     if (data.diverged) states.push(`${format.count(data.diverged)} diverged`);
-    const created = `${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`;
-    this.trials.set(created, states.join(", "));
+    this.trials.set(format.created(data), states.join(", "));
     this.busy.set(
       format.percent(data.utilisation),
       this.model.runs ? `${format.count(data.slots_in_use)} of ${format.count(data.slots)} now` : "",
@@ -344,20 +344,27 @@ class Header {
     const atOnce = count("max_concurrent_trials", 0);
     const trials = count("max_trials", 1);
     const invalid = count("max_invalid_trials", 1);
+    const again = count("replicates", 0);
     const metric = number("metric_at", now.metric_at, { step: "any" });
-    const hours = number("max_hours", now.max_time && now.max_time / HOUR, { step: "any", min: 0 });
+    const hours = number("max_time", now.max_time && now.max_time / HOUR, { step: "any", min: 0 });
     const size = number("max_size", now.max_size && now.max_size / GB, { step: "any", min: 0 });
     const goal = `Stop when ${data.metric} reaches this value. Leave empty for no target.`;
-    const limit = "Maximum run time; the experiment can be resumed later. Leave empty for no limit.";
+    const limit = "The experiment can be resumed later. Leave empty for no limit.";
     ask({
       title: `Settings of experiment ${data.id}`,
       body: [
-        field("max_concurrent_trials", atOnce, "Number of trials that train at once; 0 for as many as there are slots"),
-        field("max_trials", trials, "Total number of trials"),
-        field("max_invalid_trials", invalid, "Pause at this number of trials with invalid hyperparameters"),
-        field("stop_when: metric_at", metric, goal),
-        field("stop_when: max_time, in hours", hours, limit),
-        field("checkpoint_storage: max_size, in GB", size, "Size of all checkpoints. Leave empty for no limit."),
+        field(
+          "Trials at once",
+          atOnce,
+          "Number of trials that train at the same time; 0 for as many as there are slots.",
+          "max_concurrent_trials",
+        ),
+        isFixed(data) ? null : field("Total number of trials", trials, "Replicates are not counted.", "max_trials"),
+        field("Limit of invalid trials", invalid, INVALID, "max_invalid_trials"),
+        canReplicate(data) ? field("Replicates", again, REPLICATES, "replicates") : null,
+        field(`Target of ${data.metric}`, metric, goal, "metric_at"),
+        field("Maximum run time in hours", hours, limit, "max_time"),
+        field("Maximum size of all checkpoints in GB", size, "Leave empty for no limit.", "max_size"),
       ],
       yes: "Change",
       act: async () => {
@@ -365,6 +372,7 @@ class Header {
           max_concurrent_trials: Number(atOnce.value),
           max_trials: Number(trials.value),
           max_invalid_trials: Number(invalid.value),
+          replicates: Number(again.value),
           metric_at: metric.value === "" ? null : Number(metric.value),
           max_time: hours.value === "" ? null : Number(hours.value) * HOUR,
           max_size: size.value === "" ? null : Math.round(Number(size.value) * GB),
@@ -401,6 +409,7 @@ class Header {
     const constraints = data.constraints.map((each) => h("li", null, h("code", null, each)));
     const isFull = data.trials_created >= data.trials_planned;
     const extra = checkbox("Extra: one trial more than max_trials", isFull, () => {});
+    const outside = checkbox("Allow values outside the space and broken constraints", false, () => {});
     ask({
       title: `Add a trial to experiment ${data.id}`,
       body: [
@@ -408,12 +417,14 @@ class Header {
         inputs.map(([each, input]) => field(each.name, input, hintOf(each))),
         constraints.length ? [h("p", null, "The values must satisfy:"), h("ul", null, constraints)] : null,
         extra,
+        outside,
       ],
       yes: "Add trial",
       act: async () => {
         const filled = inputs.filter(([, input]) => input.value !== "" && !input.disabled);
         const hparams = Object.fromEntries(filled.map(([each, input]) => [each.name, value(each, input)]));
-        await post(`${this.model.path}/trials`, { hparams, extra: extra.querySelector("input").checked });
+        const [isExtra, isOutside] = [extra, outside].map((each) => each.querySelector("input").checked);
+        await post(`${this.model.path}/trials`, { hparams, extra: isExtra, strict: !isOutside });
         toast("The trial is added.");
         await this.model.load();
         this.model.tell({});
@@ -425,15 +436,20 @@ class Header {
     const { data } = this.model;
     const trials = h("input", { type: "number", name: "max_trials", min: data.trials_planned + 1, step: 1 });
     const length = h("input", { type: "number", name: "max_length", min: data.max_length + 1, step: 1 });
+    const least = data.settings.replicates + 1;
+    const again = h("input", { type: "number", name: "replicates", min: least, step: 1 });
     const now = (value) => `Now ${value}. Leave empty for no change.`;
-    const isFixed = data.method === "grid" || data.method === "single";
+    const nowAgain = `${REPLICATES} ${now(format.count(data.settings.replicates))}`;
     ask({
       title: `Extend the search of experiment ${data.id}`,
       body: [
-        isFixed ? null : field("max_trials", trials, now(format.count(data.trials_planned))),
+        isFixed(data)
+          ? null
+          : field("Total number of trials", trials, now(format.count(data.trials_planned)), "max_trials"),
         data.max_length === null
           ? null
-          : field(`max_length, in ${data.unit}`, length, now(format.count(data.max_length))),
+          : field(`Full length in ${data.unit}`, length, now(format.count(data.max_length)), "max_length"),
+        canReplicate(data) ? field("Replicates", again, nowAgain, "replicates") : null,
         h(
           "p",
           { class: "muted" },
@@ -447,10 +463,9 @@ class Header {
         const wanted = {
           max_trials: trials.value === "" ? null : Number(trials.value),
           max_length: length.value === "" ? null : Number(length.value),
+          replicates: again.value === "" ? null : Number(again.value),
         };
-        if (wanted.max_trials === null && wanted.max_length === null) {
-          throw new Error(`Enter a new ${isFixed ? "max_length" : "max_trials or max_length"}.`);
-        }
+        if (Object.values(wanted).every((value) => value === null)) throw new Error("Enter at least one new value.");
         const { can } = await post(`${this.model.path}/extend`, wanted);
         if (can.activate) await post(`${this.model.path}/activate`);
         toast("The search is extended.");
@@ -505,6 +520,16 @@ class Header {
         : null,
     ]);
   }
+}
+
+/** Return whether the search has as many trials as its space says. */
+function isFixed({ method }) {
+  return method === "grid" || method === "single";
+}
+
+/** Return whether trials have a full length, which replicates need. */
+function canReplicate({ max_length: length }) {
+  return length !== null;
 }
 
 function numberInput({ name, whole }) {

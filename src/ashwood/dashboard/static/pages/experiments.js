@@ -1,11 +1,11 @@
 /** The list of all experiments of the home. */
 
-import { get, patch } from "../api.js";
-import { ask, attempt } from "../dialog.js";
+import { get, patch, post, remove } from "../api.js";
+import { ask, attempt, toast } from "../dialog.js";
 import { announce, button, checkbox, debounce, h, put, redraw } from "../dom.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
-import { badge, choice, commandLine, empty, field, moment, Progress, spark, stateChips } from "../parts.js";
+import { badge, choice, commandLine, empty, field, menu, moment, Progress, spark, stateChips } from "../parts.js";
 import { go } from "../router.js";
 import { Pager, Table } from "../table.js";
 
@@ -112,7 +112,7 @@ export default async function experimentsPage(place) {
         render: sparkRoom,
         watch: (card) => card.id,
       },
-      number("trials", "Trials", "6.4rem", trialsCell, (card) => [card.trials, card.trials_planned]),
+      number("trials", "Trials", "6.4rem", trialsCell, (card) => [card.trials, format.created(card)]),
       {
         key: "started",
         label: "Created",
@@ -130,22 +130,58 @@ export default async function experimentsPage(place) {
         quiet: true,
         width: "8rem",
         render: moreCell,
-        watch: (card) => [card.labels, card.archived],
+        watch: (card) => [card.labels, card.archived, card.name, card.can_resume, card.driven, card.damage],
       },
     ];
   }
 
   function moreCell(card) {
-    if (document.documentElement.hasAttribute("data-read-only")) return "";
-    const small = (words, label, act) =>
-      button(words, act, "ghost small", { "aria-label": `${label} experiment ${card.id}` });
-    const words = card.archived ? "Unarchive" : "Archive";
-    return h(
-      "span",
-      { class: "row-actions" },
-      small("Labels", "Labels of", () => editLabels(card, change)),
-      small(words, words, () => archive(card, change)),
+    const isReadOnly = document.documentElement.hasAttribute("data-read-only");
+    const own = menu("⋯", place.signal, "ghost small", `Actions of experiment ${card.id}`);
+    const item = (words, act) => button(words, act, "ghost", { "data-closes": "" });
+    const report = { href: `/api/v1/experiments/${card.id}/report.html`, download: "", class: "button ghost" };
+    put(
+      own.body,
+      card.damage ? null : h("a", report, "Report (HTML)"),
+      isReadOnly
+        ? null
+        : [
+          item("Labels…", () => editLabels(card, change)),
+          item(card.archived ? "Unarchive" : "Archive", () => archive(card, change)),
+          card.driven ? null : item("Delete…", () => deleteExperiment(card)),
+        ],
     );
+    const label = { "aria-label": `Resume experiment ${card.id}` };
+    const resume = card.can_resume && !isReadOnly
+      ? button("Resume", (event) => resumeExperiment(card, event.currentTarget), "small", label)
+      : null;
+    own.element.addEventListener("toggle", () => own.element.open && placeMenu(own));
+    return h("span", { class: "row-actions" }, resume, own.body.children.length ? own.element : null);
+  }
+
+  async function resumeExperiment(card, button) {
+    button.disabled = true;
+    await attempt(async () => {
+      const { state, driven, can_resume } = await post(`/experiments/${card.id}/activate`);
+      change({ id: card.id, state, driven, can_resume });
+    }, `Experiment ${card.id} is resumed.`);
+    button.disabled = false;
+  }
+
+  function deleteExperiment(card) {
+    ask({
+      title: `Delete experiment ${card.id}, ${card.name}?`,
+      body: "All checkpoints, logs and files of its trials are deleted permanently. To hide it only, archive it.",
+      yes: "Delete experiment",
+      danger: true,
+      act: async () => {
+        await remove(`/experiments/${card.id}`);
+        cards.delete(card.id);
+        table.selected.delete(card.id);
+        show();
+        toast(`Experiment ${card.id} is deleted.`);
+      },
+    });
   }
 
   function change(card) {
@@ -355,18 +391,28 @@ function bestCell(card) {
 function trialsCell(card) {
   const failed = (card.trials?.errored ?? 0) + (card.trials?.invalid ?? 0);
   const running = card.trials?.running ?? 0;
+  const { replicates_created: again } = card;
   const notes = [
+    again ? `+ ${format.count(again)} ${format.plural(again, "replicates")}` : null,
     running ? `${format.count(running)} ${card.driven ? "training" : "to resume"}` : null,
     failed ? `${format.count(failed)} failed` : null,
   ].filter(Boolean);
   return h(
     "div",
     null,
-    card.trials_planned
-      ? `${format.count(card.trials_created)} of ${format.count(card.trials_planned)}`
-      : format.count(card.trials_created),
+    format.created({ ...card, replicates_created: 0 }),
     h("div", { class: failed ? "muted bad" : "muted" }, notes.join(", ")),
   );
+}
+
+/** Show the menu of a row above all others; inside of the table it would be cut off. Scrolling closes it. */
+function placeMenu({ element, body, close }) {
+  const { top, bottom, right } = element.getBoundingClientRect();
+  const isLow = bottom + body.offsetHeight + 8 > innerHeight && top > body.offsetHeight + 8;
+  const place = { position: "fixed", right: `${document.documentElement.clientWidth - right}px` };
+  const up = isLow ? { top: "auto", bottom: `${innerHeight - top + 4}px` } : { top: `${bottom + 4}px`, bottom: "auto" };
+  for (const [name, value] of Object.entries({ ...place, ...up })) body.style.setProperty(name, value);
+  addEventListener("scroll", close, { once: true, passive: true });
 }
 
 /** Archive an experiment, or show it in the list again. */

@@ -1,12 +1,12 @@
 /** The overview: the ladder, the best trial, the best so far, brackets, recent activity. */
 
 import { get } from "../api.js";
-import { h, put, redraw, throttle } from "../dom.js";
+import { h, put, redraw, throttle, write } from "../dom.js";
 import * as format from "../format.js";
 import { Model } from "../model.js";
 import { Note } from "../note.js";
-import { card, commandLine, copyButton, copyButtons, downloadLink, empty, hyperparameters } from "../parts.js";
-import { moment, plainTable, seenLine, tableRow } from "../parts.js";
+import { card, commandLine, copyButton, copyButtons, downloadLink, empty, FINISHED } from "../parts.js";
+import { hyperparameters, moment, plainTable, seenLine, tableRow } from "../parts.js";
 import { linked } from "./events.js";
 
 const LINES = 8;
@@ -29,6 +29,8 @@ export default async function overview({ model, signal, figure, openTrial }) {
   const troubles = new Troubles(model, signal);
   const lines = h("ol", { class: "happenings" });
   const nothing = h("div", { class: "card", hidden: true });
+  const activity = card("Recent activity", lines);
+  const heading = activity.querySelector("h2");
   const recent = [];
 
   const show = () => {
@@ -41,7 +43,8 @@ export default async function overview({ model, signal, figure, openTrial }) {
     );
     redraw(brackets, data.brackets, () => bracketsTable(data));
     troubles.show();
-    nothing.hidden = data.trials_created > 0;
+    showActivity();
+    nothing.hidden = Object.keys(data.trials).length > 0;
     redraw(nothing, data.state, () =>
       data.state === "running"
         ? empty("The experiment has just started", "The first trials appear here as soon as they are created.")
@@ -52,9 +55,21 @@ export default async function overview({ model, signal, figure, openTrial }) {
     const latest = events.filter((event) => event.seq > (recent[0]?.seq ?? 0) && textOf(event) !== "");
     recent.unshift(...latest.sort((a, b) => b.seq - a.seq));
     recent.length = Math.min(recent.length, LINES);
-    const line = (event) =>
-      h("li", null, moment(event.at), h("span", { title: event.text }, linked(textOf(event), model.id)));
-    put(lines, recent.length ? recent.map(line) : h("li", { class: "muted" }, "Nothing yet"));
+    showActivity();
+  };
+  // After the end, the latest events only say that trials have stopped.
+  const showActivity = () => {
+    const { state, bests, metric, unit } = model.data;
+    const isOver = FINISHED.has(state) && bests.length > 0;
+    write(heading, isOver ? "New bests" : "Recent activity");
+    const best = ({ trial, metric: value, length }) =>
+      `trial ${trial}: ${metric} ${format.number(value)} at ${format.length(length, unit)}`;
+    const rows = isOver
+      ? bests.map((each) => ({ at: each.at, text: best(each), words: best(each) }))
+      : recent.map((event) => ({ at: event.at, text: event.text, words: textOf(event) }));
+    const line = ({ at, text, words }) =>
+      h("li", null, moment(at), h("span", { title: text }, linked(words, model.id)));
+    redraw(lines, rows, () => (rows.length ? rows.map(line) : h("li", { class: "muted" }, "Nothing yet")));
   };
   model.on((delta) => {
     show();
@@ -73,7 +88,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
     troubles.element,
     card("Brackets and rungs", brackets),
     halving ? card("Can early stopping be believed?", verdict) : null,
-    card("Recent activity", lines),
+    activity,
   ];
   return h(
     "div",

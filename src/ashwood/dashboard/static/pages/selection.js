@@ -87,7 +87,7 @@ export class Selection {
       best,
       line("Length", ({ row }) => format.length(row.length, data.unit)),
       line("Training time", ({ row }) => format.duration(row.seconds)),
-      ...names.map((name) => line(name, ({ hparams }) => format.value(hparams.get(name)))),
+      ...names.map((name) => line(name, ({ hparams }) => format.setting(hparams.get(name)))),
     ];
     const heads = fetched.map(({ trial }) => h("a", { href: `/experiments/${id}/trials/${trial}` }, `Trial ${trial}`));
     const table = plainTable("Selected trials", ["", ...heads], rows, fetched.map((_, at) => at + 1));

@@ -20,6 +20,7 @@ const HIDDEN = new Set([
   "attempts",
   "best_length",
   "seen_length",
+  "result_length",
   "preempted",
   "node",
   "checkpoint",
@@ -35,6 +36,7 @@ const NAMES = {
   length: "Length",
   best_length: "Best at",
   seen_length: "Best seen at",
+  result_length: "Result at",
   error: "Error",
   diverged: "Diverged",
   given: "Given",
@@ -52,8 +54,18 @@ const NAMES = {
   checkpoint_length: "Saved at",
 };
 const DIVERGED = "diverged=true";
-const WHOLE = new Set(["bracket", "rung", "length", "best_length", "seen_length", "attempts", "failures"]);
-const CONDITION = /^([\p{L}\w.\-/]+)(<=|>=|!=|=|<|>)(.+)$/u;
+const WHOLE = new Set([
+  "bracket",
+  "rung",
+  "length",
+  "best_length",
+  "seen_length",
+  "result_length",
+  "attempts",
+  "failures",
+]);
+// Without a value, = and != ask whether there is one.
+const CONDITION = /^[\p{L}\w.\-/]+((<=|>=|<(?!=)|>(?!=)).+|!?=.*)$/u;
 
 /** Split a filter into conditions and the text that any column must contain. */
 function conditions(text) {
@@ -181,7 +193,7 @@ export default async function trials({ model, signal, place, listed }) {
   });
 
   const shownIfAny = (key) => key === "replicate_of" && model.data.settings.replicates > 0;
-  const isHidden = ({ key }) => (HIDDEN.has(key) && !shownIfAny(key)) || key.startsWith("seen.");
+  const isHidden = ({ key }) => (HIDDEN.has(key) && !shownIfAny(key)) || /^(seen|result)\./.test(key);
   const hidden = () => new Set(kept.get(name) ?? columns.filter(isHidden).map(({ key }) => key));
   const showColumns = () => {
     const without = hidden();
@@ -273,7 +285,7 @@ export default async function trials({ model, signal, place, listed }) {
       );
   const knownValues = ({ condition, key, values, least, most }) => {
     const replace = (value) => {
-      const word = /\s/.test(value) ? `"${key}=${value}"` : `${key}=${value}`;
+      const word = /\s/.test(value) ? `${key}="${value}"` : `${key}=${value}`;
       const isSame = (each) => each.replaceAll('"', "") === condition;
       const words = filter.value.match(/(?:[^\s"]|"[^"]*")+/g) ?? [];
       filter.value = words.map((each) => (isSame(each) ? word : each)).join(" ");
