@@ -18,16 +18,13 @@ from ashwood.search.trust import Level
 from benchmarks.peers import environment
 from benchmarks.trust import figure, searches
 from benchmarks.trust.figure import Judgement
-from benchmarks.trust.problems import Problem
+from benchmarks.trust.problems import BUDGET, Problem
 from benchmarks.trust.runs import Search, Sources, all_problems, level_of, regret
 from benchmarks.trust.searches import TableSearch
 
 _BORDER = 2.0
 """Differences in regret from this on count, and problems that are as near to this border count for neither side."""
 
-_TRUTH_SEEDS = 200
-"""Number of searches that tell the truth about a problem.  With 20, the standard error of a difference is up to 5
-points, more than the border."""
 
 Regrets: TypeAlias = Mapping[str, Sequence[float]]
 """The regrets of all seeds, by problem."""
@@ -39,21 +36,28 @@ def main() -> None:
     parser.add_argument("--arlbench", type=Path, metavar="DIR", help="directory of the ARLBench tables")
     parser.add_argument("--lcbench", type=Path, metavar="DIR", help="directory of the LCBench surrogate")
     parser.add_argument("--seeds", type=int, default=20, help="searches of each problem with each method")
+    parser.add_argument(
+        "--truth-seeds",
+        type=int,
+        default=200,
+        help="searches that tell the truth about a problem; with 20, the standard error is up to 5 points",
+    )
+    parser.add_argument("--budget", type=int, default=BUDGET, help="training of each search, in full trainings")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="searches at the same time")
     parser.add_argument("--methods", nargs="*", choices=searches.METHODS, default=list(searches.METHODS))
     parser.add_argument("--peers", action="store_true", help="compare with Ray Tune's ASHA, installed once")
     parser.add_argument("--skip-verdicts", action="store_true", help="only compare the methods")
     parser.add_argument("--confirm", action="store_true", help="use the tasks that were not used for tuning")
     options = parser.parse_args()
-    sources = Sources(options.arlbench, options.lcbench, options.confirm)
+    sources = Sources(options.arlbench, options.lcbench, options.confirm, options.budget)
     compared: dict[str, Mapping[str, Regrets]] = {}
     with get_context("spawn").Pool(options.jobs) as pool:
         for title, some in all_problems(sources).items():
             if title != "synthetic":
                 ray = _ray(options.arlbench, some, options.seeds) if options.peers and title == "ARLBench" else None
                 compared[title] = _compare(pool, sources, title, options.methods, options.seeds, ray)
-        judgements = [] if options.skip_verdicts else _judge(pool, sources, options.seeds)
-    if not options.confirm:
+        judgements = [] if options.skip_verdicts else _judge(pool, sources, options.seeds, options.truth_seeds)
+    if not options.confirm and options.budget == BUDGET:
         figure.draw(compared, judgements, Path(__file__).parents[1] / "figures" / "trust.svg")
 
 
@@ -110,7 +114,7 @@ def _row(method: str, compared: Mapping[str, Regrets]) -> None:
 # -- verdicts --------------------------------------------------------------------------------------
 
 
-def _judge(pool: Pool, sources: Sources, seeds: int) -> list[Judgement]:
+def _judge(pool: Pool, sources: Sources, seeds: int, truth_seeds: int) -> list[Judgement]:
     """Print the verdicts about each problem after a share of the budget, and return them."""
     print("### Verdicts after 30 % of the budget\n")
     print("| problem | regret of random search, and from each rung on | truth | right | trusted | from a rung | not |")
@@ -119,8 +123,8 @@ def _judge(pool: Pool, sources: Sources, seeds: int) -> list[Judgement]:
     for name, problem in ((name, each) for some in all_problems(sources).values() for name, each in some.items()):
         lengths = _lengths(problem)
         starts = [_from(lengths[rung:]) for rung in range(len(lengths))]
-        some = [Search(name, start, seed) for start in starts for seed in range(_TRUTH_SEEDS)]
-        regrets = np.reshape(_regrets(pool, sources, some), (len(starts), _TRUTH_SEEDS)).mean(axis=1).tolist()
+        some = [Search(name, start, seed) for start in starts for seed in range(truth_seeds)]
+        regrets = np.reshape(_regrets(pool, sources, some), (len(starts), truth_seeds)).mean(axis=1).tolist()
         levels = pool.map(partial(level_of, sources, name), range(seeds), chunksize=4)
         judgement = Judgement(name, frozenset(_truth(regrets)), levels)
         judgements.append(judgement)

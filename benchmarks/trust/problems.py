@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from benchmarks.quality import lcbench
 
-WORKERS = 4
 BUDGET = 50
-"""Total training of a search, in full trainings."""
+"""Total training of a search, in full trainings, if nothing else is said."""
+
+WORKERS = 4
+"""Number of workers for that budget; larger budgets have more."""
 
 _LCBENCH_SETTINGS = 2_000
 _SYNTHETIC_SETTINGS = 1_000

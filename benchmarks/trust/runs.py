@@ -22,17 +22,19 @@ _SHARE = 0.3
 
 
 class Sources(NamedTuple):
-    """Where problems come from.
+    """Where problems come from, and how long they are searched.
 
     Attributes:
         arlbench: directory of the ARLBench tables, or None.
         lcbench: directory of the LCBench surrogate, or None.
         confirm: whether to use the tasks that were not used for tuning.
+        budget: total training of each search, in full trainings.
     """
 
     arlbench: Path | None
     lcbench: Path | None
     confirm: bool
+    budget: int
 
 
 class Search(NamedTuple):
@@ -75,13 +77,15 @@ def problem_named(sources: Sources, name: str) -> Problem:
 def regret(sources: Sources, search: Search) -> float:
     """Return the regret of the setting that a search recommends in the end."""
     problem = problem_named(sources, search.problem)
-    trials = searches.play(problem, search.settings, search.seed).found()
+    settings = searches.scaled(search.settings, sources.budget)
+    trials = searches.play(problem, settings, search.seed, sources.budget).found()
     return problem.regret(luckiest(trials) if search.last else recommended(trials))
 
 
 def level_of(sources: Sources, name: str, seed: int) -> Level:
     """Return the verdict about a problem after a share of the budget of ``mode: auto``."""
-    return judged(searches.play(problem_named(sources, name), searches.AUTO, seed, _SHARE))
+    settings = searches.scaled(searches.AUTO, sources.budget)
+    return judged(searches.play(problem_named(sources, name), settings, seed, _SHARE * sources.budget))
 
 
 def recommended(trials: Sequence[Found]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -91,11 +92,23 @@ class TableSearch(Tournaments):
         return setting
 
 
-def play(problem: Problem, settings: SearchSettings, seed: int, share: float = 1.0) -> TableSearch:
-    """Search with a share of `BUDGET`."""
+def play(problem: Problem, settings: SearchSettings, seed: int, budget: float) -> TableSearch:
+    """Search with a budget, in full trainings."""
+    workers = settings.max_concurrent_trials
     scheduler = TableSearch(problem, replace(settings, max_length=problem.steps), seed)
-    run(scheduler, scheduler.curve, WORKERS, share * BUDGET * problem.steps / WORKERS)
+    run(scheduler, scheduler.curve, workers, budget * problem.steps / workers)
     return scheduler
+
+
+def scaled(settings: SearchSettings, budget: int) -> SearchSettings:
+    """Return the settings with as many workers and trials as suit a budget."""
+    factor = Fraction(budget, BUDGET)
+    return replace(
+        settings,
+        max_trials=int(settings.max_trials * factor),
+        max_concurrent_trials=int(settings.max_concurrent_trials * factor),
+        bracket_trials=tuple(int(trials * factor) for trials in settings.bracket_trials),
+    )
 
 
 def _settings(method: Method, **more: object) -> SearchSettings:
