@@ -12,7 +12,7 @@ import yaml
 
 from ashwood.config import file_of_fork, parse_experiment, read_fork
 from ashwood.config.file import ExperimentFile
-from ashwood.config.fork import CHANGEABLE, CHANGEABLE_IN_SEARCHER
+from ashwood.config.fork import CHANGEABLE, CHANGEABLE_IN_SEARCHER, new_texts
 from ashwood.config.searcher import SearcherSection
 from ashwood.errors import ConfigError
 from ashwood.experiment.spec import ExperimentSpec
@@ -197,6 +197,16 @@ def test_new_text_must_not_reach_a_command(command: str, changes: dict[str, Any]
     message = refusal(changed(changes, text), original(text))
     assert "hyperparameters.optimizer: " in message
     assert "is a new text, which the command of the entrypoint would get; to run this file" in message
+
+
+@pytest.mark.parametrize("command", ["python train.py --opt {optimizer}", "python train.py {args}"])
+def test_new_text_of_an_added_trial_must_not_reach_a_command(command: str) -> None:
+    spec = original(changed({"entrypoint": command}))
+    assert new_texts(spec, {"lr": 0.01, "optimizer": "adam"}) == {}
+    problems = new_texts(spec, {"lr": 0.01, "optimizer": EVIL})
+    assert problems.keys() == {"optimizer"}
+    assert "is a new text, which the command of the entrypoint would get; to add this trial" in problems["optimizer"]
+    assert new_texts(original(), {"optimizer": EVIL}) == {}
 
 
 def test_new_name_must_not_reach_a_command() -> None:

@@ -50,6 +50,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.figures.progress import draw_comparison
 from ashwood.search.space import Categorical, Double, Int, Space
 from ashwood.views.history import History, TrialDetails
@@ -794,6 +795,21 @@ def test_problems_of_added_trial_are_told_by_hyperparameter(tmp_path: Path) -> N
         assert steered.asked == []
         assert fields(hparams={"lr": 0.9, "layers": 8}) == {}
         assert steered.asked == [(1, AddTrialRequested({"lr": 0.9, "layers": 8}))]
+
+
+def test_added_trial_must_not_give_a_command_new_texts(tmp_path: Path) -> None:
+    steered = Steered()
+    space, command = Space({"kind": Categorical(("a", "b"))}), Entrypoint(EntrypointKind.COMMAND, "train {kind}")
+    with open_home(tmp_path, create=True) as home:
+        home.store.create(replace(spec_of(asha(8)), space=space, entrypoint=command), at=1.0)
+    app = create_app(lambda: open_home(tmp_path), name="home", steering=steered)
+    with TestClient(app, base_url="http://localhost") as client:
+        answer = client.post("/api/v1/experiments/1/trials", json={"hparams": {"kind": "$(touch x)"}})
+        assert answer.status_code == 409
+        assert "is a new text" in answer.json()["error"]["fields"]["kind"]
+        assert steered.asked == []
+        client.post("/api/v1/experiments/1/trials", json={"hparams": {"kind": "b"}}).raise_for_status()
+    assert steered.asked == [(1, AddTrialRequested({"kind": "b"}))]
 
 
 def test_refusal_of_driver_names_its_setting(home: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -84,6 +85,21 @@ def read_fork(then: ExperimentSpec, text: str, *, default_seed: int) -> tuple[Lo
     return loaded, [dotted(path) for path in changed]
 
 
+def new_texts(spec: ExperimentSpec, given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with given values that the command of an experiment would get, by hyperparameter.
+
+    Args:
+        spec: the experiment.
+        given: values of an added trial, by the dotted names of hyperparameters.
+    """
+    added = replace(spec, start_with=(given,))
+    return {
+        name.removeprefix("hyperparameters."): f"{_shown(text)} is a new text, which the command of the entrypoint "
+        "would get; to add this trial in spite of that, use ashwood add-trial in a terminal"
+        for name, text in _new_texts(spec, added)
+    }
+
+
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the keys that differ, also those inside the searcher and the hyperparameters."""
     for key in dict.fromkeys((*before, *after)):
@@ -123,9 +139,12 @@ def _refused(path: Path, then: ExperimentSpec, document: Document) -> Problem:
 
 
 def _reaches_command(name: str, value: str, then: ExperimentSpec, document: Document) -> Problem:
-    text = shown(shorten(value, _LONGEST))
-    what = f"{text} is a new text, which the command of the entrypoint would get; {_instead(then)}"
+    what = f"{_shown(value)} is a new text, which the command of the entrypoint would get; {_instead(then)}"
     return Problem(name, what, *_at(tuple(name.split(".")), document))
+
+
+def _shown(text: str) -> str:
+    return shown(shorten(text, _LONGEST))
 
 
 def _at(path: Path, document: Document) -> tuple[str, int | None]:

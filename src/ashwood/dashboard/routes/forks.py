@@ -9,7 +9,6 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from ashwood.config import file_of_fork
 from ashwood.dashboard import previewing
 from ashwood.dashboard.answers import ExperimentHeader, header
 from ashwood.dashboard.context import Context, ExperimentNumber, Json, responses_of
@@ -37,6 +36,9 @@ class ForkRequest(BaseModel):
 @router.get("/experiments/{experiment}/fork", responses=responses_of(ForkText, 404))
 async def text_of_fork(context: Context, experiment: ExperimentNumber) -> Json:
     """Return the experiment file with the values of the command line."""
+    # Imported here, because it takes long and most users of the dashboard start no fork.
+    from ashwood.config import file_of_fork
+
     return Json(ForkText(file_of_fork(await context.store.ask(experiment, lambda cached: cached.spec))))
 
 

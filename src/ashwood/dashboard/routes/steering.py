@@ -130,9 +130,16 @@ async def activate(context: Context, experiment: ExperimentNumber) -> Json:
 
 @router.post("/experiments/{experiment}/trials", responses=_DONE)
 async def add_trial(context: Context, experiment: ExperimentNumber, trial: AddedTrial) -> Json:
-    """Add a trial with given hyperparameters, which is the next new trial of the first bracket that creates one."""
-    space = await context.store.ask(experiment, lambda cached: cached.spec.space)
-    problems = _problems_of(read_given(space, trial.hparams), strict=trial.strict)
+    """Add a trial with given hyperparameters, which is the next new trial of the first bracket that creates one.
+
+    Values must not give the command of the entrypoint texts that the experiment file does not have.
+    """
+    # Imported here, because it takes long and most users of the dashboard add no trial.
+    from ashwood.config.fork import new_texts
+
+    spec = await context.store.ask(experiment, lambda cached: cached.spec)
+    given = read_given(spec.space, trial.hparams)
+    problems = _problems_of(given, strict=trial.strict) or new_texts(spec, given.values)
     if problems:
         listed = "; ".join(f"{name} {problem}" for name, problem in problems.items())
         raise RequestRefused(f"no trial was added: {listed}", problems)
