@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ashwood.figures.hparams import NO_HPARAMS, NOTHING
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
+from ashwood.search.settings import Sampler
 from ashwood.views.history import History
 from ashwood.views.hparams import varied
 from ashwood.views.importance import ENOUGH, FEWEST, Importance, describe_best, importance
@@ -81,4 +82,5 @@ def draw_importance(history: History, *, theme: Theme = LIGHT) -> Figure:
 def _sample_text(found: Importance, history: History) -> str:
     sample, count = len(found.sample), len(found.compared.results)
     of = f"{sample:,} of {count:,} results" if sample < count else format_length(count, "results")
-    return f"{of} at {format_length(found.compared.length, history.spec.unit)}"
+    drawn = ", mostly drawn near good trials" if history.spec.search.sampler is Sampler.DENSITY else ""
+    return f"{of} at {format_length(found.compared.length, history.spec.unit)}{drawn}"

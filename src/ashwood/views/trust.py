@@ -36,7 +36,7 @@ from ashwood.search.trust import (
 )
 from ashwood.search.vocabulary import Audited, LastChance, Promoted, TrialId
 from ashwood.views.ladder import Ladder
-from ashwood.views.wording import format_length, format_value
+from ashwood.views.wording import all_of, format_length, format_value
 
 _SIMILAR = 0.1
 """Costs that differ less from 1 than this are called equal."""
@@ -419,10 +419,12 @@ def _ends(interval: Interval) -> tuple[float, float]:
 
 def _sentence(level: Level, rung: int | None, length: int | None, pairs: Sequence[PairReading], unit: str) -> str:
     match level:
-        case Level.TRUSTWORTHY if any(pair.lower == 0 and pair.trusted is False for pair in pairs):
+        case Level.TRUSTWORTHY if doubtful := {pair.lower: pair.length for pair in pairs if pair.trusted is False}:
+            rungs = all_of([f"rung {number} ({format_length(each, unit)})" for number, each in doubtful.items()])
+            predict = "predicts" if len(doubtful) == 1 else "predict"
             return (
-                f"Early stopping can be trusted, although the first rung ({format_length(length or 0, unit)}) hardly "
-                "predicts which trials are good later: the rungs above it do, and its training costs little."
+                f"Early stopping can be trusted on the whole, although {rungs} hardly {predict} which trials are good "
+                "later."
             )
         case Level.TRUSTWORTHY:
             return (

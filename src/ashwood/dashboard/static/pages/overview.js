@@ -26,6 +26,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
   const winner = h("div");
   const verdict = h("div");
   const brackets = h("div");
+  const scrolled = { class: "scroll-x", tabindex: 0, role: "group", "aria-label": "Brackets and rungs, table" };
   const troubles = new Troubles(model, signal);
   const lines = h("ol", { class: "happenings" });
   const nothing = h("div", { class: "card", hidden: true });
@@ -86,7 +87,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
     card("Best trial", winner),
     new Note(model, model.path, "", signal).element,
     troubles.element,
-    card("Brackets and rungs", brackets),
+    card("Brackets and rungs", h("div", scrolled, brackets)),
     halving ? card("Can early stopping be believed?", verdict) : null,
     activity,
   ];
