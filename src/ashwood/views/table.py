@@ -14,6 +14,7 @@ from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import ABSENT, Const, Space
+from ashwood.views.failures import headline
 from ashwood.views.spending import LiveAttempt
 from ashwood.views.trials import TrialRow, TrialTable, has_diverged
 from ashwood.views.wording import NULL, format_value
@@ -100,7 +101,7 @@ def trial_record(
         "audits": row.audits,
         "attempts": row.attempt,
         "failures": len(row.errors),
-        "error": row.errors[-1][:_LONGEST_ERROR].partition("\n")[0] if row.errors else None,
+        "error": headline(row.errors[-1])[:_LONGEST_ERROR] if row.errors else None,
         "diverged": True if has_diverged(row, metric) else None,
         "preempted": row.preempted,
         "node": None if live is None else live.node or None,
