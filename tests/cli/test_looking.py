@@ -96,6 +96,14 @@ def test_filter_that_matches_nothing_offers_known_values(failing: Workplace) -> 
     assert "labels are: none" in failing.ashwood("list", "--label", "good")
 
 
+def test_errors_of_failed_trials_are_shown_on_a_narrow_terminal(failing: Workplace) -> None:
+    with on_terminal(failing, "trials", "1", "--filter", "state=errored", columns=50) as screen:
+        lines = screen.left().splitlines()
+    assert lines[0].split()[:3] == ["trial", "state", "error"]
+    assert re.fullmatch(r"\s+\d+  errored  MemoryError: out of memory: \d.*", lines[1])
+    assert all(cell_len(line) <= 50 for line in lines)
+
+
 def test_list_shows_metric_and_search(failing: Workplace) -> None:
     header, line = failing.ashwood("list").splitlines()
     assert header.split()[:7] == ["id", "name", "state", "done", "trials", "best", "created"]
