@@ -423,7 +423,8 @@ def show_trials(
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
-    everything = list(trial_records(table, spec, storage.locate))
+        now = time.time() if opened.is_driven(experiment) else None
+    everything = list(trial_records(table, spec, storage.locate, now))
     sort = ("trial" if json else "best") if sort is None else sort
     sort = best_first(everything, sort, spec.metric, smaller_is_better=spec.smaller_is_better)
     records = select(everything, where, sort)

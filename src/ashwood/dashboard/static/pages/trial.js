@@ -78,7 +78,7 @@ export default async function trialPage(place) {
       const links = trial.replicates.map((other, at) => [at ? ", " : "", named(other)]);
       put(reached.notes[1], "trained again as ", links);
     }
-    worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
+    worked.set(format.duration(trainingTime(trial, model.data.driven)), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
     const failed = trial.attempts.filter((each) => each.error).length;
     tries.set(String(trial.attempts.length), failed ? `${failed} failed` : "");
     const failure = errorOf(trial);
@@ -218,6 +218,14 @@ function stepsOf(trial, { unit }) {
       h("div", { class: "decision" }, step.reason || step.text),
     );
   });
+}
+
+/** Return the seconds in which the attempts ran, up to now if one runs. */
+function trainingTime({ seconds, attempts }, driven) {
+  const running = driven ? attempts.find((each) => each.ended_at === null) : null;
+  if (!running) return seconds;
+  const lasted = (each) => (each.ended_at ?? Date.now() / 1000) - each.started_at;
+  return attempts.reduce((sum, each) => sum + lasted(each), 0);
 }
 
 /** Return the attempts. Their errors are folded, and the error under the title is not repeated. */
