@@ -635,6 +635,7 @@ def _bracket_record(bracket: BracketView) -> dict[str, Any]:
             "promoted": r.promoted,
             "audits": r.audits,
             "failed": r.failed,
+            "killed": r.killed,
             "training": len(r.training),
         }
         for r in bracket.rungs

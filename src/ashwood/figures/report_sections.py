@@ -367,8 +367,10 @@ def _cell(rung: RungView, *, last: bool) -> Iterator[str]:
         yield _count(rung.audits, "audits")
     if rung.training:
         yield f"{len(rung.training):,} training"
-    if rung.failed:
-        yield f"{rung.failed:,} failed"
+    if failed := rung.failed - rung.killed:
+        yield f"{failed:,} failed"
+    if rung.killed:
+        yield f"{rung.killed:,} killed"
 
 
 def _arrows(settings: SearchSettings) -> str:
