@@ -80,7 +80,7 @@ def _ranges(outcomes: Sequence[Outcome]) -> Table:
     groups = [(kind, [each for each in outcomes if each.kind == kind]) for kind in kinds]
     return Table(
         "Previews against runs",
-        "Wall-clock as `preview-search` says before the run, from a few short trials (`--measure`) or another "
+        "Wall-clock as `preview` says before the run, from a few short trials (`--measure`) or another "
         "experiment (`--like`), against what it was. Aim: the actual lies in the range of 10 to 90 % in 70 to 90 % of "
         "the runs, and the median of actual / predicted is within 10 % of 1.",
         ["", "runs", "in the range, %", "actual / predicted, median", "off by, median, %", "width of the range, %"],
@@ -137,14 +137,14 @@ def _time() -> Table:
             "searcher: {name: adaptive_asha, metric: loss, max_length: 256, max_trials: 500}\n"
             "hyperparameters: {x: {type: double, minval: 0, maxval: 1}}\n"
         )
-        command = [sys.executable, "-c", "from ashwood.cli.main import main; main()", "preview-search", str(path)]
+        command = [sys.executable, "-c", "from ashwood.cli.main import main; main()", "preview", str(path)]
         rows: list[list[object]] = []
         for what, more in (("trials a length only", []), ("with time, money and comparison", ["--unit-time", "40s"])):
             seconds = [_clocked([*command, "--workers", "8", *more]) for _ in range(3)]
             rows.append([what, min(seconds), median(seconds)])
     return Table(
         "Time of a preview",
-        "`ashwood preview-search` for 500 trials with all its simulations, in seconds, start-up included. Aim: 3.",
+        "`ashwood preview` for 500 trials with all its simulations, in seconds, start-up included. Aim: 3.",
         ["", "best of 3", "median of 3"],
         rows,
     )

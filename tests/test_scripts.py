@@ -316,6 +316,7 @@ def test_fresh_process_for_each_attempt(tmp_path: Path) -> None:
     reused = ashwood.run(only_once_in_a_process, searcher=searcher, **search)
     with open_home(tmp_path) as home:
         failed = [e.event for _, e in home.store.log(reused.id).read() if isinstance(e.event, AttemptFailed)]
-    assert "if the code cannot run twice in one process, set reuse_workers: false" in failed[0].error
+    assert failed[0].error.endswith("If the code cannot run twice in one process, set reuse_workers: false.")
+    assert "reuse_workers" not in failed[0].error.partition("\n")[0]
     fresh = ashwood.run(only_once_in_a_process, searcher=searcher, reuse_workers=False, **search)
     assert list(fresh.trials()["state"]) == ["completed"] * 3

@@ -47,8 +47,7 @@ def test_failed_and_diverged_trials_are_grouped_by_cause(failing: Workplace) -> 
     for output in (printed_by_run(failing), failing.ashwood("describe")):
         assert failed in output
         assert re.search(r"^diverged: .*loss is NaN", output, re.MULTILINE)
-    # Once with the advice about workers that train several trials, and once without.
-    assert printed_by_run(failing).count("will not be retried") <= 2
+    assert printed_by_run(failing).count("will not be retried") == 1
     first = failing.json("describe")["failures"][0]
     assert (first["kind"], len(first["trials"])) == ("failed", states.count("errored"))
 
@@ -95,6 +94,14 @@ def test_filter_that_matches_nothing_offers_known_values(failing: Workplace) -> 
     assert "state=erored (did you mean 'errored'?): values of state are completed, errored, stopped" in output
     assert "x>7: hparams.x is from 0." in failing.ashwood("trials", "--filter", "x>7")
     assert "labels are: none" in failing.ashwood("list", "--label", "good")
+
+
+def test_errors_of_failed_trials_are_shown_on_a_narrow_terminal(failing: Workplace) -> None:
+    with on_terminal(failing, "trials", "1", "--filter", "state=errored", columns=50) as screen:
+        lines = screen.left().splitlines()
+    assert lines[0].split()[:3] == ["trial", "state", "error"]
+    assert re.fullmatch(r"\s+\d+  errored  MemoryError: out of memory: \d.*", lines[1])
+    assert all(cell_len(line) <= 50 for line in lines)
 
 
 def test_list_shows_metric_and_search(failing: Workplace) -> None:

@@ -1,4 +1,4 @@
-"""``ashwood preview-search`` with and without training times."""
+"""``ashwood preview`` with and without training times."""
 
 from __future__ import annotations
 

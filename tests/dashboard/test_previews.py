@@ -26,7 +26,7 @@ def test_slow_preview_is_ended_and_does_not_delay_others(client: TestClient, mon
         asked = beside.submit(client.post, "/api/v1/preview", json={"text": HEAVY})
         assert client.post("/api/v1/preview", json={"text": "name: x\n"}).json()["problems"]
         [problem] = asked.result().json()["problems"]
-    assert "needs more; ashwood preview-search FILE" in problem["message"]
+    assert "needs more; ashwood preview FILE" in problem["message"]
 
 
 def test_new_preview_ends_the_oldest_if_there_are_too_many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

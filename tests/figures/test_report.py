@@ -254,6 +254,17 @@ def test_failures_are_counted_by_their_first_lines(page: Page) -> None:
     assert "Traceback" not in page.visible_text
 
 
+def test_report_counts_equal_errors_with_and_without_advice_as_one_kind() -> None:
+    workers = ran(8)
+    folded = fold(History(workers.experiment.spec), workers.entries)
+    advice = " (this worker process had trained before; set reuse_workers: false)"
+    for trial, end in ((0, ""), (1, advice)):
+        folded.progress.trials.rows[trial].errors = (f"MemoryError: too large{end}\ndetails",)
+    visible_text = page_of(folded).visible_text.partition("Failures and warnings")[2]
+    assert visible_text.count("MemoryError: too large") == 1
+    assert "reuse_workers" not in visible_text
+
+
 def test_report_of_unfinished_experiment_has_notice() -> None:
     workers = ran(40, stop_after=80)
     spec = workers.experiment.spec

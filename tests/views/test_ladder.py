@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ashwood.experiment.decisions import ContinueTrial, ExtendSearch, ReopenTrial, TrainTrial
 from ashwood.experiment.entry import Entry, fold
-from ashwood.experiment.events import DriverStarted, PauseRequested, ValidationReported
+from ashwood.experiment.events import DriverStarted, PauseRequested, TrialKillRequested, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.learning import LearningBracket
@@ -135,6 +135,14 @@ def test_promotion_while_experiment_pauses_counts_at_once() -> None:
     assert ladder.rung(0) == 1
 
 
+def test_trial_killed_on_the_way_to_a_rung_counts_as_killed_there() -> None:
+    settings = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2))
+    ladder, experiment = Ladder(spec_of(settings)), Experiment(spec_of(settings))
+    for event in (DriverStarted(2), TrialKillRequested(0)):
+        ladder.apply(Entry(0.0, event, experiment.handle(event)))
+    assert (ladder.brackets[0].rungs[0].failed, ladder.brackets[0].rungs[0].killed) == (1, 1)
+
+
 @given(ran=runs())
 def test_rankings_agree_with_counts(ran: Workers) -> None:
     ladder = ladder_of(ran)
@@ -142,6 +150,8 @@ def test_rankings_agree_with_counts(ran: Workers) -> None:
         for ranking, counts in zip(rungs, bracket.rungs, strict=True):
             assert (ranking.length, len(ranking.ranked)) == (counts.length, counts.arrived)
             assert (ranking.promoted, len(ranking.dropped_out)) == (counts.promoted, counts.failed)
+            killed = [trial for trial in ranking.dropped_out if ladder.paths[trial].state is TrialState.KILLED]
+            assert len(killed) == counts.killed
             assert {each.trial for each in ranking.ranked if each.standing is Standing.WAITS} == counts.waiting
             assert set(ranking.training) == counts.training
 

@@ -89,6 +89,13 @@ def test_preempted_attempt_is_no_longer_busy() -> None:
     assert (spending.busy_seconds, spending.slot_seconds) == (4.0, 10.0)
 
 
+def test_seconds_of_running_attempt_count_from_its_start() -> None:
+    spending = spending_of((0.0, DriverStarted(1)), (3.0, AttemptStarted(0, 1, 0, 0)), (7.0, CapacityChanged(1)))
+    assert (spending.so_far(0), spending.so_far(0, 20.0), spending.so_far(0, 5.0)) == (4.0, 17.0, 4.0)
+    spending.apply(Entry(23.0, AttemptFailed(0, 1, "boom")))
+    assert spending.so_far(0, 30.0) == 0.0
+
+
 def test_late_events_of_ended_attempt_change_nothing() -> None:
     spending = spending_of(
         (0.0, DriverStarted(1)),

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.errors import AshwoodError
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import AttemptStarted, DriverStarted
 from ashwood.search.space import Categorical, Const, Double, Group, Space, Tree
 from ashwood.views.table import (
     Record,
@@ -19,7 +21,10 @@ from ashwood.views.table import (
     select,
     setting_of,
     trial_columns,
+    trial_records,
 )
+from ashwood.views.trials import TrialRow, TrialTable
+from tests.views.simulate import asha, spec_of
 
 
 @pytest.mark.parametrize("sort", ["loss", "-loss"])
@@ -101,6 +106,15 @@ def test_records_have_a_column_for_each_hyperparameter_in_the_order_of_the_file(
     names = ["opt", "sgd.momentum", "sgd.more.a", "sgd.more.b", "lr"]
     assert list(blank_hparams(Space(tree))) == [f"hparams.{name}" for name in names]
     assert blank_hparams(Space({"lr": Double(0.0, 1.0)})) == {}
+
+
+def test_seconds_include_running_attempt() -> None:
+    table = TrialTable(spec_of(asha(1)))
+    table.rows[0] = TrialRow(0, 0, 0, {}, 0, 4, 0.0, seconds=5.0)
+    for at, event in ((0.0, DriverStarted(1)), (10.0, AttemptStarted(0, 2, 0, 0))):
+        table.spending.apply(Entry(at, event))
+    (record,) = trial_records(table, spec_of(asha(1)), str, 27.0)
+    assert record["seconds"] == 22.0
 
 
 KINDS: list[Record] = [

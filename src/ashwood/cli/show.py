@@ -24,7 +24,7 @@ from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergen
 from ashwood.eventlog.fold_cache import fold, read_progress
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.sizes import format_size
 from ashwood.experiment.spec import ExperimentSpec, Unit, source_of
 from ashwood.forecast.time_left import Forecaster
@@ -79,6 +79,11 @@ _MOST_COLUMNS = 30
 _FEW = 20
 """Number of trials that a terminal shows by default."""
 _FEWEST_COLUMNS = 3
+_FAILED = (TrialState.ERRORED, TrialState.INVALID)
+_ERROR_FIRST = ["trial", "state", "error"]
+"""First columns of a table of failed trials on a terminal."""
+_BESIDE_ERROR = 18
+"""Width of the two columns before the error, with the gaps."""
 _PATIENCE = 1.0
 """Time limit of a forecast in seconds."""
 
@@ -418,7 +423,8 @@ def show_trials(
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
-    everything = list(trial_records(table, spec, storage.locate))
+        now = time.time() if opened.is_driven(experiment) else None
+    everything = list(trial_records(table, spec, storage.locate, now))
     sort = ("trial" if json else "best") if sort is None else sort
     sort = best_first(everything, sort, spec.metric, smaller_is_better=spec.smaller_is_better)
     records = select(everything, where, sort)
@@ -435,6 +441,9 @@ def show_trials(
     left_out = len(columns) - _MOST_COLUMNS
     if left_out > 0:
         columns = _main_columns(columns)
+    if columns[: len(_ERROR_FIRST)] == _ERROR_FIRST:  # As much of the errors as fits is more useful than other columns.
+        room = make_console().width - _BESIDE_ERROR
+        shown = [record | {"error": brief(record["error"] or "", room) or None} for record in shown]
     rows = [[setting_of(record, column) for column in columns] for record in shown]
     names = [heading(column, columns) for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
@@ -459,6 +468,8 @@ def _columns(records: Sequence[Mapping[str, Any]], every: Sequence[str], metric:
     if not by_use:
         return columns
     first = ["trial", f"best.{metric}", "state", "length"]
+    if all(record["state"] in _FAILED for record in records) and any(record["error"] for record in records):
+        first = [*_ERROR_FIRST, *first]
     hparams = [column for column in columns if column.startswith("hparams.")]
     varied = [column for column in hparams if len({str(record.get(column)) for record in records}) > 1]
     return list(dict.fromkeys([*first, *varied, *columns]))
@@ -468,7 +479,7 @@ def _main_columns(columns: Sequence[str]) -> list[str]:
     """Return the first 30 columns: general ones first, then hyperparameters, then metrics."""
     own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best.")]
     hparams = [column for column in columns if column.startswith("hparams.")]
-    kept = set(list(dict.fromkeys([*own, *hparams, *columns]))[:_MOST_COLUMNS])
+    kept = set(list(dict.fromkeys([*columns[:_FEWEST_COLUMNS], *own, *hparams, *columns]))[:_MOST_COLUMNS])
     return [column for column in columns if column in kept]
 
 
@@ -624,6 +635,7 @@ def _bracket_record(bracket: BracketView) -> dict[str, Any]:
             "promoted": r.promoted,
             "audits": r.audits,
             "failed": r.failed,
+            "killed": r.killed,
             "training": len(r.training),
         }
         for r in bracket.rungs

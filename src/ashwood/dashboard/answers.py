@@ -146,8 +146,8 @@ class RungCounts:
 
     ``length`` is null if training code decides how long it trains: the rung is the end of each trial.
     ``arrived``: compared at the rung; ``promoted``: promoted from it; ``audits``: promoted from it because they were
-    drawn at random; ``failed``: ended before they were compared, or while paused; ``training``: training towards it
-    now; ``waiting``: paused at it, and may still be promoted.
+    drawn at random; ``failed``: ended before they were compared, or while paused; ``killed``: those of them that a user
+    killed; ``training``: training towards it now; ``waiting``: paused at it, and may still be promoted.
     """
 
     length: int | None
@@ -155,6 +155,7 @@ class RungCounts:
     promoted: int
     audits: int
     failed: int
+    killed: int
     training: int
     waiting: int
 

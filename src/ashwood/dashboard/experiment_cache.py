@@ -237,7 +237,7 @@ class CachedExperiment:
         A replicate has no rung.  ``blank`` has values of the hyperparameters that the trial lacks.
         """
         table = self.history.progress.trials
-        record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str, blank)
+        record = trial_record(table.rows[trial], table.spending, self.spec.metric, str, blank)
         ladder = self.history.ladder
         record["rung"] = None if trial in ladder.originals else ladder.rung(trial)
         result = last_result(ladder, trial)

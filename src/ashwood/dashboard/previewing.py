@@ -33,7 +33,7 @@ _MOST_TRIALS = 20_000
 _NICENESS = 5
 _OUT_OF_MEMORY = 3
 _COMMAND = (sys.executable, "-P", "-m", "ashwood.dashboard.previewing")
-_ELSEWHERE = "ashwood preview-search FILE has no such limit"
+_ELSEWHERE = "ashwood preview FILE has no such limit"
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def answer_of(
         return answer
     if search.max_trials > _MOST_TRIALS:
         what = f"{search.max_trials:,} trials take too long to simulate on a page"
-        return replace(answer, too_large=f"{what}: ashwood preview-search FILE does it in a terminal")
+        return replace(answer, too_large=f"{what}: ashwood preview FILE does it in a terminal")
     if deadline_hours is not None:
         return _fit(answer, spec, text, Budget(seconds=deadline_hours * 3_600), (workers, unit_seconds))
     prices = Prices(

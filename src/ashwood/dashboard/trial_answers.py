@@ -232,6 +232,8 @@ def trial_page(cached: CachedExperiment, trial: TrialId) -> TrialPage:
             for entry in entries
             for decision in entry.decisions
             if getattr(decision, "trial", None) == trial and not is_routine(decision)
+            # The decision that closes the trial says the same.
+            if not isinstance(decision, d.AbortTrial)
         ],
         attempts=_attempts(cached, trial, happenings),
         # Checkpoints have a list of their own.
@@ -287,7 +289,6 @@ _KINDS: Mapping[type, str] = {
     d.SuspendTrial: "suspended",
     d.CompleteTrial: "completed",
     d.StopTrial: "stopped",
-    d.AbortTrial: "aborted",
     d.CloseTrial: "closed",
     d.ReopenTrial: "reopened",
     d.DeleteCheckpoint: "checkpoint deleted",

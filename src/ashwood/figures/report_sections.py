@@ -21,7 +21,7 @@ from ashwood.forecast.budget import Spent, budget
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.failures import FailureKind, group_failures
+from ashwood.views.failures import FailureKind, group_failures, headline
 from ashwood.views.history import History
 from ashwood.views.importance import by_importance, takeaway
 from ashwood.views.ladder import BracketView, RungView
@@ -367,8 +367,10 @@ def _cell(rung: RungView, *, last: bool) -> Iterator[str]:
         yield _count(rung.audits, "audits")
     if rung.training:
         yield f"{len(rung.training):,} training"
-    if rung.failed:
-        yield f"{rung.failed:,} failed"
+    if failed := rung.failed - rung.killed:
+        yield f"{failed:,} failed"
+    if rung.killed:
+        yield f"{rung.killed:,} killed"
 
 
 def _arrows(settings: SearchSettings) -> str:
@@ -494,16 +496,12 @@ def _reasons(history: History) -> Iterator[tuple[int, str]]:
     losses: defaultdict[TrialId, list[str]] = defaultdict(list)
     for loss in history.details.losses:
         what = "declared its hyperparameters invalid" if isinstance(loss, HparamsInvalid) else "lost its worker"
-        losses[loss.trial].append(f"{what}: {_headline(loss.why)}")
+        losses[loss.trial].append(f"{what}: {headline(loss.why)}")
     for row in history.progress.trials.rows.values():
         for error in row.errors:
-            yield row.id, _headline(error)
+            yield row.id, headline(error)
         for line in losses[row.id]:
             yield row.id, line
-
-
-def _headline(error: str) -> str:
-    return error.strip().partition("\n")[0]
 
 
 def _shorten(line: str) -> str:

@@ -94,6 +94,8 @@ def _step(rung: RungView, just: int | None, *, last: bool, wide: bool) -> Text:
         text.append(f" {rung.audits}{' audited' if wide else '◇'}", style="magenta")
     if rung.training:
         text.append(f" {len(rung.training)}{' training' if wide else '▸'}", style="cyan")
-    if rung.failed:
-        text.append(f" {rung.failed}{' failed' if wide else '✗'}", style="red")
+    if failed := rung.failed - rung.killed:
+        text.append(f" {failed}{' failed' if wide else '✗'}", style="red")
+    if rung.killed:
+        text.append(f" {rung.killed}{' killed' if wide else '◆'}", style="red")
     return text

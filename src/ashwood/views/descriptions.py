@@ -127,7 +127,7 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
         case d.StopTrial(trial, _, why):
             return f"stop trial {trial} ({why})"
         case d.AbortTrial(trial):
-            return f"abort trial {trial}"
+            return f"kill the process of trial {trial}"
         case d.CloseTrial(trial, state, why):
             return f"trial {trial} is {state} ({why})"
         case d.ReopenTrial(trial=trial, why=why):

@@ -26,7 +26,7 @@ from ashwood.views.wording import NULL, format_setting
 
 _LONGEST_CAUSE = 200
 _ADVICE = " (this worker process had trained before;"
-"""Beginning of the advice that the backend adds to some errors, although it is not a part of their cause."""
+"""Beginning of the advice in the first line of some errors of old logs, although it is not a part of their cause."""
 _MOST_SHARED = 3
 _CHANCE = 0.01
 """Largest probability with which a property that a group shares may be a coincidence."""
@@ -132,7 +132,12 @@ def _cause(row: TrialRow, kind: FailureKind, metric: str) -> str:
         return f"{metric} is {'NaN' if isnan(row.metrics[metric]) else 'infinite'}"
     if not row.errors:
         return "it exited before it had trained to the length of its job"
-    return row.errors[-1].partition("\n")[0].partition(_ADVICE)[0][:_LONGEST_CAUSE].strip()
+    return headline(row.errors[-1])[:_LONGEST_CAUSE].strip()
+
+
+def headline(error: str) -> str:
+    """Return the first line of an error, without advice that is not a part of its cause."""
+    return error.strip().partition("\n")[0].partition(_ADVICE)[0]
 
 
 def _words(cause: str) -> tuple[str, ...]:

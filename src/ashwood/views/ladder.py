@@ -179,6 +179,7 @@ class RungView:
         audits: number of these promotions that were audits.
         failed: number of trials that failed or were stopped on their way to this rung, or were ended while they were
             paused at it.  They count as the worst.
+        killed: number of these trials that a user killed.
         training: the trials that train towards this rung.
         waiting: the trials that are paused at this rung and may be promoted.
     """
@@ -188,6 +189,7 @@ class RungView:
     promoted: int = 0
     audits: int = 0
     failed: int = 0
+    killed: int = 0
     training: set[TrialId] = field(default_factory=set)
     waiting: set[TrialId] = field(default_factory=set)
 
@@ -561,6 +563,7 @@ class Ladder:
         elif path.dropped_out:
             rung.arrived -= waited
             rung.failed += 1
+            rung.killed += decision.state is TrialState.KILLED
 
     def _leave(self, trial: TrialId, path: TrialPath) -> RungView:
         rung = self.brackets[path.bracket].rungs[path.rung]

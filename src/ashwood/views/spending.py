@@ -141,6 +141,14 @@ class Spending:
         """Return the seconds in which drivers have run, including the time since the last entry if one runs."""
         return self.driver_seconds + (max(0.0, now - self._last_at) if self._driven else 0.0)
 
+    def so_far(self, trial: TrialId, now: float | None = None) -> float:
+        """Return the seconds that the running attempt of a trial has run until the last entry, or 0 if none runs.
+
+        If ``now`` is given, the time since the last entry counts too.  It should be given only while a driver runs.
+        """
+        live = self.live.get(trial)
+        return 0.0 if live is None else max(self._last_at, now or 0.0) - live.since
+
     def seconds_to_train(self, length: float, now: float) -> float | None:
         """Return the seconds that further training of ``length`` takes on the present slots, at the pace so far.
 

@@ -14,17 +14,27 @@ from ashwood.errors import AshwoodError, did_you_mean
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import NO_LENGTH
 from ashwood.search.space import ABSENT, Const, Space
-from ashwood.views.spending import LiveAttempt
+from ashwood.views.failures import headline
+from ashwood.views.spending import Spending
 from ashwood.views.trials import TrialRow, TrialTable, has_diverged
 from ashwood.views.wording import NULL, format_value
 
 Record: TypeAlias = dict[str, Any]
 
 
-def trial_records(table: TrialTable, spec: ExperimentSpec, locate: Callable[[str], str]) -> Iterator[Record]:
-    """Yield a flat record for each trial; ``locate`` returns the location of a checkpoint from its name."""
+def trial_records(
+    table: TrialTable, spec: ExperimentSpec, locate: Callable[[str], str], now: float | None = None
+) -> Iterator[Record]:
+    """Yield a flat record for each trial.
+
+    Args:
+        table: the trials.
+        spec: the description of the experiment.
+        locate: returns the location of a checkpoint from its name.
+        now: current time if a driver runs, or None; without it, running attempts count up to the last entry of the log.
+    """
     for row in table.rows.values():
-        yield trial_record(row, table.spending.live.get(row.id), spec.metric, locate)
+        yield trial_record(row, table.spending, spec.metric, locate, now=now)
 
 
 def trial_columns(records: Iterable[Record], space: Space) -> list[str]:
@@ -63,7 +73,12 @@ def blank_hparams(space: Space) -> Record:
 
 
 def trial_record(
-    row: TrialRow, live: LiveAttempt | None, metric: str, locate: Callable[[str], str], blank: Record | None = None
+    row: TrialRow,
+    spending: Spending | None,
+    metric: str,
+    locate: Callable[[str], str],
+    blank: Record | None = None,
+    now: float | None = None,
 ) -> Record:
     """Return a flat record of a trial: state, lengths, times, metrics, and ``hparams.NAME`` for each hyperparameter.
 
@@ -76,11 +91,13 @@ def trial_record(
 
     Args:
         row: the trial.
-        live: its running attempt, or None.
+        spending: has the running attempts, or None if they do not matter.
         metric: name of the metric that the search compares.
         locate: returns the location of a checkpoint from its name.
         blank: values of hyperparameters that the trial lacks, to get all columns: `blank_hparams`.
+        now: current time if a driver runs, or None.
     """
+    live = None if spending is None else spending.live.get(row.id)
     checkpoint = row.best_checkpoint
     return {
         "trial": row.id,
@@ -100,11 +117,11 @@ def trial_record(
         "audits": row.audits,
         "attempts": row.attempt,
         "failures": len(row.errors),
-        "error": row.errors[-1][:_LONGEST_ERROR].partition("\n")[0] if row.errors else None,
+        "error": headline(row.errors[-1])[:_LONGEST_ERROR] if row.errors else None,
         "diverged": True if has_diverged(row, metric) else None,
         "preempted": row.preempted,
         "node": None if live is None else live.node or None,
-        "seconds": row.seconds,
+        "seconds": row.seconds + (0.0 if spending is None else spending.so_far(row.id, now)),
         "created_at": row.created_at,
         "ended_at": row.ended_at,
         "checkpoint": None if checkpoint is None else locate(checkpoint.path),

@@ -17,8 +17,9 @@ from ashwood.trial.run import message_of, run
 TrainingCode = Callable[[Any], Any]
 
 _TRAINED_BEFORE = (
-    " (this worker process had trained before; if the code cannot run twice in one process, set reuse_workers: false)"
+    "This worker process had trained before. If the code cannot run twice in one process, set reuse_workers: false."
 )
+"""Last line of some errors.  It is not in their first line, by which equal errors are recognized."""
 
 
 Runner = Callable[[WorkerJob, Channel, Path], Message]
@@ -38,8 +39,7 @@ class InlineRunner:
         if not isinstance(outcome, Failed):
             self._has_worked = True
         elif self._has_worked and not outcome.has_reported:
-            headline, _, details = outcome.error.partition("\n")
-            outcome = outcome._replace(error=f"{headline}{_TRAINED_BEFORE}\n{details}")
+            outcome = outcome._replace(error=f"{outcome.error.rstrip()}\n\n{_TRAINED_BEFORE}")
         return message_of(outcome)
 
 

@@ -239,12 +239,16 @@ function addressOf(id, { where, q }) {
   return `/experiments/${id}?${new URLSearchParams({ tab: "trials", q: words })}`;
 }
 
-function bracketsTable({ brackets, unit }) {
+function bracketsTable({ brackets: all, unit }) {
+  // The server counts killed trials as failed, too, because both rank last.
+  const own = (rung) => ({ ...rung, failed: rung.failed - rung.killed });
+  const brackets = all.map((bracket) => ({ ...bracket, rungs: bracket.rungs.map(own) }));
   if (brackets.length === 0) return h("p", { class: "muted" }, "None yet");
   const has = (name) => brackets.some((bracket) => bracket.rungs.some((rung) => rung[name]));
   const some = (name) => (has(name) ? [name] : []);
   const training = has("training") || !(has("failed") || has("audits")) ? ["training"] : [];
-  const counts = ["length", "arrived", "promoted", ...some("audits"), ...training, ...some("failed")];
+  const ended = [...some("failed"), ...some("killed")];
+  const counts = ["length", "arrived", "promoted", ...some("audits"), ...training, ...ended];
   const heads = [unit || "length", "reached", ...counts.slice(2)];
   const right = [...heads.keys()];
   const count = (number) => (number ? format.count(number) : h("span", { class: "none" }, "·"));

@@ -362,7 +362,7 @@ class Editor {
 
 function showPlan(place, answer) {
   const { plan, unit } = answer;
-  const command = h("code", null, "ashwood preview-search FILE --measure");
+  const command = h("code", null, "ashwood preview FILE --measure");
   const hint = ["Enter workers and seconds per unit to estimate time and cost; ", command, " measures them."];
   const isOpenEnded = plan.settings.max_length === null;
   put(

@@ -37,7 +37,7 @@ export default async function trialPage(place) {
   const actions = h("div", { class: "actions" });
   const best = new Fact("Best");
   const length = new Fact("Trained to");
-  const reached = new Fact("Reached");
+  const reached = new Fact("Rung");
   const worked = new Fact("Training time");
   const tries = new Fact("Attempts");
   const why = h("p", { class: "why" });
@@ -71,14 +71,15 @@ export default async function trialPage(place) {
     length.set(format.length(trial.length, unit), longest);
     const bracket = data.brackets.length > 1 ? `bracket ${trial.bracket}` : "";
     const original = trial.replicate_of;
-    reached.set(original === null ? `rung ${trial.rung ?? format.NONE}` : "no rung", original === null ? bracket : "");
+    const [rung, at] = original === null ? rungOf(trial, unit) : ["no rung", ""];
+    reached.set(rung, original === null ? [at, bracket].filter(Boolean).join(", ") : "");
     const named = (other) => h("a", { href: address(other) }, `trial ${other}`);
     if (original !== null) put(reached.notes[1], "replicate of ", named(original));
     else if (trial.replicates.length) {
       const links = trial.replicates.map((other, at) => [at ? ", " : "", named(other)]);
       put(reached.notes[1], "trained again as ", links);
     }
-    worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
+    worked.set(format.duration(trainingTime(trial, model.data.driven)), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
     const failed = trial.attempts.filter((each) => each.error).length;
     tries.set(String(trial.attempts.length), failed ? `${failed} failed` : "");
     const failure = errorOf(trial);
@@ -218,6 +219,22 @@ function stepsOf(trial, { unit }) {
       h("div", { class: "decision" }, step.reason || step.text),
     );
   });
+}
+
+/** Return the rung of a trial, or that it ended or trains on the way to it, and the length of the rung. */
+function rungOf({ rung, lengths, length, state }, unit) {
+  const needed = rung === null ? null : lengths[rung];
+  if (needed === null) return [String(rung ?? format.NONE), ""];
+  const isBelow = length < needed && state !== "completed";
+  return [isBelow ? `on the way to rung ${rung}` : `rung ${rung}`, format.length(needed, unit)];
+}
+
+/** Return the seconds in which the attempts ran, up to now if one runs. */
+function trainingTime({ seconds, attempts }, driven) {
+  const running = driven ? attempts.find((each) => each.ended_at === null) : null;
+  if (!running) return seconds;
+  const lasted = (each) => (each.ended_at ?? Date.now() / 1000) - each.started_at;
+  return attempts.reduce((sum, each) => sum + lasted(each), 0);
 }
 
 /** Return the attempts. Their errors are folded, and the error under the title is not repeated. */
