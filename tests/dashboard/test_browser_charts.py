@@ -262,6 +262,22 @@ def test_comparison_has_row_at_equal_training(chromium: Browser, url: str) -> No
         assert violations(page) == []
 
 
+def test_list_has_room_for_names_and_only_failures_are_red(chromium: Browser, tmp_path: Path) -> None:
+    settings = SearchSettings(method=Method.RANDOM, max_length=8, max_trials=4, replicates=2)
+    failing = Workers(replace(spec_of(settings), name="digits-random"), lambda *_: 1.0, faults=(0.3, 0, 0), period=1)
+    failing.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, failing)
+    with shown(tmp_path) as url, window(chromium, url, size=(1100, 900)) as seen:
+        page = seen.page
+        seen.open("/")
+        name = page.get_by_role("link", name="digits-random")
+        expect(name).to_be_visible()
+        assert len(name.evaluate("(link) => [...link.getClientRects()]")) == 1
+        expect(page.get_by_text("replicates")).to_have_class("muted")
+        expect(page.get_by_text(re.compile("[0-9] failed"))).to_have_class("muted bad")
+
+
 def test_budget_and_its_figure_agree_on_what_was_expected(chromium: Browser, url: str) -> None:
     with window(chromium, url) as seen:
         seen.open("/experiments/1?tab=budget")
