@@ -310,8 +310,10 @@ def test_delete_asks_and_removes_everything(gated: Workplace, tmp_path: Path) ->
     assert sorted(path.name for path in experiments.iterdir()) == ["1", "2", "3"]
 
     output = gated.ashwood("delete", "1", "3", code=1)
-    assert "experiment 1 (toy), completed, 6 trials" in output
-    assert "with --yes" in output
+    assert output.splitlines() == [
+        "error: cannot ask whether to delete experiments 1, 3, because there is no terminal. Nothing was deleted. "
+        "To delete without a question, pass --yes"
+    ]
     assert len(listed(gated)) == 3
     assert "no experiment 9" in gated.ashwood("delete", "1", "9", "--yes", code=1)
     assert len(listed(gated)) == 3

@@ -262,6 +262,48 @@ def test_comparison_has_row_at_equal_training(chromium: Browser, url: str) -> No
         assert violations(page) == []
 
 
+def test_all_pages_show_result_of_recommended_trial(chromium: Browser, tmp_path: Path) -> None:
+    settings = SearchSettings(method=Method.RANDOM, max_length=8, max_trials=4)
+    spec = replace(spec_of(settings), space=SPACE, name="a-name with parts")
+    ran = Workers(spec, lambda trial, length: 0.01 if (trial, length) == (2, 3) else 2 + trial + 8 / length, period=1)
+    ran.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, ran)
+        add(home, searched(replace(settings, replicates=1)))
+    with shown(tmp_path) as url, window(chromium, url, size=(1100, 900)) as seen:
+        page, lowest = seen.page, "(lowest seen 0.01 by trial 2 at 3 epochs)"
+        seen.open("/experiments/1")
+        best = page.locator(".fact").first
+        expect(best.locator("b")).to_have_text("3")
+        expect(best).to_contain_text("trial 0 at 8 epochs")
+        expect(best).to_contain_text(lowest)
+        expect(page.locator(".winner .metric b")).to_have_text("3")
+        seen.open("/compare?ids=1,2")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="Best trial", exact=True))
+        expect(row).to_contain_text("Trial 0: 3 loss at 8 epochs")
+        expect(row).to_contain_text(lowest)
+        units = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="units", exact=True))
+        expect(units.locator("td").first).to_have_text(str(ran.experiment.spec.space.sample(7, 0, 0)["units"]))
+        seen.open("/")
+        expect(page.get_by_role("row").filter(has_text="#1").locator("b")).to_have_text("3")
+
+
+def test_list_has_room_for_names_and_only_failures_are_red(chromium: Browser, tmp_path: Path) -> None:
+    settings = SearchSettings(method=Method.RANDOM, max_length=8, max_trials=4, replicates=2)
+    failing = Workers(replace(spec_of(settings), name="digits-random"), lambda *_: 1.0, faults=(0.3, 0, 0), period=1)
+    failing.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, failing)
+    with shown(tmp_path) as url, window(chromium, url, size=(1100, 900)) as seen:
+        page = seen.page
+        seen.open("/")
+        name = page.get_by_role("link", name="digits-random")
+        expect(name).to_be_visible()
+        assert len(name.evaluate("(link) => [...link.getClientRects()]")) == 1
+        expect(page.get_by_text("replicates")).to_have_class("muted")
+        expect(page.get_by_text(re.compile("[0-9] failed"))).to_have_class("muted bad")
+
+
 def test_budget_and_its_figure_agree_on_what_was_expected(chromium: Browser, url: str) -> None:
     with window(chromium, url) as seen:
         seen.open("/experiments/1?tab=budget")

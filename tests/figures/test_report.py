@@ -22,7 +22,7 @@ from ashwood.figures.markup import Markup, h
 from ashwood.figures.registry import draw
 from ashwood.figures.report import ReportHeader, render_report
 from ashwood.figures.theme import DARK, LIGHT
-from ashwood.search.settings import Method
+from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Categorical, Double, Log, Space
 from ashwood.views.history import History
 from tests.dashboard.homes import NASTY, nasty_spec, ran
@@ -235,6 +235,15 @@ def test_better_report_without_checkpoint_is_a_second_line() -> None:
     assert seen is not None
     assert seen.startswith("lowest seen: ")
     assert seen in page_of(folded).visible_text
+
+
+def test_headline_is_result_of_recommended_trial() -> None:
+    spec = spec_of(SearchSettings(method=Method.RANDOM, max_length=8, max_trials=4))
+    workers = Workers(spec, lambda trial, length: 0.01 if (trial, length) == (2, 3) else trial + 8 / length, period=1)
+    workers.run()
+    page = page_of(fold(History(spec), workers.entries)).visible_text
+    assert "loss 1 trial 0, after 8 epochs" in " ".join(page.split())
+    assert "(lowest seen 0.01 by trial 2 at 3 epochs)" in page
 
 
 def test_report_shows_provenance() -> None:

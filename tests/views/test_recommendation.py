@@ -203,6 +203,10 @@ def test_recommended_trial_is_not_that_with_lowest_report() -> None:
     )
     assert [row.id for row in progress.best_trials(9)] == [1, 2, 0, 3]
     assert progress.summary()["recommended"]["trial"] == 1
+    assert progress.result is not None
+    assert (progress.result.trial, progress.result.length) == (1, 8)
+    assert progress.result.metric == pytest.approx(0.25)
+    assert progress.summary()["best"] == progress.result._asdict()
     kept = {checkpoint.trial for checkpoint in ran.experiment.checkpoints}
     assert kept == {0, 1, 2, 3} or spec.checkpoint_policy is None
     assert progress.ladder.now()[0][0].ranked[0].trial == 1
@@ -219,6 +223,26 @@ def test_until_all_trials_are_compared_best_result_is_recommended(search: Search
     progress = progress_of(ran)
     assert progress.recommendations() == []
     assert progress.recommended is progress.trials.leader
+    assert progress.best is not None
+    assert progress.result == progress.best
+
+
+def test_result_of_trial_whose_replicate_diverged_is_its_own_best() -> None:
+    search = replace(RANDOM, max_trials=1, replicates=1)
+    ran = Workers(spec_of(search), lambda trial, length: nan if trial else length, workers=1, period=1)
+    ran.run()
+    progress = progress_of(ran)
+    assert progress.recommendations()[0].mean is None
+    row = progress.trials.rows[0]
+    assert progress.result == (0, row.metric, row.metric_length, row.metric_at)
+
+
+@given(runs())
+def test_result_is_that_of_recommended_trial(ran: Workers) -> None:
+    progress = progress_of(ran)
+    assert (progress.result is None) == (progress.recommended is None or progress.recommended.metric is None)
+    if progress.result is not None and progress.recommended is not None:
+        assert progress.result.trial == progress.recommended.id
 
 
 @given(runs())

@@ -350,22 +350,23 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
                     f"experiment {record.id} is running, nothing was deleted. First stop it: ashwood kill {record.id}"
                 )
         if not yes:
+            if not sys.stdin.isatty():
+                what = f"experiment{'s' * (len(records) > 1)} {', '.join(str(record.id) for record in records)}"
+                raise AshwoodError(
+                    f"cannot ask whether to delete {what}, because there is no terminal. Nothing was deleted. "
+                    "To delete without a question, pass --yes"
+                )
             for record in records:
                 trials = sum(record.summary.get("trials", {}).values())
                 say(
                     f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}), {record.state}, {trials} trials",
                     err=True,
                 )
-            _confirm("Delete permanently, with all checkpoints, logs and files of its trials?")
+            question = "Delete permanently, with all checkpoints, logs and files of its trials?"
+            typer.confirm(question, abort=True, err=True)
         for record in records:
             remove_experiment(opened, record.id)
             if not json:
                 say(f"experiment {record.id} ({brief(record.name, LONGEST_NAME)}) is deleted", wrap=True)
     if json:
         print_json({"deleted": [record.id for record in records]})
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise AshwoodError(f"{question} Nothing was done, because there is no terminal to ask on; confirm with --yes")
-    typer.confirm(question, abort=True, err=True)

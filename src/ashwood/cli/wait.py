@@ -25,7 +25,7 @@ def wait_for(home: str | None, experiment: ExperimentId, *, json: bool) -> int:
     with open_home(home) as opened:
         _wait(opened, experiment)
         progress = read_progress(opened, experiment)
-    best = None if progress.best is None else progress.best._asdict()
+    best = None if progress.result is None else progress.result._asdict()
     data = {"experiment": experiment, "state": progress.state, "why_ended": progress.why_ended, "best": best}
     tell(closing(experiment, progress), json=json, **data)
     return EXIT_NEEDS_FIX if needs_fix(progress) else EXIT_CODES[progress.state]

@@ -211,8 +211,9 @@ class RecommendedSetting:
 class ExperimentHeader(ExperimentSummary):
     """The current state of an experiment; ``read`` is the fraction of its event log that the state includes.
 
-    ``seen`` is the best report if it is better than the best result, because no checkpoint was saved at its length.
-    ``recommended`` is null until all trials have been compared.  ``diverged`` counts the trials whose latest report has
+    ``best`` is the best result so far, and the result of the recommended trial when all trials have been compared:
+    ``recommended`` is null until then.  ``seen`` is the best report if it is better than the best result of all trials,
+    because no checkpoint was saved at its length.  ``diverged`` counts the trials whose latest report has
     a metric that is NaN or infinite.  ``can`` says which actions its state allows.  ``notes`` has a version of the note
     on the experiment (key empty) and of each note on a trial (key: its number), which differs after a change.
     """
@@ -450,7 +451,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
         "can_resume": Action.ACTIVATE in allowed,
         "fraction": round(forecast.fraction, 4),
         "trials": {str(state): states[state] for state in TrialState if states[state]},
-        "best": progress.best and MetricValue(*progress.best),
+        "best": progress.result and MetricValue(*progress.result),
         "diverged": progress.trials.diverged,
         "seen": progress.seen and MetricValue(*progress.seen),
         "recommended": _recommended(progress),

@@ -174,13 +174,12 @@ def result(history: History, about: ReportHeader) -> Child:
     if best is None:
         nothing = f"No trial has reported a {spec.metric} that is a finite number."
         return _section("Result", h("p", nothing), _takeaways(history))
-    where = f"trial {best.id}"
-    if best.metric is not None:
-        length = best.metric_length or 0
-        where += f", after {_count(length, spec.unit)}"
-        if length < spec.search.max_length and not spec.search.open_ended:
+    where, value = f"trial {best.id}", "no checkpoint"
+    if (shown := history.progress.result) is not None:
+        where += f", after {_count(shown.length, spec.unit)}"
+        if shown.length < spec.search.max_length and not spec.search.open_ended:
             where += f" of {spec.search.max_length:,}"
-    value = f"{spec.metric} {format_value(best.metric)}" if best.metric is not None else "no checkpoint"
+        value = f"{spec.metric} {format_value(shown.metric)}"
     results = history.progress.describe_recommendation()
     seen = None if results is not None else history.progress.describe_seen()
     text = yaml.safe_dump({"hyperparameters": plain(best.hparams)}, sort_keys=False, allow_unicode=True)
@@ -236,14 +235,11 @@ def _takeaways(history: History) -> Child:
 
 def takeaways(history: History) -> Iterator[str]:
     """Yield sentences about what the search has found and what it took."""
-    table, spec = history.progress.trials, history.spec
+    table, spec, best = history.progress.trials, history.spec, history.progress.result
     results = sorted(row.metric for row in table.rows.values() if row.metric is not None)
-    if len(results) >= _FEWEST_RESULTS and table.leader is not None and table.leader.metric is not None:
-        middle = format_value(results[len(results) // 2])
-        yield (
-            f"The best {spec.metric} is {format_value(table.leader.metric)}; the median of {len(results):,} trials "
-            f"is {middle}."
-        )
+    if len(results) >= _FEWEST_RESULTS and best is not None:
+        first, middle = format_value(best.metric), format_value(results[len(results) // 2])
+        yield f"The best {spec.metric} is {first}; the median of {len(results):,} trials is {middle}."
     yield from islice(_training(history, budget(history)), 1)
     if (words := takeaway(history.progress)) is not None:
         yield words

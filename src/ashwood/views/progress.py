@@ -270,6 +270,24 @@ class Progress:
             return None
         return Best(row.id, row.seen, row.seen_length, row.seen_at)
 
+    @property
+    def result(self) -> Best | None:
+        """The result of the `recommended` trial, or None if it has none.
+
+        Before there are `recommendations`, this is the best result.  It is that also if the recommended trial has no
+        replicates and the best result of all, because the checkpoint of that result is the one to use.
+        """
+        first = next(iter(self.recommendations()), None)
+        if first is None or self.describe_recommendation() is None:
+            return self.best
+        row = self.trials.rows[first.trial]
+        if first.mean is not None:
+            at = row.created_at if row.ended_at is None else row.ended_at
+            return Best(first.trial, first.mean, first.length, at)
+        if row.metric is None or row.metric_length is None or row.metric_at is None:
+            return None
+        return Best(row.id, row.metric, row.metric_length, row.metric_at)
+
     def describe_seen(self) -> str | None:
         """Return a line about `seen`, or None.  It names the trial if that is not the best one."""
         seen, best = self.seen, self.best
@@ -388,7 +406,7 @@ class Progress:
         Args:
             now: current time in seconds since 1970, or None if no driver is running.
         """
-        best, seen, spending = self.best, self.seen, self.trials.spending
+        best, seen, spending = self.result, self.seen, self.trials.spending
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,

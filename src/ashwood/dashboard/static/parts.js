@@ -176,6 +176,15 @@ export function seenLine(seen, { smaller_is_better: smaller, unit }, best = null
   return `${smaller ? "lowest" : "highest"} seen: ${format.number(seen.metric)} at ${at}${whose} (not saved)`;
 }
 
+/**
+ * Return a note beside the result of an experiment, or "" if there is none: all results of the recommended trial and
+ * the lowest report, or a better report without checkpoint. It names the trial of that report.
+ */
+export function bestLine(data) {
+  const words = data.recommended?.words;
+  return words ? `${data.metric} ${words}` : seenLine(data.seen, data, data.best);
+}
+
 /** A small chart of the best metric so far. */
 export function spark(points, { width = 104, height = 26 } = {}) {
   const known = (points ?? []).filter(([, metric]) => metric !== null);

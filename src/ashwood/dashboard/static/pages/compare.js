@@ -6,7 +6,7 @@ import { Figure } from "../figure.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
 import { unpacked } from "../packed.js";
-import { badge, copyButton, crumbs, empty, flatten, moment, seenLine, tableRow } from "../parts.js";
+import { badge, bestLine, copyButton, crumbs, empty, flatten, moment, tableRow } from "../parts.js";
 
 const LOG = { name: "log_y", label: "Log y", kind: "flag", value: "" };
 const ZOOM = { name: "zoom", label: "Zoom to best 10%", kind: "flag", value: false };
@@ -78,9 +78,14 @@ export default async function comparePage(place) {
       changed: ({ experiments = [] }) => {
         const changed = new Map(experiments.map((card) => [card.id, card]));
         if (!ids.some((id) => changed.has(id))) return;
+        const subject = ({ state, best }) => JSON.stringify([state, best?.trial]);
+        const isOther = all.some((each) => changed.has(each.id) && subject(changed.get(each.id)) !== subject(each));
         all = all.map((each) => ({ ...each, ...changed.get(each.id) }));
         show();
         touch();
+        // The stream does not send the hyperparameters of another best trial, nor what the search recommends. If the
+        // server does not answer, the stream ends too, and all is loaded when it is back.
+        if (isOther) again().catch(() => null);
       },
     },
   });
@@ -160,11 +165,12 @@ function rows(all, equal) {
   };
   const lines = [
     [
-      "Best",
+      "Best trial",
       (e) => {
-        const at = e.best ? `, at ${format.length(e.best.length, e.unit)}` : "";
-        const seen = seenLine(e.seen, e, e.best);
-        return `${e.best ? format.number(e.best.metric) : format.NONE} ${e.metric}${at}${seen ? `\n${seen}` : ""}`;
+        const { best, metric } = e;
+        const at = best ? ` at ${format.length(best.length, e.unit)}` : "";
+        const result = best ? `Trial ${best.trial}: ${format.number(best.metric)} ${metric}${at}` : format.NONE;
+        return [result, bestLine(e)].filter(Boolean).join("\n");
       },
     ],
     ...(equal ? [[equal.words, atEqual]] : []),

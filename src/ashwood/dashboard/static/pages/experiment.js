@@ -7,8 +7,8 @@ import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Model } from "../model.js";
-import { badge, commandLine, crumbs, Fact, factList, failure, field, FINISHED, Progress, rebadge } from "../parts.js";
-import { menu, seenLine, tabs } from "../parts.js";
+import { badge, bestLine, commandLine, crumbs, Fact, factList, failure, field, FINISHED } from "../parts.js";
+import { menu, Progress, rebadge, tabs } from "../parts.js";
 import { go } from "../router.js";
 import { budget, hyperparameters, timeline } from "./charts.js";
 import config from "./config.js";
@@ -235,7 +235,7 @@ class Header {
       best
         ? `${data.metric}, trial ${best.trial} at ${format.length(best.length, data.unit)}`
         : data.seen ? `no checkpoint with a ${data.metric}` : `no ${data.metric} yet`,
-      seenLine(data.seen, data, best),
+      bestLine(data),
     );
     // If no driver runs, a running trial does not train until the experiment is resumed.
     const words = (state) => (state === "running" && !this.model.runs ? "to resume" : state);

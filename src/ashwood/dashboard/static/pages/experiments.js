@@ -98,6 +98,8 @@ export default async function experimentsPage(place) {
         key: "name",
         label: "Experiment",
         sortable: true,
+        // A part of the table has precedence over the widths of the other columns.
+        width: "20%",
         render: nameCell,
         watch: (card) => [card.name, card.labels, card.archived, card.method, card.mode, card.id, card.damage],
       },
@@ -392,16 +394,15 @@ function trialsCell(card) {
   const failed = (card.trials?.errored ?? 0) + (card.trials?.invalid ?? 0);
   const running = card.trials?.running ?? 0;
   const { replicates_created: again } = card;
-  const notes = [
-    again ? `+ ${format.count(again)} ${format.plural(again, "replicates")}` : null,
-    running ? `${format.count(running)} ${card.driven ? "training" : "to resume"}` : null,
-    failed ? `${format.count(failed)} failed` : null,
-  ].filter(Boolean);
+  // Each note has its own line, so that the column stays narrow and leaves room for the names.
+  const note = (words, kind = "muted") => h("div", { class: kind }, words);
   return h(
     "div",
     null,
     format.created({ ...card, replicates_created: 0 }),
-    h("div", { class: failed ? "muted bad" : "muted" }, notes.join(", ")),
+    again ? note(`+ ${format.count(again)} ${format.plural(again, "replicates")}`) : null,
+    running ? note(`${format.count(running)} ${card.driven ? "training" : "to resume"}`) : null,
+    failed ? note(`${format.count(failed)} failed`, "muted bad") : null,
   );
 }
 

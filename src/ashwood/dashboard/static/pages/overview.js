@@ -6,7 +6,7 @@ import * as format from "../format.js";
 import { Model } from "../model.js";
 import { Note } from "../note.js";
 import { card, commandLine, copyButton, copyButtons, downloadLink, empty, FINISHED } from "../parts.js";
-import { hyperparameters, moment, plainTable, seenLine, tableRow } from "../parts.js";
+import { bestLine, hyperparameters, moment, plainTable, tableRow } from "../parts.js";
 import { linked } from "./events.js";
 
 const LINES = 8;
@@ -159,11 +159,8 @@ function textOf({ text, decided }) {
 }
 
 function bestTrial(id, data) {
-  const { best_trial: trial, recommended, metric, unit } = data;
-  const words = recommended?.words ? `${metric} ${recommended.words}` : "";
-  // If there are words about the recommended trial, they also say which trial has reported the best value.
-  const best = words ? { metric: recommended.mean, length: recommended.length } : data.best;
-  const seen = words || seenLine(data.seen, data, best);
+  const { best, best_trial: trial, metric, unit } = data;
+  const seen = bestLine(data);
   const at = best ? ` ${metric} at ${format.length(best.length, unit)}` : ` no checkpoint with a ${metric}`;
   return h(
     "div",
