@@ -168,7 +168,9 @@ def test_selection_on_axes_opens_as_filter_of_trials(
         expect(link).to_have_text(re.compile(rf"Show {count} trials? in the Trials tab"))
         expect(listed).to_have_count(min(count, 20))
         shown_trials = set(listed.all_inner_texts())
+        page.set_viewport_size({"width": TALL[0], "height": 400})  # The link is below the first screen.
         link.click()
+        wait_until(lambda: page.evaluate("scrollY") == 0)
         expect(page.get_by_label("Filter the trials")).to_have_value(re.compile(rf"^{filtered}$"))
         expect(page.get_by_label("Pages of the table")).to_contain_text(re.compile(rf"^{count} trials?, of \d+ in all"))
         assert shown_trials <= set(page.locator("tbody th").all_inner_texts())

@@ -257,7 +257,9 @@ def test_buttons_send_their_requests(workplace: Workplace, chromium: Browser) ->
         answer("Add trial")
         expect(x).to_have_accessible_description("5.0 is outside its range, 0 to 1")
         expect(x).to_be_focused()
-        expect(dialog.get_by_role("alert")).to_have_text("Nothing was changed. Correct the marked fields.")
+        allow = "select “Allow values outside the space and broken constraints”"
+        refused = f"Nothing was changed. Correct the marked fields, or {allow}."
+        expect(dialog.get_by_role("alert")).to_have_text(refused)
         assert violations(page) == []
         seen.refused(409)
         x.fill("0.5")

@@ -13,7 +13,7 @@ let number = 0;
  * @param {string} [question.no] label of the button that closes the dialog
  * @param {boolean} [question.danger]
  * @param {() => Promise<void>} question.act if it fails, the dialog shows the error and stays open; errors of fields
- *   are shown at the inputs of these names
+ *   are shown at the inputs of these names, and its attribute `otherwise` says what the user can do instead
  */
 export function ask({ title, body, yes, no = "Close", danger = false, act }) {
   const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
@@ -32,7 +32,8 @@ export function ask({ title, body, yes, no = "Close", danger = false, act }) {
       const isComplete = marked.length > 0 && marked.length === all.length;
       const hint = error.hint ? ` ${error.hint}` : "";
       const words = `${error.what ?? error.message}${hint}`;
-      put(wrong, isComplete ? "Nothing was changed. Correct the marked fields." : words);
+      const otherwise = error.otherwise ? `, or ${error.otherwise}` : "";
+      put(wrong, isComplete ? `Nothing was changed. Correct the marked fields${otherwise}.` : words);
       wrong.hidden = false;
       form.querySelector("[aria-invalid]")?.focus();
     } finally {

@@ -65,6 +65,7 @@ async function visit({ scroll }) {
     const before = current.query;
     current.query = query;
     current.page.queried(query, before);
+    scrollTo(0, scroll);
     return;
   }
   current?.abort.abort();

@@ -23,6 +23,7 @@ const NAMES = Object.keys(TABS);
 const HOUR = 3_600;
 const GB = 1e9;
 const INVALID = "The experiment pauses at this number of trials with invalid hyperparameters.";
+const OUTSIDE = "Allow values outside the space and broken constraints";
 const REPLICATES = "Number of the best trials that train again with another seed after all others.";
 
 /**
@@ -409,7 +410,7 @@ class Header {
     const constraints = data.constraints.map((each) => h("li", null, h("code", null, each)));
     const isFull = data.trials_created >= data.trials_planned;
     const extra = checkbox("Extra: one trial more than max_trials", isFull, () => {});
-    const outside = checkbox("Allow values outside the space and broken constraints", false, () => {});
+    const outside = checkbox(OUTSIDE, false, () => {});
     ask({
       title: `Add a trial to experiment ${data.id}`,
       body: [
@@ -424,7 +425,11 @@ class Header {
         const filled = inputs.filter(([, input]) => input.value !== "" && !input.disabled);
         const hparams = Object.fromEntries(filled.map(([each, input]) => [each.name, value(each, input)]));
         const [isExtra, isOutside] = [extra, outside].map((each) => each.querySelector("input").checked);
-        await post(`${this.model.path}/trials`, { hparams, extra: isExtra, strict: !isOutside });
+        try {
+          await post(`${this.model.path}/trials`, { hparams, extra: isExtra, strict: !isOutside });
+        } catch (error) {
+          throw isOutside ? error : Object.assign(error, { otherwise: `select “${OUTSIDE}”` });
+        }
         toast("The trial is added.");
         await this.model.load();
         this.model.tell({});
