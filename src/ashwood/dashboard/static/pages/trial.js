@@ -79,7 +79,8 @@ export default async function trialPage(place) {
       const links = trial.replicates.map((other, at) => [at ? ", " : "", named(other)]);
       put(reached.notes[1], "trained again as ", links);
     }
-    worked.set(format.duration(trainingTime(trial, model.data.driven)), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
+    const created = trial.created_at ? `created ${format.time(trial.created_at)}` : "";
+    worked.set(format.duration(trainingTime(trial, data.driven)), created);
     const failed = trial.attempts.filter((each) => each.error).length;
     tries.set(String(trial.attempts.length), failed ? `${failed} failed` : "");
     const failure = errorOf(trial);
