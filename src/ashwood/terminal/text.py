@@ -29,6 +29,7 @@ _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 _PATH = re.compile(r"[ #]*[\w.~-]*:?/")
 """The beginning of a line whose first word is a path or a URL."""
 _PLAIN = {"…": ".", "–": "-", "—": "-", "·": "-", "→": ">", "×": "x", "≤": "<", "≥": ">", "✓": "v", "✗": "x", "▸": ">"}
+_PLAIN |= {"◇": "a", "◆": "k"}
 _PLAIN |= {"↑": "^", "━": "=", "╸": "=", "╺": "-", "─": "-", "│": "|", "“": '"', "”": '"', "‘": "'", "’": "'"}
 _ERRORS = "ashwood.plain"
 _STDERR = 2
