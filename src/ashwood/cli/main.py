@@ -44,6 +44,7 @@ from ashwood.cli.options import (
     TrainingOptions,
     TrialArgument,
     UnfinishedArgument,
+    trial_option,
     with_groups,
 )
 from ashwood.cli.where import fill_in, reference, whole_number
@@ -404,13 +405,7 @@ def cancel(
     experiment: RunningArgument,
     trial: Annotated[
         int | None,
-        typer.Option(
-            "--trial",
-            metavar="TRIAL",
-            parser=whole_number,
-            autocompletion=complete_trials,
-            help="Trial that is stopped early instead of the experiment; its results still count.",
-        ),
+        trial_option("Trial that is stopped early instead of the experiment; its results still count."),
     ] = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -429,13 +424,7 @@ def kill(
     experiment: IdArgument,
     trial: Annotated[
         int | None,
-        typer.Option(
-            "--trial",
-            metavar="TRIAL",
-            parser=whole_number,
-            autocompletion=complete_trials,
-            help="Trial that is stopped instead of the experiment; it is ranked last in its rung.",
-        ),
+        trial_option("Trial that is stopped instead of the experiment; it is ranked last in its rung."),
     ] = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -582,13 +571,7 @@ def note(
     ] = None,
     trial: Annotated[
         int | None,
-        typer.Option(
-            "--trial",
-            metavar="TRIAL",
-            parser=whole_number,
-            autocompletion=complete_trials,
-            help="Trial to which the note belongs, instead of the experiment.",
-        ),
+        trial_option("Trial to which the note belongs, instead of the experiment."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="File with the new text; - is standard input.")
@@ -905,13 +888,7 @@ def events(
     ] = False,
     trial: Annotated[
         int | None,
-        typer.Option(
-            "--trial",
-            metavar="TRIAL",
-            parser=whole_number,
-            autocompletion=complete_trials,
-            help="Only events of this trial.",
-        ),
+        trial_option("Only events of this trial."),
     ] = None,
     after: Annotated[
         int,
@@ -1266,13 +1243,7 @@ def download(
     ] = 1,
     trial: Annotated[
         int | None,
-        typer.Option(
-            "--trial",
-            metavar="TRIAL",
-            parser=whole_number,
-            autocompletion=complete_trials,
-            help="Trial whose checkpoint is copied instead of the best ones.",
-        ),
+        trial_option("Trial whose checkpoint is copied instead of the best ones."),
     ] = None,
     directories: Annotated[
         bool,

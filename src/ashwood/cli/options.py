@@ -101,6 +101,13 @@ TrialArgument = Annotated[
     int,
     typer.Argument(help="Number of the trial.", metavar="TRIAL", parser=whole_number, autocompletion=complete_trials),
 ]
+
+
+def trial_option(help: str) -> Any:  # noqa: A002 - as typer names it
+    """Return an option ``--trial`` with the number of a trial."""
+    return typer.Option("--trial", metavar="TRIAL", parser=whole_number, autocompletion=complete_trials, help=help)
+
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
