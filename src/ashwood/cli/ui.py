@@ -104,7 +104,7 @@ class HomeSteering:
         from ashwood.cli.run import fork_experiment
 
         message = fork_experiment(self._home, experiment, text)
-        say(str(message))
+        say(str(message), err=True)
         return message.experiment
 
     def write_note(self, experiment: ExperimentId, trial: TrialId | None, text: str) -> None:
