@@ -44,7 +44,7 @@ from ashwood.errors import (
 from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.events import RetryFailedRequested, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.experiment.spec import SOURCE, ExperimentSpec, RayCluster
 from ashwood.terminal.live import make_reporter
 from ashwood.terminal.messages import LONGEST_NAME, command_prefix
 from ashwood.terminal.text import brief, say
@@ -184,7 +184,7 @@ def rerun(source: int, options: RunOptions, overrides: Sequence[str], *, checkou
             except NotFound as error:
                 raise NotFound(f"cannot check out the code of experiment {source}: {error}") from error
             spec = with_workdir(spec, workdir, root=Path(now["git"]["root"]), prefix=now["git"]["prefix"])
-        spec = replace(spec, provenance={**now, "overrides": replaced, "from": source})
+        spec = replace(spec, provenance={**now, "overrides": replaced, SOURCE: source})
         warnings = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
         if (unrecorded := dirt(now)) is not None:
             warnings.append(unrecorded)
@@ -208,7 +208,7 @@ def fork_experiment(home: str | None, source: int, text: str) -> Activated:
                 "and run it in a terminal: ashwood run FILE"
             )
         check_room(loaded, None)
-        provenance = {**collect(workdir), "overrides": [], "from": source, "changed": changed}
+        provenance = {**collect(workdir), "overrides": [], SOURCE: source, "changed": changed}
         spec = replace(loaded.spec, provenance=provenance)
         experiment = Session.create(opened, spec, at=time.time()).id
     try:
