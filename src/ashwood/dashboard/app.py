@@ -120,8 +120,8 @@ async def _ashwood_error(_: Request, error: Exception) -> Response:
 
 async def _invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as it was registered
-    problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
     places = [(each["loc"], each["msg"]) for each in error.errors()]
+    problems = [f"{'.'.join(map(str, loc))}: {message}" for loc, message in places]
     fields = {str(loc[1]): message for loc, message in places if loc[0] == "body" and len(loc) == 2}
     what = "the request is not valid: " + "; ".join(problems)
     return Json(ErrorAnswer(ErrorDetail(what, "see /api/v1/openapi.json", fields)), status_code=422)

@@ -83,6 +83,11 @@ export class Model {
     return Boolean(delta.trials?.length || delta.many || delta.events?.length);
   }
 
+  /** Number of trials in all states, with replicates. */
+  get count() {
+    return Object.values(this.data.trials).reduce((sum, each) => sum + each, 0);
+  }
+
   get runs() {
     return this.data.driven;
   }

@@ -52,10 +52,9 @@ export async function hyperparameters({ model, place, signal, figure, openTrial:
     },
   });
   const showLink = (kept) => {
-    const total = Object.values(model.data.trials).reduce((sum, each) => sum + each, 0);
     const conditions = parallel.conditions;
     // Trials that have not been compared at a rung are missing in the figure.
-    const more = conditions && total > parallel.count && !conditions.some((each) => /^result[._]/.test(each));
+    const more = conditions && model.count > parallel.count && !conditions.some((each) => /^result[._]/.test(each));
     const listed = kept.size && kept.size <= MOST_LISTED ? [`trial=${[...kept].sort((a, b) => a - b)}`] : null;
     const words = conditions ? [...conditions, ...(more ? ["result!="] : [])] : listed;
     link.hidden = words === null || kept.size === 0;

@@ -109,8 +109,7 @@ export default async function trialPage(place) {
     if (delta.many || delta.trials?.some((row) => row.trial === number)) again();
   }, signal);
 
-  const count = () => Object.values(model.data.trials).reduce((sum, each) => sum + each, 0);
-  const exists = (other) => other >= 0 && other < count();
+  const exists = (other) => other >= 0 && other < model.count;
   bind("j", "go to the next trial", () => exists(number + 1) && go(address(number + 1)), signal);
   bind("k", "go to the previous trial", () => exists(number - 1) && go(address(number - 1)), signal);
   bind("u", "go to the experiment of the trial", () => go(`/experiments/${id}`), signal);
