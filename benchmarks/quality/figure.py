@@ -7,9 +7,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from benchmarks.plots import new_figure, save_figure
 from benchmarks.quality import ours, theirs
 from benchmarks.quality.measure import GRID, TRAININGS, Score
 
@@ -21,9 +21,7 @@ _TICKS = (1, 2, 5, 10, 20, 50, 100)
 
 def draw(found: Mapping[int, Mapping[str, Score]], path: Path) -> None:
     """Draw the scores by the number of workers."""
-    # The same numbers give the same file.
-    mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none", "font.size": 9})
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    figure = new_figure(13, 4.6)
     panels = figure.subplots(1, len(found))
     at = np.linspace(0, GRID, _POINTS + 1).round().astype(int)
     for panel, (workers, scores) in zip(panels, found.items(), strict=True):
@@ -41,8 +39,7 @@ def draw(found: Mapping[int, Mapping[str, Score]], path: Path) -> None:
     panels[0].set_ylabel("mean regret; 100: the median setting")
     names, lines = panels[0].get_legend_handles_labels()[::-1]
     figure.legend(lines, names, loc="outside right center", frameon=False)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    save_figure(figure, path)
 
 
 def _label(method: str) -> str:

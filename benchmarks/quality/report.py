@@ -45,9 +45,7 @@ def tables(options: Options) -> Iterator[Table]:
     if not options.quick:
         from benchmarks.quality.figure import draw  # matplotlib is for this alone
 
-        path = _FIGURES / ("quality-confirmed.svg" if options.confirm else "quality.svg")
-        draw(found, path)
-        print(f"  drawn: {path}", file=sys.stderr)
+        draw(found, _FIGURES / ("quality-confirmed.svg" if options.confirm else "quality.svg"))
 
 
 def _table(found: Mapping[str, Score], workers: int, tasks: int) -> Table:
