@@ -57,6 +57,16 @@ def wait_for_lock(connection: psycopg.Connection[Any]) -> None:
         time.sleep(0.01)
 
 
+def a_writer(url: str) -> str:
+    """Create a role that may write all tables that exist now, and return its URL."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS writer")
+        admin.execute("CREATE ROLE writer LOGIN")
+        admin.execute("GRANT USAGE ON SCHEMA ashwood TO writer")
+        admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA ashwood TO writer")
+    return url.replace("//ashwood@", "//writer@")
+
+
 def a_reader(url: str) -> str:
     """Return the URL for a role with read-only access to the present tables."""
     with psycopg.connect(url, autocommit=True) as admin:
@@ -489,14 +499,10 @@ def test_reserve_fills_table_once_and_leaves_no_rows(url: str, store: PostgresSt
 
 def test_roles_with_grants_from_before_notes_can_use_notes(url: str) -> None:
     make_old_schema(url, 3)
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute("DROP ROLE IF EXISTS writer")
-        admin.execute("CREATE ROLE writer LOGIN")
-        admin.execute("GRANT USAGE ON SCHEMA ashwood TO writer")
-        admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA ashwood TO writer")
+    writer_url = a_writer(url)
     reader_url = a_reader(url)
     PostgresStore(url).close()
-    with closing(PostgresStore(url.replace("//ashwood@", "//writer@"))) as writer:
+    with closing(PostgresStore(writer_url)) as writer:
         writer.set_note(1, 3, "note")
         writer.set_note(1, 4, "other")
         writer.set_note(1, 4, "")
@@ -508,13 +514,9 @@ def test_roles_with_grants_from_before_notes_can_use_notes(url: str) -> None:
 
 def test_role_with_grants_from_before_upgrade_can_reserve(url: str) -> None:
     make_old_schema(url, 2)
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute("DROP ROLE IF EXISTS writer")
-        admin.execute("CREATE ROLE writer LOGIN")
-        admin.execute("GRANT USAGE ON SCHEMA ashwood TO writer")
-        admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA ashwood TO writer")
+    writer_url = a_writer(url)
     PostgresStore(url).close()
-    with closing(PostgresStore(url.replace("//ashwood@", "//writer@"))) as store:
+    with closing(PostgresStore(writer_url)) as store:
         store.reserve()
         store.release()
         assert reserved(store) == 0

@@ -53,7 +53,7 @@ def test_trials_that_skip_a_rung_have_no_result_there() -> None:
     ran = Workers(spec_of(asha(40, mode=Mode.AUTO, max_length=4, divisor=Fraction(2))), power_law(1), workers=2)
     ran.run()
     ladder = ladder_of(ran)
-    known = comparable(ladder, 41)  # As no length has so many, the one with the most.
+    known = comparable(ladder, 41)  # No length has that many results, so the one with the most is returned.
     assert known is not None
     at = ladder.lengths[0].index(known.length)
     assert {each.trial for each in known.results} == set(ran.experiment.search.brackets[0].rungs[at].ranking())
